@@ -21,13 +21,14 @@ import torch
 
 from bench.memory.cards import CARDS, FIGURES, MAIN_MEMORY, SMALL_MACHINE, WITHIN, read_figures, table
 from bench.memory.published import FOLDERS, Config
+from registry.budget.costs import RESERVED
 from registry.budget.text import Budget
 from registry.families import FAMILIES
 from tests.tiny import shared_folder
 from train.config import LoraConfig, Precision, TrainConfig
 from train.lora import matched, parameter_count, targets_of
 from train.plan.estimate import Estimate, Model, Weights
-from train.plan.fit import RESERVED, changes_of, search_settings
+from train.plan.fit import changes_of, search_settings
 from train.plan.memory import MemoryPlan, TooLittleMemory
 from train.plan.savings import Search
 from train.plan.traces import Traces

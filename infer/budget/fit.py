@@ -12,7 +12,8 @@ from infer.budget.need import Drawing, Largest
 from infer.budget.savings import SEARCHED, settings_of
 from infer.draw.render import Render
 from infer.prompt.dialect import PLAIN, read_prompt
-from registry.budget.free import main_memory_bytes
+from registry.budget.costs import LATER_LIBRARIES, MAIN_MEMORY, RESERVED
+from registry.budget.free import main_memory_bytes, resident_bytes
 from registry.budget.search import Found, Values, cheapest
 from registry.budget.text import Budget, both_units, read_budget, size_to_give
 from registry.errors import Faults, Refused
@@ -21,10 +22,7 @@ from registry.formats.safetensors_header import read_header
 if TYPE_CHECKING:
     from infer.draw.resolve import Resolver
 
-RESERVED = round(1.2 * 2**30)  # bytes that CUDA's context, its libraries and the allocator's gaps take of a card
-LATER_LIBRARIES = 60 * 2**20  # what peft and the allocator take of a CPU's memory after the plan; measured (bench/memory)
 SHARED = ("cpu", "mps")  # devices whose memory is main memory: a swapped block saves nothing
-MAIN_MEMORY = 0.75  # of main memory: more cannot be locked for swapped blocks beside the system
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def choose(memory: str, renders: Sequence[Render], resolver: Resolver, *, free: 
     device = torch.device(renders[0].device)  # one for all: no axis changes it
     for render in {one.base_sha256: one for one in renders}.values():
         resolver.base(render).skeleton  # noqa: B018  # a plan of a known base has not imported what loads it, which takes memory too
-    process = 0 if device.type != "cpu" else _resident() + LATER_LIBRARIES
+    process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
     budget = read_budget(memory, device)
     if budget.is_auto:  # what this process has already is counted in the need
         budget = replace(budget, bytes=budget.bytes + process)
@@ -193,15 +191,3 @@ def _refusal(memory: str, budget: Budget, made: BaseMemory, given: Mapping[str, 
         f" while {made.stage}, with {changed or 'the settings as they are'}.{fixed} Give memory={size_to_give(peak)} or more, or a smaller"
         " size."
     )
-
-
-def _resident() -> int:
-    """Memory of this process now, of its files too; its peak where the system has no /proc."""
-    import os
-    import resource
-    import sys
-
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -11,16 +11,15 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from infer.budget.need import Drawing
+from registry.budget.costs import DEQUANTISED, ERRORS
 from registry.budget.search import Setting, Value
 
 SEARCHED = ("swap_blocks", "vae_tiling", "text_encoder_dtype", "base_dtype")
 LEAST_SWAPPED = 3  # two slots take what two blocks took
 SWAPPED = 0.5  # of a call's time, more, with every block swapped: a call has one forward pass to copy beside, where a step has four for two
-ERRORS = {"int8": 0.005, "nf4": 0.09}  # relative weight errors (bench/quantised). fp8 is as large as int8 with five times its error
 ANOTHER = 0.1  # beside it, so that all that is exact is cheaper: as much as twice the time
 TILE = 512  # pixels a side, as ComfyUI's and A1111's tiled decoders begin with
 TILED = 0.02  # as a weight error: after every block swapped, and before a quantised base
-DEQUANTISED = {"int8": 1.15, "nf4": 1.3}  # of a call's time: each weight is made again for each call
 
 
 def settings_of(given: Mapping[str, Any], drawing: Drawing, free: Collection[str], *, swaps: bool) -> list[Setting]:

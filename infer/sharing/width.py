@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.budget.free import free_bytes
 from registry.errors import Refused
 
 if TYPE_CHECKING:
@@ -27,37 +26,24 @@ def read_batch_size(value: object) -> int | None:
 
 
 def measured_width(forward: Callable[[], None], device: torch.device) -> int:
-    """Runs `forward`, a denoiser call of one image, and gives the number of such images that fit the free memory: 1 to MOST."""
+    """Runs `forward`, a denoiser call of one image, and gives the number of such images that fit the free memory: 1 to MOST.
+
+    1 where the system does not tell what is free.
+    """
     import torch
 
     from registry.tensors.live_bytes import LiveBytes
 
     if device.type == "cuda":
-        free = _free_on_cuda(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch holds it, and it is free for tensors
+        free: int | None = (free_bytes(device) or 0) + unused
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         forward()
         needed = torch.cuda.max_memory_allocated(device) - before
     else:
-        free = free_memory_bytes()
+        free = free_bytes(device)
         with LiveBytes() as live:
             forward()
         needed = live.peak
-    return max(1, min(MOST, int(SHARE * free / max(1, needed))))
-
-
-def _free_on_cuda(device: torch.device) -> int:
-    """Bytes that are free for tensors: on the device, and what torch holds of it unused."""
-    import torch
-
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + unused
-
-
-def free_memory_bytes() -> int:
-    """Main memory that programs can still take: MemAvailable of Linux; elsewhere half of what is built in."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return 1 if free is None else max(1, min(MOST, int(SHARE * free / max(1, needed))))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +37,16 @@ def available_bytes() -> int | None:
 def main_memory_bytes() -> int | None:
     """Size of main memory, or the control group's limit of it; None where neither is known."""
     return min((count for count in (_meminfo("MemTotal"), _group("memory.max")) if count is not None), default=None)
+
+
+def resident_bytes() -> int:
+    """Memory of this process now, of its files too; its peak where the system has no /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _meminfo(name: str) -> int | None:

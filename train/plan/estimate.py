@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.budget.costs import LATER_LIBRARIES
+from registry.budget.free import resident_bytes
 from registry.budget.peak import Trace
 from registry.family import Family
 from registry.parts import Parts
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 MIB = 2**20
-LATER_LIBRARIES = 60 * MIB  # what accelerate, matplotlib and the allocator take in a run's process after its plan; measured
 LIBRARIES_SECONDS = 9.0  # CPU seconds of importing them, of the curves and of the report; measured
 LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
 SLOTS, HELD, AWAY = "slots of swapped blocks", "swapped blocks in main memory", "activations in main memory"
@@ -223,16 +221,6 @@ def of_two_passes(traced: Estimate) -> Estimate:
 def process_bytes(device: torch.device) -> int:
     """What this process and its libraries take of the memory of a device."""
     return resident_bytes() + LATER_LIBRARIES if device.type == "cpu" else 0
-
-
-def resident_bytes() -> int:
-    """Memory of this process now, of its files too; its peak where the system has no /proc."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from registry.budget.costs import MAIN_MEMORY, RESERVED
 from registry.budget.free import main_memory_bytes
 from registry.budget.search import Values, cheapest
 from registry.budget.text import AUTO, Budget, read_budget
@@ -14,9 +15,6 @@ from train.config import TrainConfig, changed, get
 from train.plan.estimate import Estimate, Model, Peaks
 from train.plan.memory import MemoryPlan, as_typed, too_little
 from train.plan.savings import SEARCHED, Search, settings_of
-
-RESERVED = round(1.2 * 2**30)  # bytes that CUDA's context, its libraries and the allocator's gaps take of a card
-MAIN_MEMORY = 0.75  # of main memory: more cannot be locked for swapped blocks beside the system and the run itself
 
 Adjust = Callable[[TrainConfig, Estimate], Estimate]
 

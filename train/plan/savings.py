@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from math import log2
 
+from registry.budget.costs import DEQUANTISED, ERRORS
 from registry.budget.search import Setting, Value
 from registry.errors import Faults
 from registry.quantised.codings import CODINGS
@@ -21,8 +22,6 @@ CHECKPOINTED = 4 / 3  # of a step's time: a forward pass more, of what was one f
 SWAPPED = 0.2  # of a step's time, more, with every block swapped: copies go on beside the arithmetic
 OFFLOADED = 1.2  # of a step's time: activations are copied out and back beside the arithmetic; as much as all of block swap
 HALVED = 0.05  # of a step's time, more, for each halving of the batch: at these sizes one image keeps a card busy
-ERRORS = {"int8": 0.005, "nf4": 0.09}  # relative weight errors (bench/quantised). fp8 is as large as int8 with five times its error
-DEQUANTISED = {"int8": 1.15, "nf4": 1.3}  # of a step's time: each weight is made again for each pass
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from loraloom.cli import main
 from loraloom.commands.train import job as train_job
 from loraloom.hydra.arguments import read_arguments
 from loraloom.hydra.composer import Composer
+from registry.budget.costs import RESERVED
 from registry.budget.text import Budget, budget_fault, read_budget
 from registry.errors import Faults, Refused
 from registry.families import FAMILIES
@@ -24,7 +25,7 @@ from train import run
 from train.config import LoraConfig, ObjectiveConfig, Precision, PreviewConfig, TrainConfig, changed, read_yaml
 from train.lora import matched, parameter_count, targets_of
 from train.plan.estimate import Estimate, Model, Weights
-from train.plan.fit import RESERVED, changes_of, find_settings, search_settings
+from train.plan.fit import changes_of, find_settings, search_settings
 from train.plan.memory import MemoryPlan, TooLittleMemory
 from train.plan.savings import ALL, SEARCHED, Search
 from train.plan.traces import Traces
