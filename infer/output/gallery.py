@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from infer.draw.render import SETTINGS, Render
 from infer.grid.layout import Layout
@@ -12,6 +12,15 @@ from infer.output.infotext import OWN
 from infer.output.sources import SourceImage
 
 OUTSIDE = "outside"  # the status of an image made elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A score that cells have: its name, what it measures, and which of two values is the better one (None: neither)."""
+
+    name: str
+    definition: str
+    better: Literal["higher", "lower"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +37,8 @@ class CellImage:
     seconds: float = 0.0
     error: str | None = None
     pixels_sha256: str = ""
+    scores: Mapping[str, float | None] = field(default_factory=dict)  # by Score.name; None where it could not be computed
+    sources: tuple[int, ...] = ()  # its source images, masks and hints: indexes into Gallery.sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,7 @@ class Gallery:
     fixed: Mapping[str, str]  # the settings that every cell shares and no axis varies
     notes: Sequence[str] = ()
     sources: Sequence[SourceImage] = ()
+    scores: tuple[Score, ...] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self) -> dict[tuple[int, ...], CellImage]:
