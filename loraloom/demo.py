@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "ink"  # conf/experiment/ink.yaml: black ink drawings, a style the base has never seen
 WEIGHTS = (0.5, 1.0)
 SEEDS = (11, 12)
-PROMPTS = 8  # of the held-out captions, in the order of their files
+# Held-out drawings by file name: half of the 16 nouns that the LoRA never trains on, those that the base itself draws clearly.
+SHOWN = ("bell", "dog-face", "doughnut", "hamburger", "mushroom", "rabbit-face", "tractor", "tulip")
 STEPS, GUIDANCE = 20, 4.0
 
 
@@ -60,7 +61,7 @@ def main(out: Path) -> int:
         trained = learn(out, store, report)
         data = Path(_inputs(trained.folder)["dataset"]["path"])
         adapter = _reference(trained, store)
-        drawn = draw(out, adapter, _heldout(data), store, report)
+        drawn = draw(out, adapter, _shown(data), store, report)
     figures = measure(trained, drawn, adapter, data)
     console.say("")
     for line in figures.sentences():
@@ -148,17 +149,17 @@ def _reference(trained: Outcome, store: Store) -> str:
 # --- drawing
 
 
-def _heldout(data: Path) -> list[Path]:
-    """The held-out drawings, in order."""
-    return sorted((data / "heldout").glob("*.png"))
+def _shown(data: Path) -> list[Path]:
+    """The held-out drawings whose captions are the grid's prompts."""
+    return [data / "heldout" / f"{name}.png" for name in SHOWN]
 
 
-def draw(out: Path, adapter: str, heldout: Sequence[Path], store: Store, report: Report) -> GridOutcome:
-    """The grid: the base, and the LoRA at WEIGHTS, over held-out prompts and SEEDS."""
+def draw(out: Path, adapter: str, shown: Sequence[Path], store: Store, report: Report) -> GridOutcome:
+    """The grid: the base, and the LoRA at WEIGHTS, over the captions of held-out drawings and SEEDS."""
     from infer.grid.config import Axes, GridConfig
     from infer.grid.job import run
 
-    prompts = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in heldout[:PROMPTS]]
+    prompts = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in shown]
     columns = ["none", *(f"{adapter}:{weight:g}" for weight in WEIGHTS)]
     axes = Axes(prompt=prompts, adapter=columns, seed=list(SEEDS))
     config = GridConfig(name="demo", axes=axes, steps=STEPS, guidance=GUIDANCE, rows="adapter", columns="prompt", out=str(out / "grids"))
@@ -181,7 +182,7 @@ def measure(trained: Outcome, drawn: GridOutcome, adapter: str, data: Path) -> F
         heldout_adapter=trained.result["heldout"]["final"],
         saturation_base=saturation(images["none"]),
         saturation_adapter=saturation(images[full]),
-        saturation_truth=saturation(_heldout(data)[:PROMPTS]),
+        saturation_truth=saturation(_shown(data)),
     )
 
 
