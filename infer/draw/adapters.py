@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.adapters.in_place import WeightChanges, is_beside
+from registry.adapters.in_place import WeightChanges, is_beside, layout_of
 from registry.adapters.reader import read_adapter
 from registry.errors import Refused, UnknownName
 from registry.family import Family
+from registry.merging.adapter_blocks import Factors, blocks_of
 from registry.names import suggest
 from registry.parts import Parts
 from registry.printable import some
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def attach(family: Family, parts: Parts, adapters: Mapping[str, Path]) -> None:
-    """Load each file as an adapter of that name, inactive until `set_weights`. On a refusal the model is unchanged."""
+def attach(family: Family, parts: Parts, adapters: Mapping[str, Path], *, blocks: Mapping[str, str] | None = None) -> None:
+    """Load each file as an adapter of that name, inactive until `set_weights`. On a refusal the model is unchanged.
+
+    `blocks`: the block weights of those that have such, as `registry.merging.adapter_blocks.on_blocks` gives them.
+    """
     known = _names(parts)
     taken = [name for name in adapters if name in known]
     if taken:
@@ -36,11 +40,14 @@ def attach(family: Family, parts: Parts, adapters: Mapping[str, Path]) -> None:
         for name, path in adapters.items():
             attached.append(name)
             adapter = read_adapter(path)
+            factors = Factors(blocks[name], blocks_of(layout_of(family, parts))) if blocks and name in blocks else None
             if is_beside(adapter):
                 _attach_one(family, parts, name, Path(path))
+                if factors is not None:
+                    _weigh_by_block(parts, name, factors)
             else:
                 parts.changes = parts.changes or WeightChanges(family, parts)
-                parts.changes.attach(name, adapter)
+                parts.changes.attach(name, adapter, factors=factors)
     except BaseException:
         detach(parts, attached)
         raise
@@ -79,8 +86,9 @@ def detach(parts: Parts, names: Iterable[str] | None = None) -> None:
     for module in (parts.denoiser, *parts.text_encoders.values()):
         configs = _configs(module)
         for name in list(configs) if names is None else [name for name in names if name in configs]:
-            for layer in _adapter_layers(module):
-                layer.delete_adapter(name)
+            with _quiet():
+                for layer in _adapter_layers(module):
+                    layer.delete_adapter(name)
             del configs[name]
         if not configs and hasattr(module, "peft_config"):
             recurse_remove_peft_layers(module)
@@ -114,6 +122,14 @@ def _attach_one(family: Family, parts: Parts, name: str, path: Path) -> None:
         for key, weight in module.named_parameters():
             if f".{name}." in key:
                 weight.requires_grad_(False)
+
+
+def _weigh_by_block(parts: Parts, name: str, factors: Factors) -> None:
+    """Put the block weights of an adapter into its alphas, which every scale of a layer multiplies."""
+    for module in (parts.denoiser, *parts.text_encoders.values()):
+        for place, layer in module.named_modules():
+            if name in getattr(layer, "lora_alpha", {}):
+                layer.lora_alpha[name] *= factors.of_denoiser(place) if module is parts.denoiser else factors.of_text
 
 
 def _load_into(module: nn.Module, component: str, tensors: Mapping[str, Tensor], *, name: str, facts: Mapping[str, Any]) -> None:
@@ -204,7 +220,8 @@ def _adapter_layers(module: nn.Module) -> Iterator[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without peft's warning about a second adapter."""
+    """Without peft's warnings about a second adapter, and about one that is deleted while it is active: `set_weights` follows each."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         yield

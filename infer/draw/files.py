@@ -6,8 +6,9 @@ from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
-from infer.draw.values import number
+from infer.draw.values import number, texts
 from registry.errors import Refused
+from registry.merging.adapter_blocks import read_block_weights
 from registry.references import parse_adapters
 
 
@@ -16,7 +17,8 @@ class Adapter:
     """An adapter as it was named, its weight, and the sha256 of its file once it was found.
 
     `text_weight` is the weight of its part for the text encoders; None: the same. `start` and `end` are the shares of the steps between
-    which it changes the denoiser; the text encoders have it for the whole image.
+    which it changes the denoiser; the text encoders have it for the whole image. `blocks` are weights by block of the base, in the text
+    form of `registry.merging.adapter_blocks`; None: 1 everywhere.
     """
 
     reference: str
@@ -25,6 +27,7 @@ class Adapter:
     text_weight: float | None = None
     start: float = 0.0
     end: float = 1.0
+    blocks: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("weight", "start", "end"):
@@ -37,6 +40,7 @@ class Adapter:
         weighted = self.reference if self.weight == 1.0 else f"{self.reference}:{number(self.weight)}"
         extra = [] if self.text_weight is None else [f"text {number(self.text_weight)}"]
         extra += [self.range_text] if self.is_ranged else []
+        extra += [f"blocks {self.blocks}"] if self.blocks else []
         return f"{weighted} ({', '.join(extra)})" if extra else weighted
 
     @property
@@ -56,9 +60,10 @@ class Adapter:
 
     def pinned(self) -> list[Any]:
         """What the pixels depend on."""
+        blocks = [self.blocks] if self.blocks else []
         if self.is_ranged:
-            return [self.sha256, self.weight, self.text_weight, self.start, self.end]
-        return [self.sha256, self.weight, *([] if self.text_weight is None else [self.text_weight])]
+            return [self.sha256, self.weight, self.text_weight, self.start, self.end, *blocks]
+        return [self.sha256, self.weight, *([] if self.text_weight is None else [self.text_weight]), *blocks]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +136,25 @@ def read_adapters(value: object) -> tuple[Adapter, ...]:
     raise Refused(f'adapters={value!r} is not a reference. Expected "ink", "ink:0.6+hat:0.4", a list of these, or none.')
 
 
+def adapter_values(value: object) -> Sequence[str | tuple[Adapter, ...]]:
+    """Adapters of one cell: a text, "ink:0.6+hat:0.4" (null is "none"), or a record or a list of records as `read_adapters` takes them."""
+    if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        return (read_adapters(value),)
+    return ["none" if text is None else text for text in texts(value)]
+
+
 def _adapter_of(value: Mapping[Any, Any]) -> Adapter:
-    """The adapter of {adapter: ink, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5}."""
+    """The adapter of {adapter: ink, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5, blocks: {OUT*: 0}}."""
     given = {name: value[name] for name in ("weight", "text_weight", "start", "end") if value.get(name) is not None}
     numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and isfinite(one) for one in given.values())
-    if set(value) - {"adapter", "weight", "text_weight", "start", "end"} or not isinstance(value.get("adapter"), str) or not numbers:
+    known = {"adapter", "weight", "text_weight", "start", "end", "blocks"}
+    if set(value) - known or not isinstance(value.get("adapter"), str) or not numbers:
         raise Refused(
-            f"{dict(value)} is no adapter. Expected {{adapter: NAME, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5}}, or NAME:0.8."
+            f"{dict(value)} is no adapter. Expected {{adapter: NAME, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5, blocks: ...}}, or "
+            "NAME:0.8."
         )
     check_range(value["adapter"], given.get("start", 0.0), given.get("end", 1.0))
-    return Adapter(reference=value["adapter"], **given)
+    return Adapter(reference=value["adapter"], blocks=read_block_weights(value.get("blocks")), **given)
 
 
 def check_range(reference: str, start: float, end: float) -> None:

@@ -17,5 +17,5 @@ def with_networks(render: Render) -> Render:
     text, named = networks(render.prompt)
     if not named:
         return render
-    adapters = [Adapter(reference=one.name, weight=one.weight, text_weight=one.text_weight) for one in named]
+    adapters = [Adapter(reference=one.name, weight=one.weight, text_weight=one.text_weight, blocks=one.blocks) for one in named]
     return replace(render, prompt=text, adapters=(*render.adapters, *adapters))

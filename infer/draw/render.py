@@ -13,6 +13,7 @@ from infer.draw.files import (
     ControlNet,
     Embedding,
     ImageFile,
+    adapter_values,
     file_name,
     label_controls,
     read_adapters,
@@ -28,7 +29,6 @@ from infer.draw.values import (
     Fit,
     Precision,
     PromptDialect,
-    adapter_texts,
     dialects,
     member_name,
     names,
@@ -107,7 +107,7 @@ class Render:
     adapters: Annotated[
         tuple[Adapter, ...],
         Setting(
-            help='adapters of every cell: ink, "ink:0.6+hat:0.4", {adapter, weight, text_weight, start, end}, a list of these, none',
+            help='adapters of every cell: ink, "ink:0.6+hat:0.4", {adapter, weight, text_weight, start, end, blocks}, a list, none',
             type=Any,
             default=None,
             read=read_adapters,
@@ -117,8 +117,9 @@ class Render:
             pin=lambda render, _: [one.pinned() for one in render.active],
             axis=FieldAxis(
                 name="adapter",
-                help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint)',
-                read=adapter_texts,
+                help='adapters: "none", ink, "ink:0.6+hat:0.4", "ink@step-*" (each checkpoint), {adapter, weight, text_weight, ...}',
+                read=adapter_values,
+                spell=lambda value: value if isinstance(value, str) else spell_adapters(value),
                 across=8,
             ),
         ),
@@ -561,7 +562,7 @@ class Render:
         """Plain values with stable keys, in the order of the fields."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         for row in (*values["adapters"], *values["always"]):
-            for name, default in (("text_weight", None), ("start", 0.0), ("end", 1.0)):  # which older images have not
+            for name, default in (("text_weight", None), ("start", 0.0), ("end", 1.0), ("blocks", None)):  # which older images have not
                 if row[name] == default:
                     del row[name]
         if not self.shared:

@@ -26,11 +26,12 @@ from infer.prompt.marks import network_fault
 from infer.prompt.upsampling.upsample import Upsampler
 from infer.remembered.answers import Answers, Plain
 from infer.remembered.base import Base, BaseFacts
-from registry.adapters.in_place import is_beside, placed
+from registry.adapters.in_place import is_beside, layout_of, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused
 from registry.formats.peft_config import config_beside
+from registry.merging.adapter_blocks import blocks_of, on_blocks
 from registry.quantised.checks import device_faults, refuse_fused, stored_faults
 from registry.quantised.skeleton import stored_titles
 
@@ -223,8 +224,23 @@ class Resolver:
             found = _gathered(faults, lambda one=one: self.adapter(one.reference))  # type: ignore[misc]
             if found and base:
                 _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
+            if one.blocks and base:
+                one = _gathered(faults, lambda one=one: self._by_block(one, base)) or one  # type: ignore[misc]
             adapters.append(replace(one, sha256=found.sha256) if found else one)
         return tuple(adapters)
+
+    def _by_block(self, one: Adapter, base: Base) -> Adapter:
+        """The adapter with its block weights by the names of this base's blocks. Raises Refused."""
+        names, attended = self.blocks(base)
+        try:
+            return replace(one, blocks=on_blocks(str(one.blocks), names, attended))
+        except Refused as error:
+            raise Refused(f"blocks of the adapter {one.reference}: {error}") from None
+
+    def blocks(self, base: Base) -> tuple[list[str], list[str]]:
+        """The blocks of a base's denoiser in their order, and those with attention."""
+        found = self.ask(base, ["blocks"], lambda: _blocks_of(base))
+        return found["names"], found["attended"]
 
     def _controls(self, render: Render, base: Base | None, faults: list[str]) -> tuple[ControlNet, ...]:
         """The ControlNets with their contents; what is wrong with them, and with each on this base, goes to the faults."""
@@ -380,6 +396,11 @@ def _stored_faults_of(base: Base, dtypes: Mapping[str, str | None], device: str)
     modules = {base.family.denoiser: base.skeleton.denoiser, **base.skeleton.text_encoders}
     given = {name: dtypes["base_dtype" if name == base.family.denoiser else "text_encoder_dtype"] for name in modules}
     return [fault for name, module in modules.items() for fault in stored_faults(name, module, given[name], device)]
+
+
+def _blocks_of(base: Base) -> dict[str, list[str]]:
+    found = blocks_of(layout_of(base.family, base.skeleton))
+    return {"names": list(found.names), "attended": list(found.attended)}
 
 
 def _component(base: Base, name: str) -> Any:

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.adapters import attach, changes_text, detach, set_weights
 from infer.draw.control import Steering, is_within
 from infer.draw.denoise import Counter, Walk, advance, begin
 from infer.draw.draw import Prompts, draw_image, draw_latents, job_of
-from infer.draw.files import Embedding
+from infer.draw.files import Adapter, Embedding
 from infer.draw.inputs import hint_pixels, pasted, start_of
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
@@ -167,7 +168,7 @@ class Session:
         for one in render.steering:
             if not left.nets[one.sha256]:
                 self._nets.pop(str(one.sha256), None)
-        done = [_name(one.sha256) for one in render.active if not left.adapters[one.sha256]]
+        done = [_name(one) for one in render.active if not left.adapters[one.sha256, one.blocks]]
         if done := [name for name in done if name in self._attached]:
             self._remove_textual_inversions()
             self._active_adapters = None
@@ -232,22 +233,20 @@ class Session:
 
         `in_rows`: those that act beside the denoiser's weights alone are only attached: each row of a shared forward has its own.
         """
-        if in_rows and any(_name(one.sha256) not in self._attached for one in render.active):
+        if in_rows and any(_name(one) not in self._attached for one in render.active):
             self._remove_textual_inversions()
             self._active_adapters = None
             for one in render.active:
-                self._attach(_name(one.sha256), one.reference)
+                self._attach(one)
             self._rows.remove()  # of layers that have other adapters now
-        active_adapters = {
-            _name(one.sha256): (one.weight, one.text_weight) for one in render.active if not in_rows or self._is_set(_name(one.sha256))
-        }
+        active_adapters = {_name(one): (one.weight, one.text_weight) for one in render.active if not in_rows or self._is_set(_name(one))}
         if active_adapters != self._active_adapters:
             if self._swap is not None:
                 self._swap.wait()  # weights in main memory may change
             self._remove_textual_inversions()  # an adapter may change the very table that they lengthen
             self._active_adapters = None
             for one in render.active:
-                self._attach(_name(one.sha256), one.reference)
+                self._attach(one)
             text_weights = {name: apart for name, (_, apart) in active_adapters.items() if apart is not None}
             self._rows.remove()  # peft has them from here on
             set_weights(self.parts, {name: weight for name, (weight, _) in active_adapters.items()}, text_weights=text_weights)
@@ -263,8 +262,8 @@ class Session:
     def _weights_by_step(self, render: Render) -> Callable[[int, int], Mapping[str, float]]:
         """The weights of the adapters beside the denoiser's own at each step of an image."""
         in_weights = self.parts.changes.names if self.parts.changes is not None else ()
-        beside = [one for one in render.active if _name(one.sha256) not in in_weights]
-        return lambda step, steps: {_name(one.sha256): one.weight for one in beside if is_within(step, steps, one.start, one.end)}
+        beside = [one for one in render.active if _name(one) not in in_weights]
+        return lambda step, steps: {_name(one): one.weight for one in beside if is_within(step, steps, one.start, one.end)}
 
     def _switch(self, render: Render) -> Callable[[int, int], None] | None:
         """What takes adapters off the denoiser, and puts them on, between the steps of an image; None where none has a range."""
@@ -272,11 +271,11 @@ class Session:
             return None
 
         def before_step(step: int, steps: int) -> None:
-            off = frozenset(_name(one.sha256) for one in render.active if not is_within(step, steps, one.start, one.end))
+            off = frozenset(_name(one) for one in render.active if not is_within(step, steps, one.start, one.end))
             if off == self._off:
                 return
-            weights = {_name(one.sha256): one.weight for one in render.active}
-            text = {_name(one.sha256): one.weight if one.text_weight is None else one.text_weight for one in render.active}
+            weights = {_name(one): one.weight for one in render.active}
+            text = {_name(one): one.weight if one.text_weight is None else one.text_weight for one in render.active}
             set_weights(self.parts, {name: 0.0 if name in off else weight for name, weight in weights.items()}, text_weights=text)
             self._off = off
 
@@ -297,13 +296,15 @@ class Session:
         self._active_embeddings, self._own_embedding_tables = (), {}
         self.parts.tokenizers = self._own_tokenizers
 
-    def _attach(self, name: str, reference: str) -> None:
+    def _attach(self, one: Adapter) -> None:
+        name = _name(one)
         if name in self._refused:
             raise self._refused[name]
         if name in self._attached:
             return
         try:
-            attach(self.family, self.parts, {name: self._resolver.adapter(reference).path})
+            path = self._resolver.adapter(one.reference).path
+            attach(self.family, self.parts, {name: path}, blocks={name: one.blocks} if one.blocks else None)
         except Exception as error:
             self._refused[name] = error
             raise
@@ -336,9 +337,10 @@ class Session:
         return model_names(self._resolver, render)
 
 
-def _name(sha256: str | None) -> str:
-    """An adapter's name inside the model: peft takes no dots."""
-    return f"a{(sha256 or '')[:16]}"
+def _name(one: Adapter) -> str:
+    """An adapter's name inside the model, of its own for each of its block weights: peft takes no dots."""
+    blocks = f"b{sha256(one.blocks.encode()).hexdigest()[:16]}" if one.blocks else ""
+    return f"a{(one.sha256 or '')[:16]}{blocks}"
 
 
 def model_names(resolver: Resolver, render: Render) -> ModelNames:
@@ -358,6 +360,7 @@ def model_names(resolver: Resolver, render: Render) -> ModelNames:
             one.reference: (nets[one.reference].record.name, nets[one.reference].record.hashes.autov1 or "") for one in render.controls
         },
         embedded_guidance=not base.facts.classifier_free,
+        blocks=resolver.blocks(base)[0] if any(one.blocks for one in render.every_adapter) else (),
     )
 
 

@@ -83,11 +83,6 @@ def names(value: object) -> Sequence[str]:
     return [text for text in texts(value) if text is not None]
 
 
-def adapter_texts(value: object) -> Sequence[str]:
-    """Adapters as one text, "ink:0.6+hat:0.4"; null is "none"."""
-    return ["none" if text is None else text for text in texts(value)]
-
-
 def integers(value: object) -> Sequence[int]:
     """A whole number, a range such as 1-4, or several of them with commas."""
     if isinstance(value, int) and not isinstance(value, bool):

@@ -18,6 +18,7 @@ from infer.draw.values import every, integers, number, numbers, prompts, spell_t
 from infer.prompt.prompt_file import prompt_lines
 from registry.errors import Refused
 from registry.home import expanded
+from registry.merging.adapter_blocks import read_block_weights
 from registry.names import Table
 from registry.references import parse_adapters
 
@@ -39,7 +40,10 @@ def _just(value: Any, _store: "Store") -> Sequence[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis. `read` turns one given value into several ("1-4"), `widen` does so with the store ("ink@step-*")."""
+    """One axis. `read` turns one given value into several ("1-4"), `widen` does so with the store ("ink@step-*").
+
+    `apply_to` is the same for one adapter of the cell, by its reference; None where the axis is not of adapters.
+    """
 
     name: str
     help: str
@@ -47,10 +51,29 @@ class Axis:
     read: Callable[[object], Sequence[Any]]
     spell: Callable[[Any], str]
     widen: Callable[[Any, "Store"], Sequence[Any]]
+    apply_to: Callable[[Render, str, Any], Render] | None = None
     across: int  # which axis a sheet puts across (the highest) and which down (the lowest: prompts are sentences, read at a row's side)
 
 
 AXES: Table[Axis] = Table("axis")
+
+
+def axis_of(name: str) -> Axis:
+    """The axis of a dimension's name: `weight`, or `weight.hat` of one adapter."""
+    return AXES[name.partition(".")[0]]
+
+
+def is_axis(name: str) -> bool:
+    """Whether a dimension's name is one of an axis; `outside` is none."""
+    return name.partition(".")[0] in AXES
+
+
+def applied(name: str, render: Render, value: Any) -> Render:
+    """The Render with a value of the axis of that name."""
+    one, reference = axis_of(name), name.partition(".")[2]
+    if reference and one.apply_to is not None:
+        return one.apply_to(render, reference, value)
+    return one.apply(render, value)
 
 
 def axis(
@@ -121,8 +144,10 @@ def _adapter_files(reference: str) -> list[str] | None:
     return None
 
 
-def _each_adapter(value: str, store: "Store") -> list[str]:
+def _each_adapter(value: str | tuple[Adapter, ...], store: "Store") -> Sequence[str | tuple[Adapter, ...]]:
     """One value for each checkpoint that `@step-*` matches, each file of a pattern or a folder; any other value unchanged."""
+    if isinstance(value, tuple):
+        return [value]
     choices: list[list[str]] = []
     several = "*" in value
     for one in parse_adapters(value):
@@ -141,24 +166,67 @@ field_axes("base")
 field_axes("adapters", widen=_each_adapter)
 
 
-@axis("weight", help="the weight of the Render's adapters: 0.5, or 0..1/5 (five values from 0 to 1)", read=numbers, spell=number, across=9)
-def weight(render: Render, value: float) -> Render:
-    return replace(render, adapters=tuple(replace(one, weight=value) for one in _adapters(render, "weight")))
+def adapter_axis(
+    name: str, *, help: str, read: Callable[[object], Sequence[Any]] = numbers, spell: Callable[[Any], str] = number
+) -> Callable[[Callable[[Adapter, Any], Adapter]], Callable[[Adapter, Any], Adapter]]:
+    """Register the decorated function (Adapter, value) -> Adapter as the axis of that name, on each adapter of a cell or on a named one."""
+
+    def keep(change: Callable[[Adapter, Any], Adapter]) -> Callable[[Adapter, Any], Adapter]:
+        def apply(render: Render, value: Any) -> Render:
+            return replace(render, adapters=tuple(change(one, value) for one in _adapters(render, name)))
+
+        def apply_to(render: Render, reference: str, value: Any) -> Render:
+            if all(one.reference != reference for one in render.every_adapter):
+                given = ", ".join(one.reference for one in render.every_adapter) or "none"
+                raise Refused(
+                    f"axes.{name} names the adapter {reference}, which this cell has not (its adapters: {given}). Give it with `adapters`, "
+                    f"or leave such cells out by `where`."
+                )
+            own, always = (
+                tuple(change(one, value) if one.reference == reference else one for one in given)
+                for given in (render.adapters, render.always)
+            )
+            return replace(render, adapters=own, always=always)
+
+        AXES.add(name)(Axis(name=name, help=help, apply=apply, apply_to=apply_to, read=read, spell=spell, widen=_just, across=9))
+        return change
+
+    return keep
 
 
-@axis("textweight", help="the weight of the adapters' part for the text encoders: 0, or 0..1/5", read=numbers, spell=number, across=9)
-def text_weight(render: Render, value: float) -> Render:
-    return replace(render, adapters=tuple(replace(one, text_weight=value) for one in _adapters(render, "textweight")))
+@adapter_axis("weight", help="the weight of the Render's adapters: 0.5, or 0..1/5 (five values); {hat: [0,0.5,1]} is that of one of them")
+def weight(one: Adapter, value: float) -> Adapter:
+    return replace(one, weight=value)
 
 
-@axis("adapterstart", help="the share of the steps at which the adapters set in: 0..0.8/5", read=numbers, spell=number, across=9)
-def adapter_start(render: Render, value: float) -> Render:
-    return replace(render, adapters=tuple(_ranged(one, value, one.end) for one in _adapters(render, "adapterstart")))
+@adapter_axis("textweight", help="the weight of the adapters' part for the text encoders: 0, or 0..1/5; {hat: [0,1]}")
+def text_weight(one: Adapter, value: float) -> Adapter:
+    return replace(one, text_weight=value)
 
 
-@axis("adapterend", help="the share of the steps at which the adapters end: 0.2..1/5", read=numbers, spell=number, across=9)
-def adapter_end(render: Render, value: float) -> Render:
-    return replace(render, adapters=tuple(_ranged(one, one.start, value) for one in _adapters(render, "adapterend")))
+@adapter_axis("adapterstart", help="the share of the steps at which the adapters set in: 0..0.8/5; {hat: [0,0.5]}")
+def adapter_start(one: Adapter, value: float) -> Adapter:
+    return _ranged(one, value, one.end)
+
+
+@adapter_axis("adapterend", help="the share of the steps at which the adapters end: 0.2..1/5; {hat: [0.5,1]}")
+def adapter_end(one: Adapter, value: float) -> Adapter:
+    return _ranged(one, one.start, value)
+
+
+def _blocks(value: object) -> Sequence[str | None]:
+    """The block weights of a text; null and "none" are 1 everywhere."""
+    return (None if value in ("none", "null") else read_block_weights(value),)
+
+
+@adapter_axis(
+    "blocks",
+    help='block weights of the adapters: null, "1,0,0,...", "IN*=0,OUT03=0.5", ramp (as lbw= and `loraloom merge` have them); {hat: [...]}',
+    read=_blocks,
+    spell=lambda value: value or "all 1",
+)
+def blocks(one: Adapter, value: str | None) -> Adapter:
+    return replace(one, blocks=value)
 
 
 def _ranged(one: Adapter, start: float, end: float) -> Adapter:

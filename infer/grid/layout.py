@@ -6,10 +6,11 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from infer.draw.files import read_adapters
 from infer.draw.render import SETTINGS, Render
 from infer.draw.setting import Setting
 from infer.draw.values import every, member_name
-from infer.grid.axes import AXES, Axis
+from infer.grid.axes import AXES, applied, axis_of
 from infer.grid.config import GridConfig, axis_settings
 from infer.grid.where import Where
 from infer.prompt.wildcards import Lines, chosen, read_wildcards
@@ -38,7 +39,7 @@ class Dimension:
 
     @property
     def across(self) -> int:
-        return min(AXES[name].across for name in self.axes)  # one long label makes the whole side long
+        return min(axis_of(name).across for name in self.axes)  # one long label makes the whole side long
 
     def __len__(self) -> int:
         return len(self.values)
@@ -122,16 +123,29 @@ def _replaced(config: GridConfig) -> Iterator[str]:
             )
 
 
+# axis -> (setting, what it replaces of its files)
+REPLACES = {
+    "weight": ("adapters", "weight"),
+    "textweight": ("adapters", "text_weight"),
+    "adapterstart": ("adapters", "start"),
+    "adapterend": ("adapters", "end"),
+    "blocks": ("adapters", "blocks"),
+    "scale": ("controls", "scale"),
+}
+
+
 def replaced_weights(config: GridConfig) -> Iterator[str]:
     """A note for each weight of an adapter, and scale of a ControlNet, that is given with it and replaced by its axis in every cell."""
     varied = axis_settings(config)
-    for axis, name in (("weight", "adapters"), ("scale", "controls")):
+    for axis, (name, part) in ((axis, of) for axis, of in REPLACES.items() if axis in varied):
         one = SETTINGS[name]
         values = [getattr(config, name), *every(varied.get(one.axis.name if one.axis is not None else name, ()))]
-        filled = [value for given in values if isinstance(value := _filled(one, given), dict)]
-        files = [file for value in filled for file in value[name] if getattr(file, axis) != 1.0]
-        if axis in varied and files:
-            yield f"axes.{axis} replaces the {axis} given with {some(dict.fromkeys(map(str, files)))}: it has no effect."
+        filled = [file for given in values if isinstance(value := _filled(one, given), dict) for file in value[name]]
+        if isinstance(named := varied[axis], Mapping):
+            filled = [file for file in (*filled, *read_adapters(config.always)) if file.reference in named]
+        files = [file for file in filled if getattr(file, part) != type(file).__dataclass_fields__[part].default]
+        if files:
+            yield f"axes.{axis} replaces the {part} given with {some(dict.fromkeys(map(str, files)))}: it has no effect."
 
 
 def _filled(one: Setting, given: Any) -> Any:
@@ -153,24 +167,40 @@ def _axis_values(config: GridConfig, store: "Store", gather: Gather) -> dict[str
         else:
             settings["seed"] = list(range(config.seed, config.seed + config.repeats))
     found: dict[str, list[Any]] = {}
-    for name in (name for name in AXES if name in settings):
-        values = _read_axis(AXES[name], settings[name], store, gather)
-        if twice := sorted({AXES[name].spell(value) for value in values if values.count(value) > 1}):
+    for name, given in _by_adapter(settings, gather):
+        values = _read_axis(name, given, store, gather)
+        if twice := sorted({axis_of(name).spell(value) for value in values if values.count(value) > 1}):
             gather(f"axes.{name} holds {', '.join(twice)} more than once. Each value makes one row, column or sheet: give it once.")
         elif values:
             found[name] = values
-        elif not every(settings[name]):
+        elif not every(given):
             gather(f"axes.{name} is an empty list. Give its values, or leave the axis out.")
     return found
 
 
-def _read_axis(one: Axis, given: object, store: "Store", gather: Gather) -> list[Any]:
-    values: list[Any] = []
+def _by_adapter(settings: Mapping[str, object], gather: Gather) -> Iterator[tuple[str, object]]:
+    """(name of a dimension, its values) in the order of the axes: `{hat: [0,1]}` of weight is the dimension weight.hat."""
+    for name in (name for name in AXES if name in settings):
+        given = settings[name]
+        if AXES[name].apply_to is None or not isinstance(given, Mapping):
+            yield name, given
+            continue
+        if not given:
+            gather(f"axes.{name} names no adapter. Expected {{hat: [...]}}, or the values alone.")
+        for reference, values in given.items():
+            if isinstance(reference, str) and reference:
+                yield f"{name}.{reference}", values
+            else:
+                gather(f"axes.{name} has {reference!r} for the name of an adapter. Expected {{hat: [...]}}.")
+
+
+def _read_axis(name: str, given: object, store: "Store", gather: Gather) -> list[Any]:
+    one, values = axis_of(name), []
     for item in every(given):
         try:
             values += [wide for value in one.read(item) for wide in one.widen(value, store)]
         except LoomError as error:
-            gather(f"axes.{one.name}: {error}")
+            gather(f"axes.{name}: {error}")
     return values
 
 
@@ -204,7 +234,7 @@ def _dimensions(values: Mapping[str, Sequence[Any]], zipped: Sequence[tuple[str,
     dimensions = []
     for group in groups:
         together = tuple(zip(*(values[name] for name in group), strict=True))
-        labels = tuple(" · ".join(AXES[name].spell(value) for name, value in zip(group, place, strict=True)) for place in together)
+        labels = tuple(" · ".join(axis_of(name).spell(value) for name, value in zip(group, place, strict=True)) for place in together)
         dimensions.append(Dimension(axes=group, values=together, labels=labels))
     return tuple(dimensions)
 
@@ -274,19 +304,21 @@ def _with_choices(render: Render, lines: Lines | None) -> Render:
 def _cells(base: Render, dimensions: Sequence[Dimension], where: Where | None, lines: Lines | None, gather: Gather) -> list[Cell]:
     cells: list[Cell] = []
     left_out = 0
+    axes = list(AXES)
+    ordered = sorted((name for one in dimensions for name in one.axes), key=lambda name: (axes.index(axis_of(name).name), "." in name))
     for place in product(*(range(len(one)) for one in dimensions)):
         values = {
             name: value for one, at in zip(dimensions, place, strict=True) for name, value in zip(one.axes, one.values[at], strict=True)
         }
         try:
             if where and not where(
-                {name: AXES[name].spell(value) if isinstance(value, tuple) else value for name, value in values.items()}
+                {name: axis_of(name).spell(value) if isinstance(value, tuple) else value for name, value in values.items()}
             ):
                 left_out += 1
                 continue
             render = base
-            for name in (name for name in AXES if name in values):
-                render = AXES[name].apply(render, values[name])
+            for name in ordered:
+                render = applied(name, render, values[name])
             render = _with_choices(render, lines)
         except LoomError as error:
             gather(str(error))

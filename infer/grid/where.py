@@ -2,7 +2,7 @@
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from registry.errors import Refused
@@ -49,16 +49,25 @@ class Where:
             raise Refused(f"where={self.text!r} does not work for {given}: {error}.") from None
 
     def _check(self, tree: ast.expr, axes: list[str]) -> None:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name):
-                if node.id not in axes and node.id != NULL:
-                    hint = suggest(node.id, axes) if axes else "This grid varies no axis."
-                    raise Refused(f"where={self.text!r} names {node.id!r}, which is not an axis of this grid. {hint}")
+        for node in _nodes(tree):
+            if isinstance(node, ast.Name | ast.Attribute):
+                name = ast.unparse(node)
+                if name not in axes and name != NULL:
+                    hint = suggest(name, axes) if axes else "This grid varies no axis."
+                    raise Refused(f"where={self.text!r} names {name!r}, which is not an axis of this grid. {hint}")
             elif isinstance(node, ast.Constant):
                 if not isinstance(node.value, str | int | float | bool | None):
                     raise Refused(f"where={self.text!r} holds {node.value!r}. {_TAKEN}")
             elif type(node) not in _KNOWN:
                 raise Refused(f"where={self.text!r} holds {ast.unparse(node) if isinstance(node, ast.expr) else node!r}. {_TAKEN}")
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of an expression; `weight.hat` is one."""
+    yield tree
+    if not isinstance(tree, ast.Attribute):
+        for child in ast.iter_child_nodes(tree):
+            yield from _nodes(child)
 
 
 _KNOWN: frozenset[type[ast.AST]] = frozenset(
@@ -72,8 +81,9 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant():
             return node.value
-        case ast.Name():
-            return None if node.id == NULL else values[node.id]
+        case ast.Name() | ast.Attribute():
+            name = ast.unparse(node)
+            return None if name == NULL else values[name]
         case ast.List() | ast.Tuple():
             return [_value(item, values) for item in node.elts]
         case ast.BoolOp(op=ast.And()):

@@ -8,7 +8,7 @@ ones as weights. (AUTOMATIC1111/stable-diffusion-webui 1.10, modules/infotext_ut
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infer.draw.files import Adapter, ControlNet
@@ -18,6 +18,7 @@ from infer.draw.values import number
 from infer.prompt.dialect import A1111, PLAIN
 from infer.prompt.marks import escape
 from infer.sampling.sigmas import SCHEDULES
+from registry.merging.adapter_blocks import as_numbers
 
 NEGATIVE = "Negative prompt:"
 
@@ -78,11 +79,14 @@ class ModelNames:
     embeddings: Mapping[str, str] = field(default_factory=dict)  # reference -> name
     vae: str | None = None
     embedded_guidance: bool = False
+    blocks: Sequence[str] = ()  # of the base's denoiser, where an adapter has block weights
 
 
 def infotext(render: Render, names: ModelNames, *, version: str) -> str:
     """The text of a resolved Render."""
-    tags = [f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{_weights(one)}>" for one in render.every_adapter]
+    tags = [
+        f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{_weights(one, names)}>" for one in render.every_adapter
+    ]
     pairs: dict[str, object] = {"RNG": "CPU", "Version": version}
     spelt = str if render.prompt_dialect in A1111 else escape  # in A1111's own grammar as it is
     for one in SETTINGS.values():
@@ -111,9 +115,10 @@ def _base(render: Render, names: ModelNames) -> dict[str, object]:
     return {"Model hash": (render.base_sha256 or "")[:10] or None, "Model": names.base}  # AutoV2
 
 
-def _weights(one: Adapter) -> str:
-    """WEIGHT, or TE:UNET where they differ."""
-    return number(one.weight) if one.text_weight is None else f"{number(one.text_weight)}:{number(one.weight)}"
+def _weights(one: Adapter, names: ModelNames) -> str:
+    """WEIGHT, or TE:UNET where they differ, and the block weights as sd-webui-lora-block-weight reads them."""
+    weights = number(one.weight) if one.text_weight is None else f"{number(one.text_weight)}:{number(one.weight)}"
+    return f"{weights}:lbw={as_numbers(one.blocks, names.blocks)}" if one.blocks else weights
 
 
 def _dialect(render: Render, _names: ModelNames) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """`<lora:NAME:WEIGHT>` in a prompt, as A1111 and its followers read it: the adapters, and the text without them.
 
-<lora:NAME>, <lora:NAME:TE>, <lora:NAME:TE:UNET>, <lora:NAME:te=0.5:unet=1>; a missing UNET is TE, a missing TE is 1.
-(AUTOMATIC1111/stable-diffusion-webui 1.10, modules/extra_networks.py, extensions-builtin/Lora.)
+<lora:NAME>, <lora:NAME:TE>, <lora:NAME:TE:UNET>, <lora:NAME:te=0.5:unet=1>; a missing UNET is TE, a missing TE is 1. Block weights as
+sd-webui-lora-block-weight takes them: <lora:NAME:1:lbw=1,0,0,...>.
+(AUTOMATIC1111/stable-diffusion-webui 1.10, modules/extra_networks.py, extensions-builtin/Lora; hako-mikan/sd-webui-lora-block-weight.)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from registry.errors import Refused
+from registry.merging.adapter_blocks import read_block_weights
 
 _TAG = re.compile(r"<(\w+):([^<>]+)>")
 KINDS = ("lora", "lyco", "lycoris", "locon")  # A1111 and its LyCORIS extension
@@ -17,11 +19,12 @@ KINDS = ("lora", "lyco", "lycoris", "locon")  # A1111 and its LyCORIS extension
 
 @dataclass(frozen=True)
 class Network:
-    """An adapter that a prompt names, with its weights on the text encoders and on the denoiser."""
+    """An adapter that a prompt names, with its weights on the text encoders and on the denoiser, and by block where it has such."""
 
     name: str
     text_weight: float
     weight: float
+    blocks: str | None = None
 
 
 def networks(text: str) -> tuple[str, list[Network]]:
@@ -36,13 +39,17 @@ def _network(kind: str, inner: str, tag: str) -> Network:
     name, *rest = inner.split(":")
     named = dict(part.split("=", 1) for part in rest if "=" in part)
     plain = [part for part in rest if "=" not in part]
-    if unknown := set(named) - {"te", "unet"}:
-        raise Refused(f"{tag} has {', '.join(sorted(unknown))}, which is not read here. Expected te and unet.")
+    if unknown := set(named) - {"te", "unet", "lbw"}:
+        raise Refused(f"{tag} has {', '.join(sorted(unknown))}, which is not read here. Expected te, unet and lbw.")
     if len(plain) > 2 or not name.strip():
         raise Refused(f"{tag} cannot be read. Expected <lora:NAME:WEIGHT> or <lora:NAME:TE:UNET>.")
     text_weight = _weight(named.get("te", plain[0] if plain else "1"), tag)
     weight = _weight(named.get("unet", plain[1] if len(plain) > 1 else str(text_weight)), tag)
-    return Network(name.strip(), text_weight, weight)
+    try:
+        blocks = read_block_weights(named.get("lbw"))
+    except Refused as error:
+        raise Refused(f"{tag}: {error}") from None
+    return Network(name.strip(), text_weight, weight, blocks)
 
 
 def _weight(text: str, tag: str) -> float:

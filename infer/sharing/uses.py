@@ -16,7 +16,7 @@ class Uses:
     def __init__(self, renders: Sequence[Render]) -> None:
         self._renders = renders
         self._released: set[int] = set()
-        self.adapters = Counter(one.sha256 for render in renders for one in render.active)
+        self.adapters = Counter((one.sha256, one.blocks) for render in renders for one in render.active)
         self.nets = Counter(one.sha256 for render in renders for one in render.steering)
         self.vaes = Counter(render.vae_sha256 for render in renders)
         self.latents = Counter(render.latents_key() for render in renders)
@@ -27,7 +27,7 @@ class Uses:
             return
         self._released.add(index)
         render = self._renders[index]
-        self.adapters.subtract(one.sha256 for one in render.active)
+        self.adapters.subtract((one.sha256, one.blocks) for one in render.active)
         self.nets.subtract(one.sha256 for one in render.steering)
         self.vaes[render.vae_sha256] -= 1
         self.latents[render.latents_key()] -= 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from infer.grid.axes import AXES
+from infer.grid.axes import axis_of, is_axis
 from registry.errors import BadFile, Faults, LoomError, NotFound
 from registry.plain_values import from_json
 from registry.printable import one_line
@@ -131,9 +131,9 @@ def _is_number(value: Any) -> bool:
 def _spelt(name: str, value: Any) -> str:
     """The value of an axis as the grid's labels have it."""
     value = tuple(value) if isinstance(value, list) else value
-    if name in AXES:
+    if is_axis(name):
         try:
-            return str(AXES[name].spell(value))
+            return str(axis_of(name).spell(value))
         except (LoomError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             pass  # a file of another version: its own text
     return str(value)

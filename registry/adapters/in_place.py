@@ -19,6 +19,7 @@ from registry.adapters.understood import adapter_faults
 from registry.errors import Refused
 from registry.family import Family
 from registry.formats.safetensors_header import TensorInfo
+from registry.merging.adapter_blocks import Factors
 from registry.parts import Parts
 from registry.printable import some
 from registry.tensors.layout import Layout, Stored
@@ -58,7 +59,7 @@ def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
     """The adapter's place on a model, by shapes alone: a model on the meta device will do. Raises Refused where a key has none."""
     if faults := adapter_faults(adapter):
         raise Refused(f"{adapter.path.name} cannot be drawn in full. {' '.join(faults[:SHOWN])}")
-    layout = _layout(family, parts)
+    layout = layout_of(family, parts)
     places = targets_of(layout, family.name)
     found: dict[str, list[Part]] = {}
     misfits = [f"{key} (of no module)" for key in adapter.left]
@@ -92,6 +93,7 @@ class WeightChanges:
         self._family = family
         self._parts = parts
         self._placed: dict[str, Placed] = {}
+        self._factors: dict[str, Factors] = {}  # of the adapters with block weights
         self._active: dict[str, tuple[float, float]] = {}  # weight on the denoiser, on the text encoders
         self._originals: dict[str, Tensor] = {}
 
@@ -104,9 +106,11 @@ class WeightChanges:
         """The components that an adapter changes; none for one that is not attached."""
         return self._placed[name].components if name in self._placed else frozenset()
 
-    def attach(self, name: str, adapter: Adapter) -> None:
-        """Find the adapter's place; no weight changes yet. Raises Refused."""
+    def attach(self, name: str, adapter: Adapter, *, factors: Factors | None = None) -> None:
+        """Find the adapter's place; no weight changes yet. `factors`: its weights by block. Raises Refused."""
         self._placed[name] = placed(adapter, self._family, self._parts)
+        if factors is not None:
+            self._factors[name] = factors
 
     def detach(self, names: Iterable[str]) -> None:
         """Forget these adapters, their changes taken out of the weights."""
@@ -114,6 +118,7 @@ class WeightChanges:
         self._set({name: weights for name, weights in self._active.items() if name not in gone})
         for name in gone & self._placed.keys():
             del self._placed[name]
+            self._factors.pop(name, None)
 
     def set_weights(self, weights: Mapping[str, float], *, text_weights: Mapping[str, float] | None = None) -> None:
         """Have exactly these adapters in the weights; {} puts every original back, bit for bit. A failure does so too.
@@ -129,7 +134,7 @@ class WeightChanges:
         changes: dict[str, list[Part]] = {}
         for name, both in wanted.items():
             for key, parts in self._placed[name].parts.items():
-                weight = both[0 if key.startswith(f"{self._family.denoiser}/") else 1]
+                weight = self._weight(name, key, both)
                 if weight != 0.0:
                     changes.setdefault(key, []).extend(replace(part, weight=weight) for part in parts)
         own = _weights(self._family, self._parts)
@@ -142,6 +147,14 @@ class WeightChanges:
             self._put_back(own, list(self._originals))
             raise
         self._active = wanted
+
+    def _weight(self, name: str, key: str, both: tuple[float, float]) -> float:
+        """The weight of an adapter's change of one weight of the model."""
+        factors = self._factors.get(name)
+        component, _, weight = key.partition("/")
+        if component == self._family.denoiser:
+            return both[0] * (factors.of_denoiser(weight.rpartition(".")[0]) if factors else 1.0)
+        return both[1] * (factors.of_text if factors else 1.0)
 
     def _change(self, key: str, weight: Tensor | QuantisedLinear, parts: Sequence[Part]) -> None:
         import torch
@@ -192,7 +205,7 @@ def _weights(family: Family, parts: Parts) -> dict[str, Tensor | QuantisedLinear
     return found
 
 
-def _layout(family: Family, parts: Parts) -> Layout:
+def layout_of(family: Family, parts: Parts) -> Layout:
     """The loaded model as a diffusers folder would show it: names and shapes."""
     shapes = {key: tuple(weight.shape) for key, weight in _weights(family, parts).items()}
     tensors = {key: Stored(parts.source, 0, TensorInfo("F32", shape)) for key, shape in shapes.items()}

@@ -238,3 +238,29 @@ def test_adapters_come_from_a_pattern_or_a_folder(tmp_path: Path) -> None:
         _, cells, faults = expanded({"adapter": ["none", f"{given}:0.5"]})
         assert faults == [] and [str(one.render.adapters[0]) for one in cells[1:]] == [f"{file}:0.5" for file in files]
     assert "matches no file" in expanded({"adapter": [f"{tmp_path}/*.pt"]})[2][0]
+
+
+def test_the_weight_of_one_adapter_among_several() -> None:
+    layout, cells, faults = expanded(
+        {"weight": {"hat": [0, 0.5], "ink": [1]}}, adapters="ink:0.2+hat", always="fast", where="weight.hat > 0 or weight.ink == 1"
+    )
+    assert faults == [] and [one.name for one in layout.dimensions] == ["weight.hat", "weight.ink"]
+    assert [[str(one) for one in cell.render.every_adapter] for cell in cells] == [["ink", "hat:0", "fast"], ["ink", "hat:0.5", "fast"]]
+    _, cells, faults = expanded({"weight": {"fast": [0.5]}, "blocks": {"ink": ["OUT*=0"]}}, adapters="ink", always="fast")
+    assert faults == [] and str(cells[0].render.every_adapter[0]) == "ink (blocks OUT*=0)"
+    assert str(cells[0].render.every_adapter[1]) == "fast:0.5"
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"weight": {"cap": [1]}}, "axes.weight names the adapter cap, which this cell has not (its adapters: ink)"),
+        ({"weight": {}}, "axes.weight names no adapter"),
+        ({"weight": {"ink": ["heavy"]}}, "axes.weight.ink: 'heavy' is not a number"),
+        ({"weight": {"ink": [1, 1]}}, "axes.weight.ink holds 1 more than once"),
+        ({"seed": {"ink": [1]}}, "axes.seed"),
+    ],
+)
+def test_faults_of_the_axes_of_one_adapter(axes: dict[str, Any], said: str) -> None:
+    _, _, faults = expanded(axes, adapters="ink")
+    assert any(said in fault for fault in faults), faults
