@@ -25,9 +25,11 @@ from infer.sampling.swapped import swapped
 from infer.sharing.adapter_rows import RowAdapters
 from infer.sharing.alone import kind_of
 from infer.sharing.uses import Uses
+from infer.stages.latents import LatentsError, LatentsStore
 from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
 from registry.architectures.vae.override import load_vae
 from registry.detect.loading import load_base
+from registry.errors import WriteFailed
 from registry.family import Family
 from registry.parts import Parts
 from registry.progress import Report, Tick, silent
@@ -46,6 +48,7 @@ class Counts:
     model_loads: int = 0
     encodes: int = 0
     forwards: int = 0
+    latents_reused: int = 0  # images decoded from latents of an earlier run
     notes: list[str] = field(default_factory=list)
 
     def note(self, note: str) -> None:
@@ -58,7 +61,16 @@ class Counts:
 class Session:
     """A loaded base with the adapters its Renders need: attached at first use, detached after the last."""
 
-    def __init__(self, resolver: Resolver, renders: Sequence[Render], counts: Counts, *, report: Report = silent) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        renders: Sequence[Render],
+        counts: Counts,
+        *,
+        report: Report = silent,
+        latents: LatentsStore | None = None,
+    ) -> None:
+        """`latents`: where those of earlier runs are, and those of this one are kept; None: every image is denoised."""
         import torch
 
         first = renders[0]
@@ -71,6 +83,7 @@ class Session:
         self._left = Uses(renders)
         self._vaes: dict[str, Any] = {}  # by content
         self._drawn: dict[str, Tensor] = {}  # latents by their key, while a later Render needs them
+        self._kept = latents
         self._nets: dict[str, Any] = {}  # ControlNets, by content
         self._report = report
         report(Tick("load", 0, 1, note=self._base.record.name))
@@ -143,6 +156,7 @@ class Session:
         """PNG bytes of a denoising that is done."""
         try:
             key = self._renders[walk.index].latents_key()
+            self._keep(key, walk.latents)
             if self._left.latents[key] > 1:
                 self._drawn[key] = walk.latents
             return self._encoded(walk.index, walk.latents)
@@ -150,8 +164,8 @@ class Session:
             self.release(walk.index)
 
     def is_denoised(self, index: int) -> bool:
-        """Whether the latents of the Render at `index` are here, from one that shares them."""
-        return self._renders[index].latents_key() in self._drawn
+        """Whether the latents of the Render at `index` are here, from one that shares them or from an earlier run."""
+        return self._recalled(self._renders[index].latents_key())
 
     def kind(self, index: int) -> Hashable:
         """Renders with an equal one can share forwards."""
@@ -200,7 +214,7 @@ class Session:
         """The Render's latents, kept while another Render needs them (it differs in what acts after the latents)."""
         render = self._renders[index]
         key = render.latents_key()
-        if key not in self._drawn:
+        if not self._recalled(key):
             if self._rows.installed:
                 self._rows.remove()
                 self._active_adapters = None
@@ -217,7 +231,32 @@ class Session:
             )
             if self._off:
                 self._active_adapters, self._off = None, frozenset()
+            self._keep(key, self._drawn[key])
         return self._drawn[key]
+
+    def _recalled(self, key: str) -> bool:
+        """Whether latents are here; those of an earlier run are read."""
+        if key in self._drawn or self._kept is None:
+            return key in self._drawn
+        try:
+            found = self._kept.get(key, self.parts.device)
+        except LatentsError as error:
+            self._counts.note(f"Kept latents were damaged, and are drawn again: {error}.")
+            return False
+        if found is not None:
+            self._drawn[key] = found
+            self._counts.latents_reused += 1
+        return found is not None
+
+    def _keep(self, key: str, latents: Tensor) -> None:
+        """Keep latents for later runs, as far as the disk takes them."""
+        if self._kept is None:
+            return
+        try:
+            self._kept.put(key, latents)
+        except WriteFailed as error:
+            self._counts.note(f"Latents are not kept from here on, so that another VAE will have to denoise again: {error}")
+            self._kept = None
 
     def _parts(self, render: Render) -> Parts:
         """The loaded Parts, with the VAE that the Render names, if any."""

@@ -4,7 +4,7 @@ Ranges are checked here, all faults together; what needs the disk is checked by 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +13,7 @@ from infer.draw.render import SETTINGS
 from infer.draw.values import member_name
 from infer.grid.axes import AXES
 from infer.sharing.width import read_batch_size
+from infer.stages.latents import read_keep_latents
 from registry.budget.text import budget_fault
 from registry.errors import Faults, Refused
 from registry.names import DEVICE
@@ -82,6 +83,11 @@ class GridConfig(RenderSettings):
         "memory that drawing may take of the device, such as 12GiB, 12GB, or auto for what is free: the plan finds the cheapest settings"
         " that fit, exact ones first (swap_blocks, text_encoder_dtype, base_dtype); those that are given or varied stay",
     )
+    keep_latents: str = word(
+        "1GiB",
+        "the most that final latents may take in the home, the last used ones: another VAE or vae_tiling then denoises nothing again;"
+        " 0 keeps none",
+    )
     strict: bool = setting(False, "stop at the first cell that fails")
     out: str = setting("runs", "folder that receives <name>/<stamp>/")
     dry_run: bool = setting(False, "print the plan and stop")
@@ -96,18 +102,22 @@ class GridConfig(RenderSettings):
         must = "names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
         yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
-        try:
-            read_batch_size(self.batch_size)
-            good = True
-        except Refused:
-            good = False
-        yield "batch_size", self.batch_size, good, "must be a whole number of 1 or more, or auto"
+        yield "batch_size", self.batch_size, _reads(read_batch_size, self.batch_size), "must be a whole number of 1 or more, or auto"
+        yield "keep_latents", self.keep_latents, _reads(read_keep_latents, self.keep_latents), "must be a size such as 2GiB, or 0"
         yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
         fault = None if self.memory is None else budget_fault(self.memory)
         yield "memory", self.memory, fault is None, fault or ""
         for name in ("base", "out"):
             yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"
         yield "out", self.out, storable(self.out) == self.out, "must be UTF-8"
+
+
+def _reads(read: Callable[[Any], object], value: object) -> bool:
+    try:
+        read(value)
+    except Refused:
+        return False
+    return True
 
 
 def axis_settings(config: GridConfig) -> dict[str, Any]:

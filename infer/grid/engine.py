@@ -16,6 +16,7 @@ from infer.draw.session import Counts, Session, free_memory
 from infer.grid.cell_result import CellResult, failed, look_up
 from infer.grid.cells import CellStore
 from infer.grid.shared_forwards import SharedForwards
+from infer.stages.latents import LatentsStore
 from registry.errors import Faults, LoomError, WriteFailed
 from registry.progress import Report, Tick, silent
 from registry.store import Store
@@ -33,14 +34,15 @@ def render_cells(
     batch_size: int | None = 1,
     counts: Counts | None = None,
     resolver: Resolver | None = None,
+    latents: LatentsStore | None = None,
     on_result: Callable[[CellResult], None] | None = None,
 ) -> list[CellResult]:
     """One result a Render, in order; equal images are drawn once, and none that the store has.
 
     Everything is checked before a model is loaded (Faults). A cell that fails is a result with its error; under `strict` it
     is a JobFailed. What was drawn is in the store at once, so an interrupt loses only the cells it hits. At most `batch_size`
-    cells (None: as many as fit the memory) share a forward, of those whose Render is `shared`. `on_result` is called for each
-    distinct cell as it is done.
+    cells (None: as many as fit the memory) share a forward, of those whose Render is `shared`. A cell whose `latents` are kept is
+    only decoded (None: all are denoised). `on_result` is called for each distinct cell as it is done.
     """
     counts = counts if counts is not None else Counts()
     resolver = resolver if resolver is not None else Resolver(store)
@@ -67,7 +69,7 @@ def render_cells(
         if stored := look_up(cells, key, counts):
             keep(CellResult(key=key, render=render, status="reused", path=stored.path))
     missing = [render for key, render in wanted.items() if key not in results]
-    _draw_all(missing, resolver, cells, counts, keep=keep, strict=strict, batch_size=batch_size, report=report)
+    _draw_all(missing, resolver, cells, counts, latents=latents, keep=keep, strict=strict, batch_size=batch_size, report=report)
     return [replace(results[render.key()], render=render) for render in resolved]
 
 
@@ -121,6 +123,7 @@ def _draw_all(
     cells: CellStore,
     counts: Counts,
     *,
+    latents: LatentsStore | None,
     keep: Callable[[CellResult], None],
     strict: bool,
     batch_size: int | None,
@@ -136,7 +139,7 @@ def _draw_all(
         if number:
             free_memory()
         try:
-            session = Session(resolver, group, counts, report=report)
+            session = Session(resolver, group, counts, report=report, latents=latents)
         except Exception as error:  # whatever a loader raises fails every cell of this base
             problem = error
         later: list[tuple[int, Render]] = []  # another process draws them now

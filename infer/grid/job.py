@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from infer.grid.engine import Counts, render_cells
 from infer.grid.plan import GridPlan, plan_grid
 from infer.grid.run_folder import RunFolder
 from infer.sharing.width import read_batch_size
+from infer.stages.latents import LatentsStore, latents_of
 from registry.errors import JobFailed
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import write_text
@@ -71,11 +73,12 @@ def draw_plan(
     """Draw a plan into a new run folder; see `run`. `began` is when its job did, on the monotonic clock: `seconds` count from there."""
     began = monotonic() if began is None else began
     cells = cells if cells is not None else cells_of(store)
-    with cells.kept():
-        return _drawn(planned, store, cells, report, began)
+    latents = latents_of(store.home, planned.config.keep_latents)
+    with cells.kept(), latents.kept() if latents is not None else nullcontext():
+        return _drawn(planned, store, cells, latents, report, began)
 
 
-def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report, began: float) -> GridOutcome:
+def _drawn(planned: GridPlan, store: Store, cells: CellStore, latents: LatentsStore | None, report: Report, began: float) -> GridOutcome:
     planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
     config = planned.config
     path = new_folder(Path(config.out), config.name or "grid")
@@ -92,6 +95,7 @@ def _drawn(planned: GridPlan, store: Store, cells: CellStore, report: Report, be
             batch_size=read_batch_size(config.batch_size),
             counts=counts,
             resolver=planned.resolver,
+            latents=latents,
             on_result=folder.add,
         )
     finally:

@@ -26,6 +26,7 @@ from infer.prompt.marks import literal_note
 from infer.prompt.upsampling.upsample import RULES
 from infer.remembered.base import Base
 from infer.sharing.width import MOST, read_batch_size
+from infer.stages.latents import latents_of
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
@@ -49,6 +50,7 @@ class GridPlan:
     shared: int  # images to draw that share forwards with others
     forwards: int
     control_calls: int
+    latents_reused: int  # denoisings whose latents an earlier run has kept
     seconds: float | None  # None: no cell like these was drawn here before
     notes: tuple[str, ...]
     resolver: Resolver
@@ -67,6 +69,7 @@ class GridPlan:
             "shared": self.shared,
             "forwards": self.forwards,
             "control_calls": self.control_calls,
+            "latents_reused": self.latents_reused,
             "seconds": self.seconds,
             "axes": {one.name: list(one.labels) for one in self.layout.dimensions},
             "rows": _side(self.layout, self.layout.rows),
@@ -87,6 +90,8 @@ class GridPlan:
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
         nets = f", ControlNet calls {self.control_calls:,}" if self.control_calls else ""
         lines.append(f"  model loads {self.model_loads}, prompt encodings {self.encodes}, denoiser calls {self.forwards:,}{nets}")
+        if self.latents_reused:
+            lines.append(f"  {self.latents_reused} denoised before: their latents are only decoded")
         if self.shared:
             lines.append(f"  {self.shared} of them share their denoiser calls: {_widest(self.config)}")
         if self.distinct > self.stored:
@@ -130,17 +135,21 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
     if config.memory is not None and resolved and not faults:
         resolved, memory = _within(config, config.memory, resolved, resolver, faults)
     batch_size = read_batch_size(config.batch_size)
+    kept = latents_of(store.home, config.keep_latents)
     if batch_size != 1 and not faults:
-        resolved = with_sharing(resolved, resolver, cells)
+        resolved = with_sharing(resolved, resolver, cells, kept)
     if not faults:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
         missing = [render for key, render in distinct.items() if not cells.has(key)]
         latents = [render.latents_key() for render in missing]  # images that differ in what acts after the latents share them
         first = {key: index for index, key in reversed([*enumerate(latents)])}
+        reused = {key for key in first if kept is not None and kept.has(key)}
         forwards = [
-            costs.forwards(render) if first[key] == index else 0 for index, (key, render) in enumerate(zip(latents, missing, strict=True))
+            costs.forwards(render) if first[key] == index and key not in reused else 0
+            for index, (key, render) in enumerate(zip(latents, missing, strict=True))
         ]
+        denoised = [render for key, render in zip(latents, missing, strict=True) if key not in reused]
     if faults:
         raise Faults("This grid cannot be drawn:", faults)
     return GridPlan(
@@ -150,12 +159,13 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
         distinct=len(distinct),
         stored=len(distinct) - len(missing),
         model_loads=len({loading(render) for render in missing}),
-        encodes=len({text for render in missing for text in costs.texts(render)}),
-        shared=sum(render.shared for render in missing),
+        encodes=len({text for render in denoised for text in costs.texts(render)}),
+        shared=sum(render.shared for render in denoised),
         forwards=shared_forwards(
             [(loading(render), render, calls) for render, calls in zip(missing, forwards, strict=True)], resolver, width=batch_size
         ),
         control_calls=sum(_control_calls(render, count) for render, count in zip(missing, forwards, strict=True)),
+        latents_reused=len(reused),
         seconds=_seconds(missing, forwards, cells),
         notes=tuple(
             dict.fromkeys(

@@ -106,6 +106,7 @@ class RunFolder:
             "outside": sum(one.match is not None for one in self._planned.outside),
             "encodes": self._counts.encodes,
             "forwards": self._counts.forwards,
+            "latents_reused": self._counts.latents_reused,
             "model_loads": self._counts.model_loads,
             "seconds": round(monotonic() - self._began, 3),
             "sheet": str(self.path / "sheet.png"),

@@ -12,13 +12,15 @@ from infer.grid.cells import CellStore
 from infer.grid.layout import Cell
 from infer.sharing.alone import kind_of, why_alone
 from infer.sharing.width import MOST
+from infer.stages.latents import LatentsStore
 
 
-def with_sharing(planned: Sequence[Cell], resolver: Resolver, cells: CellStore) -> list[Cell]:
-    """The cells with resolved Renders, those that can be `shared` so. One that the store has as it is drawn alone stays that one."""
+def with_sharing(planned: Sequence[Cell], resolver: Resolver, cells: CellStore, latents: LatentsStore | None) -> list[Cell]:
+    """The cells with resolved Renders, those that can be `shared` so. What is there as it is drawn alone, image or latents, stays that."""
     found = []
     for cell in planned:
         alone = why_alone(cell.render, resolver) is not None or cells.has(cell.render.key())
+        alone = alone or (latents is not None and latents.has(cell.render.latents_key()))
         found.append(cell if alone else replace(cell, render=replace(cell.render, shared=True)))
     return found
 

@@ -43,6 +43,12 @@ def budget_fault(text: str) -> str | None:
     return f"is no amount of memory. {EXPECTED}"
 
 
+def bytes_of(text: str) -> int | None:
+    """Bytes of a size with its unit (2GiB); None for any other text."""
+    found = SIZE.fullmatch(text.strip())
+    return _bytes(found) if found and 1 <= _bytes(found) < LARGEST else None
+
+
 def read_budget(text: str, device: torch.device) -> Budget:
     """The budget that a text means for a device. Raises Refused for what is none, and for `auto` where the system does not tell."""
     fault = budget_fault(text)

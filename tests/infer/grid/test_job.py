@@ -62,6 +62,7 @@ def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
         "outside",
         "encodes",
         "forwards",
+        "latents_reused",
         "model_loads",
         "seconds",
         "sheet",

@@ -106,6 +106,7 @@ def test_counts(shelf: Shelf) -> None:
         "cells": 16, "distinct": 16, "stored": 0, "to_draw": 16, "model_loads": 1, "encodes": 6, "shared": 0,
         "forwards": 48, "seconds": None,
         "control_calls": 0,
+        "latents_reused": 0,
         "axes": {"adapter": ["none", "words"], "prompt": ["a cat", "a dog"], "guidance": ["1", "4"], "sampler": ["base's own", "heun"]},
         "rows": "prompt", "columns": "adapter", "notes": [],
     }  # fmt: skip
