@@ -97,11 +97,15 @@ def tokenizer_of(component: str) -> str:
 
 
 class TokenizerWithEmbeddings:
-    """A tokenizer with the tokens of textual inversion embeddings; an embedding of several vectors becomes that many tokens."""
+    """A tokenizer with the tokens of textual inversion embeddings; an embedding of several vectors becomes that many tokens.
+
+    `vectors`: how many tokens each embedding is, by the id of its first.
+    """
 
     def __init__(self, tokenizer: Any, embeddings: Sequence[tuple[str, int]]) -> None:
         self._tokenizer = copy.deepcopy(tokenizer)
         self._tokenizer.add_tokens([spelt for token, count in embeddings for spelt in spellings(token, count)])
+        self.vectors = {int(self._tokenizer.convert_tokens_to_ids(token)): count for token, count in embeddings}
         self._several = {token: " ".join(spellings(token, count)) for token, count in embeddings if count > 1}
 
     def __call__(self, text: str | Sequence[str], **options: Any) -> Any:

@@ -8,8 +8,9 @@ a1111_no_norm ("No norm"): z' = w z. comfy: z' = e + w (z - e), e being the stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip import token_limit
@@ -55,44 +56,84 @@ class Chunk:
 # --- chunks
 
 
-def a1111_chunks(pieces: Sequence[Piece], ids_of: Callable[[str], list[int]], *, inside: int, comma: int | None) -> list[Chunk]:
-    """Chunks of at most `inside` tokens. In a full one, what is behind its last comma moves on where that is BACKTRACK tokens or less."""
+def a1111_chunks(
+    pieces: Sequence[Piece],
+    ids_of: Callable[[str], list[int]],
+    *,
+    inside: int,
+    comma: int | None,
+    vectors: Mapping[int, int] = MappingProxyType({}),
+) -> list[Chunk]:
+    """Chunks of at most `inside` tokens. In a full one, what is behind its last comma moves on where that is BACKTRACK tokens or less.
+
+    A textual inversion embedding of several `vectors` (id of its first token -> their number) is not cut: it begins the next chunk.
+    """
     chunks, last_comma = [Chunk()], -1
     for piece in pieces:
         if piece.is_break:
             chunks.append(Chunk())
             last_comma = -1
             continue
-        for one in ids_of(piece.text):
+        for one, *others in _units(ids_of(piece.text), vectors):
             full = len(chunks[-1].ids) == inside
             if one == comma:
                 last_comma = len(chunks[-1].ids)
             elif full and last_comma != -1 and inside - last_comma <= BACKTRACK:
                 chunks.append(chunks[-1].cut(last_comma + 1))
                 full, last_comma = False, -1
-            if full:
+            if full or len(chunks[-1].ids) + 1 + len(others) > inside:
                 chunks.append(Chunk())
                 last_comma = -1
-            chunks[-1].add([one], piece.weight)
+            chunks[-1].add([one, *others], piece.weight)
     return chunks if chunks[-1].ids or len(chunks) == 1 else chunks[:-1]
 
 
-def comfy_chunks(pieces: Sequence[Piece], ids_of: Callable[[str], list[int]], *, inside: int) -> list[Chunk]:
-    """Chunks of at most `inside` tokens. A piece of less than LONG_WORD tokens is not cut: it moves into the next chunk."""
+def comfy_chunks(
+    pieces: Sequence[Piece], ids_of: Callable[[str], list[int]], *, inside: int, vectors: Mapping[int, int] = MappingProxyType({})
+) -> list[Chunk]:
+    """Chunks of at most `inside` tokens. A piece of less than LONG_WORD tokens is not cut: it moves into the next chunk.
+
+    A textual inversion embedding, and what is before and behind it, are pieces of their own.
+    """
     chunks = [Chunk()]
     for piece in pieces:
-        ids = ids_of(piece.text)
-        is_long = len(ids) >= LONG_WORD
-        while ids:
-            room = inside - len(chunks[-1].ids)
-            if len(ids) <= room:
-                chunks[-1].add(ids, piece.weight)
-                break
-            if is_long:
-                chunks[-1].add(ids[:room], piece.weight)
-                ids = ids[room:]
-            chunks.append(Chunk())
+        for group in _groups(ids_of(piece.text), vectors):
+            _fill(chunks, group, piece.weight, inside)
     return chunks
+
+
+def _fill(chunks: list[Chunk], ids: list[int], weight: float, inside: int) -> None:
+    """Put the tokens of a piece into the last chunk, or into new ones as ComfyUI does."""
+    is_long = len(ids) >= LONG_WORD
+    while ids:
+        room = inside - len(chunks[-1].ids)
+        if len(ids) <= room:
+            chunks[-1].add(ids, weight)
+            return
+        if is_long:
+            chunks[-1].add(ids[:room], weight)
+            ids = ids[room:]
+        chunks.append(Chunk())
+
+
+def _units(ids: Sequence[int], vectors: Mapping[int, int]) -> Iterator[list[int]]:
+    """The tokens one by one, those of an embedding together."""
+    place = 0
+    while place < len(ids):
+        count = vectors.get(ids[place], 1)
+        yield list(ids[place : place + count])
+        place += count
+
+
+def _groups(ids: Sequence[int], vectors: Mapping[int, int]) -> list[list[int]]:
+    """The tokens in runs: each embedding, and all that is between two."""
+    groups: list[list[int]] = [[]]
+    for unit in _units(ids, vectors):
+        if unit[0] in vectors:
+            groups += [unit, []]
+        else:
+            groups[-1] += unit
+    return [group for group in groups if group]
 
 
 # --- states
@@ -152,10 +193,13 @@ def weighted_chunks(tokenizer: Any, encoder: nn.Module, pieces: Sequence[Piece],
         return list(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
 
     inside = token_limit(tokenizer, encoder) - MARKS
+    vectors = getattr(tokenizer, "vectors", {})
+    if longest := [count for count in vectors.values() if count > inside]:
+        raise Refused(f"A textual inversion embedding has {longest[0]} vectors, and a chunk of this encoder takes {inside} tokens.")
     if emphasis.is_comfy:
-        chunks = comfy_chunks(pieces, ids_of, inside=inside)
+        chunks = comfy_chunks(pieces, ids_of, inside=inside, vectors=vectors)
     else:
-        chunks = a1111_chunks(pieces, ids_of, inside=inside, comma=tokenizer.get_vocab().get(",</w>"))
+        chunks = a1111_chunks(pieces, ids_of, inside=inside, comma=tokenizer.get_vocab().get(",</w>"), vectors=vectors)
     if len(chunks) > MOST:
         raise Refused(f"The prompt has {len(chunks)} chunks of {inside} tokens. Expected at most {MOST}: shorten it.")
     return chunks

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from registry.architectures.text.weighted import EMPHASIS, Piece, WeightedText, a1111_chunks, comfy_chunks
+from registry.architectures.text.textual_inversion import TokenizerWithEmbeddings
+from registry.architectures.text.weighted import EMPHASIS, Piece, WeightedText, a1111_chunks, comfy_chunks, weighted_chunks
 from registry.errors import JobFailed
 from tests.tiny import POSITIONS, tiny_parts
 
@@ -59,6 +60,25 @@ def test_a_break_ends_a_chunk_and_weights_move_with_their_tokens() -> None:
 def test_comfyui_moves_a_short_piece_and_cuts_a_long_one() -> None:
     found = comfy_chunks([Piece("123"), Piece("4567", 1.5), Piece("1" * 12)], ids, inside=5)
     assert [chunk.ids for chunk in found] == [[1, 2, 3], [4, 5, 6, 7, 1], [1] * 5, [1] * 5, [1]]
+
+
+def test_an_embedding_of_several_vectors_is_not_cut() -> None:
+    found = a1111_chunks([Piece("11178", 1.5)], ids, inside=4, comma=COMMA, vectors={7: 2})
+    assert [(chunk.ids, chunk.weights) for chunk in found] == [([1, 1, 1], [1.5] * 3), ([7, 8], [1.5] * 2)]
+    assert [chunk.ids for chunk in a1111_chunks([Piece("1178")], ids, inside=4, comma=COMMA, vectors={7: 2})] == [[1, 1, 7, 8]]
+    found = comfy_chunks([Piece("1117812")], ids, inside=4, vectors={7: 2})
+    assert [chunk.ids for chunk in found] == [[1, 1, 1], [7, 8, 1, 2]]
+
+
+def test_the_tokenizer_of_an_embedding_says_how_many_vectors_it_has() -> None:
+    _, parts = tiny_parts("sd1")
+    tokenizer = TokenizerWithEmbeddings(parts.tokenizers["tokenizer"], [("<hat>", 3), ("<one>", 1)])
+    first = tokenizer("a <hat>", add_special_tokens=False).input_ids[-3]
+    assert tokenizer.vectors[first] == 3 and sorted(tokenizer.vectors.values()) == [1, 3]
+    encoder = parts.text_encoders["text_encoder"]
+    chunks = weighted_chunks(tokenizer, encoder, [Piece("one, " * 10), Piece("<hat>", 1.3)], EMPHASIS["a1111"])
+    last = [chunk.ids for chunk in chunks if first in chunk.ids]
+    assert len(last) == 1 and last[0][last[0].index(first) :][:3] == [first, first + 1, first + 2]
 
 
 # --- states
