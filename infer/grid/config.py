@@ -89,6 +89,10 @@ class GridConfig(RenderSettings):
         " 0 keeps none",
     )
     strict: bool = setting(False, "stop at the first cell that fails")
+    single_file: bool | None = setting(
+        None,
+        "the report holds its images, so that the one file can be sent (default: where they are 8 MB or less, else they lie beside it)",
+    )
     out: str = setting("runs", "folder that receives <name>/<stamp>/")
     dry_run: bool = setting(False, "print the plan and stop")
 

@@ -20,8 +20,9 @@ from infer.grid.image_names import image_name
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan
 from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
+from infer.output.page.live import LiveParts
 from infer.output.png import label_png, read_carried
-from infer.output.report import LiveImages, write_live_report, write_report
+from infer.output.report import write_live_report, write_report
 from infer.output.sheet import write_sheet
 from infer.output.sources import source_images
 from infer.outside.shown import outside_image, outside_line
@@ -51,7 +52,7 @@ class RunFolder:
         self._sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.images)
         for note in left_out:
             counts.note(note)
-        self._live = LiveImages()
+        self._live = LiveParts(self.path / "report.html")
         self._due = 0.0
         self._outside = [outside_image(one, self.path, planned.resolver.images) for one in planned.outside]
         self._write_live()
@@ -75,7 +76,7 @@ class RunFolder:
         for note in write_sheet(self.path / "sheet.png", self._gallery()):
             self._counts.note(note)
         report(Tick("write", 1, 2, note="report"))
-        for note in write_report(self.path / "report.html", self._gallery()):
+        for note in write_report(self.path / "report.html", self._gallery(), single_file=self._planned.config.single_file):
             self._counts.note(note)
         result = self._result()
         write_json(self.path / "result.json", result)
@@ -83,7 +84,7 @@ class RunFolder:
         return result
 
     def _write_live(self) -> None:
-        """cells.jsonl and a report that loads itself again; rarer when they take long, so that drawing is not held up."""
+        """cells.jsonl and what the open report takes in; rarer when they take long, so that drawing is not held up."""
         began = monotonic()
         self._write_lines()
         write_live_report(self.path / "report.html", self._gallery(), self._live)

@@ -34,6 +34,7 @@ class CellImage:
     settings: Mapping[str, str]  # for people, in order
     details: Mapping[str, str] = field(default_factory=dict)  # hashes and versions
     parameters: str = ""  # A1111's text
+    command: str = ""  # the command line that draws it alone
     seconds: float = 0.0
     error: str | None = None
     pixels_sha256: str = ""

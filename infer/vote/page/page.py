@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infer.draw.machine import version_of
-from infer.output.report import embed
+from infer.output.page.images import embed
 from infer.vote.comparison import Comparison
 from infer.vote.page.images import bare_image
 from infer.vote.page.order import Order, Tallies, Trial, every_place

@@ -1,0 +1,3 @@
+readMarks();
+readAddress();
+if (data.live) { countLive(); loadPart(); }

@@ -1,0 +1,204 @@
+"""The page in Chromium: the table and its axes, the viewer, mouse, keyboard and thumb."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infer.output.gallery import Gallery
+from infer.output.report import write_report
+from tests.infer.images import gallery
+from tests.infer.output.opened import DESK, NASTY, PHONE, Shown
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+
+def columns(report: Shown) -> list[str]:
+    return report.page.locator(".name").all_inner_texts()
+
+
+def test_all_axes_stand_on_the_sides_and_are_moved(report: Shown) -> None:
+    assert report.page.title() == 'a "grid" </title><b>'  # no prompt ran
+    assert columns(report) == ["1", "2", "0", "0.5", "1", "0", "0.5", "1"]  # seeds over weights
+    assert report.page.locator(".cell").count() == 11 and report.page.locator(".empty").count() == 1
+    assert report.page.locator(".side:not(.corner)").all_text_contents() == ["a cat", NASTY]
+    assert "Out of memory: <b>2 GiB</b>" in report.text(".cell.broken")
+    report.page.locator("#sides").click()
+    report.page.get_by_label("Place of seed").select_option("select")
+    assert report.page.locator(".cell").count() == 5
+    report.page.get_by_label("seed", exact=True).select_option(label="2")
+    assert report.page.locator(".cell").count() == 6
+    report.page.get_by_label("Place of seed").select_option("rows")
+    assert report.page.locator(".super").all_text_contents() == ["prompt a cat", f"prompt {NASTY}"]
+    report.page.get_by_role("button", name="seed: further out").click()
+    assert report.page.locator(".super").all_inner_texts() == ["seed 1", "seed 2"]
+    assert report.places()[:3] == ["0,0,0", "0,0,1", "0,0,2"] and report.places()[3] == "1,0,0"
+    assert report.cell("0,0,0").locator("img").evaluate("image => image.naturalWidth") == 64
+
+
+def test_values_are_hidden_and_the_place_is_closed(report: Shown) -> None:
+    report.page.locator("#sides").click()
+    weights = report.page.get_by_role("group", name="Values of weight")
+    weights.get_by_text("0.5").click()
+    assert columns(report) == ["1", "2", "0", "1", "0", "1"] and report.text("#sides") == "Axes (1 hidden)"
+    report.page.get_by_role("button", name="Hide all of weight").click()
+    assert "Every cell is hidden" in report.text("#grid")
+    report.page.get_by_role("button", name="Show all of weight").click()
+    assert report.page.locator(".cell").count() == 11
+
+
+@pytest.mark.parametrize(("columns", "window", "least"), [(8, DESK, 130), (12, DESK, 80), (8, PHONE, 36), (3, PHONE, 100)])
+def test_all_columns_fit_the_window_at_first(columns: int, window: Any, least: int, tmp_path: Path, browser: "Browser") -> None:
+    axes = {"prompt": ["a house with a garden and a tree in front of it", "a cat"], "adapter": [f"ink@step-{at}" for at in range(columns)]}
+    write_report(tmp_path / "report.html", gallery(tmp_path / "images", axes))
+    page = browser.new_page(viewport=window)
+    opened = Shown(page, tmp_path / "report.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= window["width"]
+    box = opened.cell(f"1,{columns - 1}").bounding_box()
+    assert box and box["x"] + box["width"] <= window["width"] and box["width"] >= least
+    page.close()
+    assert opened.troubles == []
+
+
+def test_a_click_shows_the_image_and_all_its_settings(report: Shown) -> None:
+    report.open("1,0,1")
+    settings = dict(
+        zip(report.page.locator("#settings th").all_inner_texts(), report.page.locator("#settings td").all_inner_texts(), strict=True)
+    )
+    assert settings["steps"] == "20" and settings["seed"] == "7" and settings["prompt"].startswith("</script>")
+    report.page.get_by_text("Files and versions").click()
+    assert len(report.page.locator("#details td").last.inner_text()) == 64
+    assert "Steps: 20, Sampler: DDIM" in report.text("#parameters")
+    report.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    report.page.locator("#copy").click()
+    report.page.get_by_text("Copied").wait_for()
+    assert report.page.evaluate("navigator.clipboard.readText()") == report.page.locator("#parameters").text_content()
+    assert (report.page.locator("#save").get_attribute("href") or "").startswith("data:image/png")
+    report.page.keyboard.press("Escape")
+    assert not report.page.locator("#viewer").is_visible() and report.focused() == "1,0,1"
+
+
+def test_zoom_and_move(report: Shown) -> None:
+    report.open("0,0,0")
+    frame = report.page.locator(".frame").bounding_box()
+    assert frame and frame["width"] > 400  # an image of 64 pixels is enlarged to be looked at
+    report.page.locator("#in").click()
+    report.page.mouse.move(frame["x"] + 50, frame["y"] + 50)
+    report.page.mouse.wheel(0, -400)
+    zoomed = report.page.locator(".frame").bounding_box()
+    assert zoomed and zoomed["width"] > 3 * frame["width"]
+    report.page.mouse.down()
+    report.page.mouse.move(frame["x"] + 10, frame["y"] + 30, steps=3)
+    report.page.mouse.up()
+    moved = report.page.locator(".frame").bounding_box()
+    assert moved and moved["x"] == pytest.approx(zoomed["x"] - 40, abs=1) and moved["y"] == pytest.approx(zoomed["y"] - 20, abs=1)
+    report.page.keyboard.press("0")
+    assert report.page.locator(".frame").bounding_box() == frame
+
+
+def test_flipping_with_the_keyboard(report: Shown) -> None:
+    report.go("#rows=0&columns=2&select=1-0")
+    report.page.reload()
+    report.page.locator(".cell").first.focus()
+    report.page.keyboard.press("ArrowRight")
+    report.page.keyboard.press("ArrowRight")
+    assert report.focused() == "0,0,2"
+    report.page.keyboard.press("ArrowLeft")
+    report.page.keyboard.press("ArrowDown")
+    assert report.focused() == "1,0,1"
+    report.page.keyboard.press("Enter")
+    assert report.text("#caption").endswith("seed 1 · weight 0.5")
+    report.page.keyboard.press("ArrowRight")  # there is no cell 1,0,2
+    assert report.text("#caption").endswith("seed 1 · weight 0.5")
+    report.page.keyboard.press("PageDown")
+    report.page.keyboard.press("ArrowRight")
+    assert report.text("#caption").endswith("seed 2 · weight 1")
+    report.page.keyboard.press("ArrowUp")
+    assert report.text("#caption") == "prompt a cat · seed 2 · weight 1"
+    report.page.get_by_label("Previous weight").click()
+    assert report.text("#caption") == "prompt a cat · seed 2 · weight 0.5"
+    report.page.keyboard.press("PageUp")
+    assert report.text("#world").startswith("failed: Out of memory: <b>2 GiB</b>")
+    report.page.keyboard.press("Escape")
+    report.page.wait_for_function("() => document.activeElement.dataset.place === '0,0,1'")  # the dialog's close event comes a moment later
+    assert report.focused() == "0,0,1"
+
+
+def test_light_and_dark(report: Shown) -> None:
+    def paper() -> str:
+        colour: str = report.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return colour
+
+    light = paper()
+    report.page.locator("#theme").click()
+    dark = paper()
+    report.page.locator("#theme").click()
+    assert light == paper() != dark
+    report.page.emulate_media(color_scheme="dark")
+    report.page.reload()
+    assert paper() == dark
+
+
+def test_on_a_phone(shown: Gallery, tmp_path: Path, browser: "Browser") -> None:
+    write_report(tmp_path / "report.html", shown)
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    report = Shown(context.new_page(), tmp_path / "report.html")
+    assert report.page.evaluate("document.documentElement.scrollWidth") <= 390
+    for control in report.page.locator(".bar button:visible, .bar select:visible").all():
+        box = control.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] >= 30
+    report.page.locator("#sides").tap()
+    assert report.page.evaluate("document.getElementById('panel').scrollWidth") <= 390
+    report.page.locator("#sides").tap()
+    report.page.locator(".cell").first.tap()
+    frame = report.page.locator(".frame").bounding_box()
+    assert frame and 250 < frame["width"] <= 390 and frame["x"] >= 0
+    assert report.page.evaluate("document.getElementById('viewer').scrollWidth") <= 390
+    for name in ("#close", "#in", "#pin", "#mark"):
+        box = report.page.locator(name).bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] >= 30
+    context.close()
+    assert report.troubles == []
+
+
+@pytest.mark.parametrize("axes", [{}, {"prompt": ["a", "b", "c"]}, {"seed": list(range(30))}], ids=["no axis", "prompts", "seeds"])
+def test_grids_of_fewer_axes(axes: dict[str, list[Any]], tmp_path: Path, browser: "Browser") -> None:
+    write_report(tmp_path / "report.html", gallery(tmp_path / "images", axes))
+    page = browser.new_page()
+    report = Shown(page, tmp_path / "report.html")
+    labels = [str(label) for values in axes.values() for label in values]
+    assert page.locator(".cell").count() == max(len(labels), 1) and page.locator("#grid figcaption").all_inner_texts() == (labels or [""])
+    page.locator(".cell").first.click()
+    for key in ("ArrowRight", "ArrowDown", "PageDown"):
+        page.keyboard.press(key)
+    page.keyboard.press("Escape")
+    page.close()
+    assert report.troubles == []
+
+
+def test_five_axes_and_lines_far_below_are_filled_as_they_come_into_view(tmp_path: Path, browser: "Browser") -> None:
+    axes: dict[str, list[Any]] = {
+        "prompt": [f"p{number}" for number in range(30)],
+        "seed": [1, 2],
+        "steps": [10, 20],
+        "guidance": [1, 4],
+        "weight": [0, 1, 2],
+    }
+    found = gallery(tmp_path / "images", axes)
+    write_report(tmp_path / "report.html", replace(found, title="five"))
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    report = Shown(page, tmp_path / "report.html")
+    assert page.evaluate("data.axes.length") == 5 and page.evaluate("lines.list.flatMap(({ cells }) => cells).length") == 720
+    assert page.locator(".cell").count() < 400
+    page.locator(".cell").first.focus()
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    last = page.evaluate("lines.list.at(-1).cells.at(-1).place.join()")
+    report.cell(last).locator("img").wait_for()
+    page.keyboard.press("ArrowDown")  # the focused line was kept
+    assert report.focused() is not None
+    page.close()
+    assert report.troubles == []
