@@ -6,23 +6,16 @@ is a file is meant; where that leaves several or none, the text is refused: give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from infer.draw.edges import edges
 from infer.draw.files import ControlNet, ImageFile
-from infer.draw.input_images import fitted
 from infer.draw.values import is_finite
+from infer.hints.setting import read_prepare
 from registry.errors import Refused
 from registry.home import expanded
-from registry.names import Table, suggest
+from registry.names import suggest
 from registry.references import NONE, split_joined, split_weight
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-PREPARE: Table[Callable[[Image], Image]] = Table("preparation")
-PREPARE["edges"] = edges
 
 KEYS = ("net", "image", "scale", "start", "end", "mode", "prepare")
 PREFIXES = ("sha256", "hf", "")  # a colon behind these parts nothing
@@ -85,14 +78,14 @@ def _of_record(record: Mapping[Any, Any]) -> ControlNet:
     for key, value in numbers.items():
         if not is_finite(value):
             raise Refused(f"The ControlNet's {key} is {value!r}. Expected a number.")
-    mode, prepare = record.get("mode"), record.get("prepare")
+    mode = record.get("mode")
     if mode is not None and type(mode) is not int:
         raise Refused(f"The ControlNet's mode is {mode!r}. Expected the number of a union net's hint kind, from 0.")
     return ControlNet(
         reference=record["net"],
         picture=ImageFile(path=record["image"]),
         mode=mode,
-        prepare=None if prepare in (None, NONE) else str(prepare),
+        prepare=read_prepare(record.get("prepare")),
         **numbers,
     )
 
@@ -104,19 +97,9 @@ def control_faults(one: ControlNet, *, modes: int | None) -> list[str]:
         faults.append(f"{name} has scale {one.scale}. Expected a number such as 0.8; 1 is as trained.")
     if not 0.0 <= one.start < one.end <= 1.0:
         faults.append(f"{name} has start {one.start:g} and end {one.end:g}. Expected shares of the steps, 0 <= start < end <= 1.")
-    if one.prepare is not None and one.prepare not in PREPARE:
-        faults.append(
-            f"{name} has prepare {one.prepare!r}. {suggest(one.prepare, list(PREPARE))} There is: {', '.join(PREPARE)}."
-            " Depth, pose and others need models: give their finished hint image."
-        )
     if modes and (one.mode is None or not 0 <= one.mode < modes):
         given = "no mode" if one.mode is None else f"mode {one.mode}"
         faults.append(f"{name} is a union net and is given {given}. Expected mode 0 to {modes - 1}: its card numbers the kinds.")
     if modes == 0 and one.mode is not None:
         faults.append(f"{name} is given mode {one.mode}, but it is no union net: it takes no mode. Leave it out.")
     return faults
-
-
-def hint_of(image: Image, one: ControlNet, size: tuple[int, int], fit: str | None) -> Image:
-    """The image as the hint: prepared if asked for, at the drawing's size."""
-    return fitted(image, size, fit) if one.prepare is None else PREPARE[one.prepare](fitted(image, size, fit))

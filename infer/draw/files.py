@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from infer.draw.values import number, texts
+from infer.hints.setting import Prepare
 from registry.errors import Refused
 from registry.merging.adapter_blocks import read_block_weights
 from registry.references import parse_adapters
@@ -93,7 +94,7 @@ class ImageFile:
 class ControlNet:
     """A ControlNet as it was named, the image it is given, with its scale; `start` and `end` are shares of the steps.
 
-    `mode` is the number of the hint's kind, for union nets. `prepare` names what makes the hint of the image; None: it is one.
+    `mode` is the number of the hint's kind, for union nets. `prepare` is how the hint is made of the image; None: it is one.
     """
 
     reference: str
@@ -102,7 +103,7 @@ class ControlNet:
     start: float = 0.0
     end: float = 1.0
     mode: int | None = None
-    prepare: str | None = None
+    prepare: Prepare | None = None
     sha256: str | None = None
 
     def __post_init__(self) -> None:
@@ -113,12 +114,12 @@ class ControlNet:
         text = f"{self.reference}:{self.picture}:{number(self.scale)}"
         extra = [] if (self.start, self.end) == (0.0, 1.0) else [f"{number(self.start)}..{number(self.end)} of the steps"]
         extra += [f"mode {self.mode}"] if self.mode is not None else []
-        extra += [self.prepare] if self.prepare else []
+        extra += [str(self.prepare)] if self.prepare else []
         return f"{text} ({', '.join(extra)})" if extra else text
 
     def pinned(self) -> list[Any]:
         """What the pixels depend on."""
-        return [self.sha256, self.picture.sha256, self.scale, self.start, self.end, self.mode, self.prepare]
+        return [self.sha256, self.picture.sha256, self.scale, self.start, self.end, self.mode, self.prepare and self.prepare.pinned()]
 
 
 def read_adapters(value: object) -> tuple[Adapter, ...]:

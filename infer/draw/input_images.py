@@ -75,6 +75,13 @@ class InputImages:
             self._decode(digest, Path(file.path), self._data(replace(file, sha256=digest)))
         return self._decoded[digest]
 
+    def data(self, file: ImageFile) -> tuple[str, bytes]:
+        """(sha256, bytes) of a file that is no image. Raises NotFound or BadFile."""
+        data = self._data(replace(file, sha256=file.sha256 or self._named.get(file.path)))
+        digest = sha256(data).hexdigest()
+        self._named.setdefault(file.path, digest)
+        return digest, data
+
     def mask(self, file: ImageFile, size: tuple[int, int], fit: str | None) -> Any:
         """The image as a mask (h, w) of bools at the drawing's size; see `mask_of`."""
         what = (self.read(file).sha256, size, fit)
@@ -85,7 +92,7 @@ class InputImages:
     def keep(self, files: Iterable[ImageFile]) -> None:
         """Keep a copy of each, by its content: an image can be drawn again when the original has moved."""
         for file in files:
-            known = replace(file, sha256=self.read(file).sha256)
+            known = replace(file, sha256=file.sha256 or self.read(file).sha256)
             path = self._kept(str(known.sha256))
             if not path.is_file():
                 data = self._data(known)

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.controls import hint_of
 from infer.draw.files import ControlNet, ImageFile
-from infer.draw.input_images import InputImages, check_fit, fit_notes, fitted, to_pixels
+from infer.draw.input_images import InputImages, Seen, check_fit, fit_notes, fitted, to_pixels
 from infer.draw.render import LARGEST_SIDE, Render
 from infer.draw.start import Start, check_strength
+from infer.hints.hints import Hints
 from registry.errors import LoomError
 from registry.family import Family
 
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def with_contents(render: Render, images: InputImages, faults: list[str]) -> Render:
+def with_contents(render: Render, hints: Hints, faults: list[str]) -> Render:
     """The Render with the sha256 of each of its images; what cannot be read goes to `faults` under what it is."""
+
+    posed = _controls(render)
 
     def seen(name: str, file: ImageFile) -> ImageFile:
         try:
-            return replace(file, sha256=images.read(file).sha256)
+            digest = hints.sha256(posed[name]) if name in posed else hints.images.read(file).sha256
+            return replace(file, sha256=digest)
         except LoomError as error:
             faults.append(f"{name}: {error}")
             return replace(file, sha256=None)
@@ -38,24 +41,28 @@ def with_contents(render: Render, images: InputImages, faults: list[str]) -> Ren
     return replace(render, init=known.get("init"), mask=known.get("mask"), controls=controls)
 
 
-def own_size(render: Render, images: InputImages) -> tuple[int, int] | None:
+def own_size(render: Render, hints: Hints) -> tuple[int, int] | None:
     """The size a drawing takes from its images, as the pipelines do: init's, else the first hint's; None where there is none."""
-    file = render.init or next((one.picture for one in render.controls), None)
-    return images.read(file).size if file is not None and file.sha256 is not None else None
+    if render.init is not None:
+        return hints.images.read(render.init).size if render.init.sha256 is not None else None
+    one = next(iter(render.controls), None)
+    seen = hints.seen(one) if one is not None and one.picture.sha256 is not None else None
+    return seen.size if seen is not None else None
 
 
-def image_faults(render: Render, family: Family, images: InputImages, *, cell: int) -> list[str]:
+def image_faults(render: Render, family: Family, hints: Hints, *, cell: int) -> list[str]:
     """What is wrong with the images of a Render whose size and steps are known; `cell` is pixels a latent cell."""
     faults = list(_without_use(render))
     size = _size(render)
-    for name, file in render.images.items():
-        if file.sha256 is not None:
-            faults += _refusals(lambda name=name, file=file: check_fit(name, images.read(file), size, render.fit))
+    for name, seen in _seen(render, hints):
+        faults += _refusals(lambda name=name, seen=seen: check_fit(name, seen, size, render.fit))
+    for one in render.controls:
+        faults += hints.faults(one, size) if one.picture.sha256 is not None else []
     if render.init is not None and render.strength is not None and render.steps and render.steps > 0:
         steps, strength = render.steps, render.strength
         faults += _refusals(lambda: check_strength(family, steps=steps, strength=strength))
     if render.mask is not None and render.mask.sha256 is not None and not faults and max(size) <= LARGEST_SIDE:
-        faults += _mask_faults(render, images, size, cell)
+        faults += _mask_faults(render, hints.images, size, cell)
     return faults
 
 
@@ -92,13 +99,15 @@ def _mask_faults(render: Render, images: InputImages, size: tuple[int, int], cel
         yield f"mask {seen.name} has no white as wide as a latent cell of {cell} pixels: nothing would be drawn. Make it wider."
 
 
-def image_notes(render: Render, images: InputImages) -> Iterable[str]:
+def image_notes(render: Render, hints: Hints) -> Iterable[str]:
     """Notes on the images of a resolved Render: how they are scaled, and a mask that keeps nothing."""
-    size = _size(render)
-    for name, file in render.images.items():
-        if note := fit_notes(name, images.read(file), size, render.fit):
+    size, images = _size(render), hints.images
+    for name, seen in _seen(render, hints):
+        if note := fit_notes(name, seen, size, render.fit):
             yield note
-        yield from (f"{name} {file}: {remark}." for remark in images.read(file).remarks)
+        yield from (f"{name} {seen.name}: {remark}." for remark in seen.remarks)
+    for one in render.controls:
+        yield from hints.notes(one, size)
     if render.mask is not None and bool(images.mask(render.mask, size, render.fit).all()):
         yield f"mask {render.mask} is white all over: all of the image is redrawn."
 
@@ -125,14 +134,38 @@ def pasted(drawn: Image, render: Render, images: InputImages) -> Image:
     return Image.composite(drawn, _image(render, render.init, images), mask)
 
 
-def hint_pixels(render: Render, one: ControlNet, images: InputImages) -> Tensor:
+def hint_pixels(render: Render, one: ControlNet, hints: Hints) -> Tensor:
     """The hint (1, 3, h, w) in [0, 1] of one of a resolved Render's ControlNets."""
-    return to_pixels(hint_image(render, one, images))
+    return to_pixels(hint_image(render, one, hints))
 
 
-def hint_image(render: Render, one: ControlNet, images: InputImages) -> Image:
+def hint_image(render: Render, one: ControlNet, hints: Hints) -> Image:
     """The hint of one of a resolved Render's ControlNets as the net gets it, of the drawing's size."""
-    return hint_of(images.image(one.picture), one, _size(render), render.fit)
+    return hints.image(one, _size(render), render.fit, device=render.device)
+
+
+def make_hints(renders: Iterable[Render], hints: Hints) -> None:
+    """Make the hints of resolved Renders that need a network, and drop it: no cell waits for one, and none lies beside the base."""
+    for render in renders:
+        for one in render.steering:
+            if one.prepare is not None and one.prepare.sha256 is not None:
+                hint_image(render, one, hints)
+    hints.close()
+
+
+def _controls(render: Render) -> dict[str, ControlNet]:
+    """The ControlNets by what a person calls their images."""
+    return {f"control {number}": one for number, one in enumerate(render.controls, 1)}
+
+
+def _seen(render: Render, hints: Hints) -> Iterable[tuple[str, Seen]]:
+    """(what it is called, its facts) of each image that was found; keypoints without a canvas have no shape and are left out."""
+    controls = _controls(render)
+    for name, file in render.images.items():
+        if file.sha256 is not None:
+            seen = hints.seen(controls[name]) if name in controls else hints.images.read(file)
+            if seen is not None:
+                yield name, seen
 
 
 def _size(render: Render) -> tuple[int, int]:

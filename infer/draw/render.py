@@ -40,9 +40,11 @@ from infer.draw.values import (
     spell_side,
     spell_size,
 )
+from infer.hints.setting import read_prepare
 from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
 from infer.sampling.sigmas import SCHEDULES, schedule_name, schedule_names
 from registry.architectures.text.clip_chunks import MOST
+from registry.errors import Refused
 from registry.formats import image_file
 from registry.quantised.codings import CODINGS
 from registry.typed_values import is_of
@@ -66,7 +68,11 @@ def _load_image(data: Mapping[str, Any] | None) -> ImageFile | None:
 
 
 def _load_control(data: Mapping[str, Any]) -> ControlNet:
-    return ControlNet(**{**data, "picture": ImageFile(**data["picture"])})
+    try:
+        prepare = read_prepare(data.get("prepare"))
+    except Refused as error:
+        raise ValueError(str(error)) from error
+    return ControlNet(**{**data, "picture": ImageFile(**data["picture"]), "prepare": prepare})
 
 
 def _pin_fit(render: "Render", fit: str | None) -> Any:
@@ -348,7 +354,7 @@ class Render:
     controls: Annotated[
         tuple[ControlNet, ...],
         Setting(
-            help="ControlNets with their hints: canny:edges.png:0.8, a list, {net, image, scale, start, end, mode, prepare}",
+            help="ControlNets with their hints: canny:edges.png:0.8, a list, {net, image, scale, start, end, mode, prepare: edges}",
             type=Any,
             default=None,
             read=read_controls,
@@ -565,6 +571,8 @@ class Render:
             for name, default in (("text_weight", None), ("start", 0.0), ("end", 1.0), ("blocks", None)):  # which older images have not
                 if row[name] == default:
                     del row[name]
+        for row, one in zip(values["controls"], self.controls, strict=True):
+            row["prepare"] = one.prepare and one.prepare.to_json()
         if not self.shared:
             del values["shared"]  # which older images have not
         return values | {"versions": dict(self.versions)}

@@ -21,6 +21,7 @@ from infer.draw.inputs import image_faults, own_size, with_contents
 from infer.draw.machine import made_with, pick_device
 from infer.draw.named_adapters import with_networks
 from infer.draw.render import SETTINGS, Render
+from infer.hints.hints import Hints
 from infer.prompt.dialect import A1111, dialect_faults
 from infer.prompt.marks import network_fault
 from infer.prompt.upsampling.upsample import Upsampler
@@ -68,6 +69,7 @@ class Resolver:
         self._known: dict[tuple[str, ...], Any] = {}
         self._answers: dict[Path, Answers] = {}
         self.images = InputImages(store.home / "pictures")
+        self.hints = Hints(self.images, store.home / "hints", store.file_sha256)
         self.upsampler = Upsampler(store.home / "upsampled", store.file_sha256)
 
     def base(self, render: Render) -> Base:
@@ -142,7 +144,7 @@ class Resolver:
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
             render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
-        render = with_contents(render, self.images, faults)
+        render = with_contents(render, self.hints, faults)
         render = replace(render, controls=self._controls(render, base, faults))
         if base:
             render = self._with_defaults(render, base)
@@ -151,7 +153,7 @@ class Resolver:
             _gathered(faults, lambda: base.family.check_chunks(render.prompt_chunks))
             if (skip := render.clip_skip) is not None:
                 _gathered(faults, lambda: self.ask(base, ["skip", skip], lambda: _try_clip_skip(base, skip)))
-            faults += image_faults(render, base.family, self.images, cell=base.facts.latent_factor)
+            faults += image_faults(render, base.family, self.hints, cell=base.facts.latent_factor)
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
         device = pick_device(render.device)
@@ -183,7 +185,7 @@ class Resolver:
 
     def _with_defaults(self, render: Render, base: Base) -> Render:
         """The stock pipeline's defaults for what was not given; the size is that of the input images, where there are any."""
-        size = own_size(render, self.images) or (base.facts.resolution, base.facts.resolution)
+        size = own_size(render, self.hints) or (base.facts.resolution, base.facts.resolution)
         strength = render.strength
         if render.init is not None and strength is None:
             strength = base.family.strength if render.mask is None else base.family.inpaint_strength
@@ -251,7 +253,8 @@ class Resolver:
             if found and base:
                 modes = _gathered(faults, lambda one=one: self._modes(one.reference, render))  # type: ignore[misc]
             faults += control_faults(one, modes=modes)
-            controls.append(replace(one, sha256=found.sha256) if found else one)
+            prepare = one.prepare and _gathered(faults, lambda one=one: self.hints.resolved(one.prepare))  # type: ignore[misc]
+            controls.append(replace(one, sha256=found.sha256 if found else None, prepare=prepare or one.prepare))
         return tuple(controls)
 
     def _embeddings(self, render: Render, base: Base | None, faults: list[str]) -> tuple[Embedding, ...]:

@@ -363,7 +363,7 @@ class Session:
         return [
             Steering(
                 net=self._nets[str(one.sha256)],
-                pixels=hint_pixels(render, one, self._resolver.images),
+                pixels=hint_pixels(render, one, self._resolver.hints),
                 scale=one.scale,
                 start=one.start,
                 end=one.end,

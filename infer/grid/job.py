@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from infer.draw.inputs import make_hints
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
 from infer.grid.engine import Counts, render_cells
@@ -81,6 +82,7 @@ def draw_plan(
 def _drawn(planned: GridPlan, store: Store, cells: CellStore, latents: LatentsStore | None, report: Report, began: float) -> GridOutcome:
     planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
     config = planned.config
+    make_hints([cell.render for cell in planned.cells], planned.resolver.hints)
     path = new_folder(Path(config.out), config.name or "grid")
     write_text(path / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
     counts = Counts(notes=list(planned.notes))

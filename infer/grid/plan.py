@@ -20,6 +20,7 @@ from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
 from infer.grid.shared_plan import alone_notes, shared_forwards, with_sharing
 from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
+from infer.output.sources import hint_lines, prepared_hints
 from infer.outside.column import OutsideCell, outside_counts, with_columns
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
@@ -77,7 +78,11 @@ class GridPlan:
             **({"outside": outside_counts(self.outside)} if self.outside else {}),
             **({"memory": self.memory.to_json()} if self.memory else {}),
             "notes": list(self.notes),
+            **({"hints": hints} if (hints := self._hints()) else {}),
         } | ({"upsampled": rows} if (rows := upsampled_prompts(cell.render for cell in self.cells)) else {})
+
+    def _hints(self) -> list[dict[str, Any]]:
+        return prepared_hints((cell.render for cell in self.cells), self.resolver.hints)
 
     def to_text(self) -> str:
         """The plan for a person."""
@@ -103,6 +108,7 @@ class GridPlan:
         lines += self.memory.lines() if self.memory else []
         for one in self.layout.dimensions:
             lines.append(f"  {one.name}: {_listed(one.labels)}")
+        lines += hint_lines(self._hints())
         rows = upsampled_prompts(cell.render for cell in self.cells)
         lines += [f"  {row['upsample']}: {row['prompt']!r} becomes {row['text']!r}" for row in rows[:MOST_TEXTS]]
         lines += [f"  and {len(rows) - MOST_TEXTS} more upsampled prompts (all of them: --json)"] if len(rows) > MOST_TEXTS else []
@@ -257,7 +263,7 @@ class _Costs:
         yield from (warning for base in bases.values() for warning in base.facts.warnings)
         yield from (_idle_guidance(self._base(render), render) for render in renders if self._lacks_negative(render))
         yield from (note for render in renders for one in render.active if (note := self._other_family(render, one.reference)))
-        yield from (note for render in renders for note in image_notes(render, self._resolver.images))
+        yield from (note for render in renders for note in image_notes(render, self._resolver.hints))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
         plain = [render for render in renders if render.prompt_dialect == PLAIN]
         if note := literal_note(text for render in plain for text in (render.prompt, render.negative) if text):

@@ -49,7 +49,7 @@ class RunFolder:
         self._places: dict[str, list[int]] = {}
         for index, image in enumerate(self._images):
             self._places.setdefault(image.key, []).append(index)
-        self._sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.images)
+        self._sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.hints)
         for note in left_out:
             counts.note(note)
         self._live = LiveParts(self.path / "report.html")

@@ -181,11 +181,20 @@ def _controls(render: Render, names: ModelNames) -> dict[str, object]:
     return {f"ControlNet {index}": _control(one, names) for index, one in enumerate(render.controls)}
 
 
+MODULES = {  # preparation: what A1111's ControlNet extension calls it
+    "edges": "canny",
+    "scribble": "scribble_hed",
+    "drawing": "invert (from white bg & black line)",
+    "keypoints": "openpose",
+    "soft_edges": "softedge_hed",
+}
+
+
 def _control(one: ControlNet, names: ModelNames) -> str:
     """A ControlNet as A1111's ControlNet extension writes it."""
     name, short = names.controls.get(one.reference, (one.reference, ""))
     pairs = {
-        "Module": "canny" if one.prepare == "edges" else one.prepare or "none",
+        "Module": MODULES.get(one.prepare.name, one.prepare.name) if one.prepare else "none",
         "Model": f"{_tag(name)} [{short}]" if short else _tag(name),
         "Weight": number(one.scale),
         "Guidance Start": number(one.start),

@@ -33,6 +33,7 @@ ANSWERED = {  # words of a command -> its arguments; {work} has the inputs, {out
     "doctor": "",
     "merge": "method=copy sources=[{work}/base.safetensors] output={out}/m.safetensors dry_run=true",
     "reproduce": "base",
+    "hint": "{work}/set/000.png --prepare edges --output {out}.png",
 }
 REFUSED = {
     "registry scan": "{work}",

@@ -111,6 +111,29 @@ def test_a_reproduction_that_differs_has_exit_code_1(
     assert json.loads(capsys.readouterr().out) == {"plan": True}
 
 
+def test_a_hint_is_written_and_all_faults_of_one_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setenv("LORALOOM_HOME", str(tmp_path / "home"))
+    image = Image.new("RGB", (40, 20), (255, 255, 255))
+    image.paste((0, 0, 0), (10, 5, 30, 15))
+    image.save(tmp_path / "p.png")
+    output = tmp_path / "hint.png"
+    words = ["hint", str(tmp_path / "p.png"), "--output", str(output), "--json", "--prepare"]
+    assert main([*words, "scribble", "--option", "thickness=80", "--size", "20x10"]) == 0
+    reported = json.loads(capsys.readouterr().out)
+    assert Image.open(output).size == (20, 10) == tuple(reported["size"]) and 0 < reported["white"] < 1
+    assert reported["options"]["thickness"] == 80.0 and reported["output"] == str(output)
+    output.unlink()
+    assert main([*words, "edges", "--option", "lwo=3", "--size", "20x20"]) == 2
+    message = capsys.readouterr().err
+    assert "Did you mean 'low'?" in message and "another shape" in message and not output.exists()
+    assert main([*words, "edgse"]) == 2
+    assert "Did you mean 'edges'?" in capsys.readouterr().err
+
+
 def test_the_demo_is_reported_where(monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[Path] = []
 

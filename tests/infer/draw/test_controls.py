@@ -3,12 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
-from PIL import Image
 
 from infer.draw.controls import read_controls
-from infer.draw.edges import edges
 from registry.errors import Refused
 
 
@@ -58,19 +55,3 @@ def test_a_file_that_is_there_settles_which_colon_parts(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_reported(value: Any, reported: str) -> None:
     with pytest.raises(Refused, match=reported):
         read_controls(value)
-
-
-def test_a_step_has_one_edge_and_a_plain_has_none() -> None:
-    step = Image.new("RGB", (8, 6), 0)
-    step.paste((255, 255, 255), (4, 0, 8, 6))
-    found = numpy.asarray(edges(step))[..., 0]
-    assert found.tolist() == [[0, 0, 0, 255, 0, 0, 0, 0]] * 6  # one pixel wide, as OpenCV's Canny(100, 200) has it
-    assert not numpy.asarray(edges(Image.new("RGB", (8, 8), (90, 90, 90)))).any()
-
-
-def test_a_weak_edge_stays_where_it_touches_a_strong_one() -> None:
-    values = numpy.zeros((8, 12), dtype=numpy.uint8)
-    values[:4, 6:], values[4:, 6:] = 60, 30  # |Sobel x| of 240 and 120
-    assert numpy.asarray(edges(Image.fromarray(values).convert("RGB")))[7, 5, 0] == 255
-    values[:4] = 0
-    assert not numpy.asarray(edges(Image.fromarray(values).convert("RGB"))).any()

@@ -263,8 +263,8 @@ def test_records_prepare_and_window(shelf: Shelf, tmp_path: Path) -> None:
         ("sdxl", ["another build than this base"]),
         ("flux1", ["is one of flux1, but tiny is sd1"]),
         (
-            {"scale": 1000.0, "start": 0.5, "end": 0.2, "mode": 1, "prepare": "depth"},
-            ["scale 1000", "start 0.5 and end 0.2", "no union net", "'depth'"],
+            {"scale": 1000.0, "start": 0.5, "end": 0.2, "mode": 1, "prepare": "normals"},
+            ["scale 1000", "start 0.5 and end 0.2", "no union net", "prepare is 'normals'"],
         ),
         ("missing", ["No controlnet is registered"]),
     ],

@@ -10,6 +10,8 @@ from PIL import Image
 import infer.output.sources
 from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import InputImages
+from infer.hints.hints import Hints
+from infer.hints.setting import Prepare
 from infer.output.sources import source_images
 from tests.infer.images import resolved, square
 
@@ -23,29 +25,42 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
+def made_hints(home: Path) -> Hints:
+    return Hints(InputImages(home / "pictures"), home / "hints", lambda path: "")
+
+
 def read(images: InputImages, path: Path) -> ImageFile:
     file = ImageFile(path=str(path))
     return replace(file, sha256=images.read(file).sha256)
 
 
 def test_each_source_image_once_and_hints_as_the_net_gets_them(photo: Path, tmp_path: Path) -> None:
-    images = InputImages(tmp_path / "pictures")
-    file = read(images, photo)
-    control = ControlNet(reference="canny", picture=file, prepare="edges")
+    hints = made_hints(tmp_path)
+    file = read(hints.images, photo)
+    control = ControlNet(reference="canny", picture=file, prepare=Prepare(name="edges"))
     renders = [resolved(init=file, mask=file, strength=1.0, controls=(control,), seed=seed) for seed in (1, 2)]
-    found, notes = source_images([*renders, resolved()], images)
+    found, notes = source_images([*renders, resolved()], hints)
     assert [one.label for one in found] == ["init photo.png", "mask photo.png", "hint for canny: edges of photo.png"] and notes == []
     init, _mask, hint = (Image.open(io.BytesIO(one.png)) for one in found)
     assert init.getpixel((4, 4)) == (255, 255, 255) and init.getpixel((32, 32)) == (0, 0, 0)
     assert hint.getpixel((4, 4)) == hint.getpixel((32, 32)) == (0, 0, 0) and max(hint.getextrema()[0]) == 255  # type: ignore[arg-type]
 
 
+def test_a_prepared_hint_stands_behind_its_image(photo: Path, tmp_path: Path) -> None:
+    hints = made_hints(tmp_path)
+    file = read(hints.images, photo)
+    given = [ControlNet(reference="canny", picture=file, prepare=prepare) for prepare in (Prepare(name="edges"), None)]
+    found, _notes = source_images([resolved(controls=tuple(given))], hints)
+    labels = ["image photo.png", "hint for canny: edges of photo.png", "hint for canny: photo.png"]
+    assert [one.label for one in found] == labels and found[0].png == found[2].png != found[1].png
+
+
 def test_large_ones_are_made_small_and_many_are_cut_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.sources, "MOST", 2)
-    images = InputImages(tmp_path / "pictures")
+    hints = made_hints(tmp_path)
     renders = []
     for number in range(3):
         square((number, 0, 0), (2048, 1024)).save(tmp_path / f"{number}.png")
-        renders.append(resolved(init=read(images, tmp_path / f"{number}.png"), strength=1.0))
-    found, notes = source_images(renders, images)
+        renders.append(resolved(init=read(hints.images, tmp_path / f"{number}.png"), strength=1.0))
+    found, notes = source_images(renders, hints)
     assert [one.size for one in found] == [(512, 256)] * 2 and notes == ["The sheet and the report show 2 of 3 source images."]

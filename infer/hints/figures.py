@@ -1,0 +1,136 @@
+"""Keypoints of people as JSON: OpenPose's own, what ControlNet's editors write, and COCO's, all as OpenPose's 18 points.
+
+    {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}]}     18 points (BODY_18), 25 (BODY_25, OpenPose's default), 17 (COCO)
+    with "canvas_width" and "canvas_height", as ControlNet's editors have it, or a list of one such
+    [{"keypoints": [x, y, v, ...]}], or COCO's {"images": [...], "annotations": [...]}                 17 points (COCO)
+
+A point with confidence (COCO: visibility) 0 is missing. Coordinates that are all from 0 to 1 are shares of the image, as OpenPose writes
+them with --keypoint_scale 3; all others are pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.errors import Refused
+from registry.plain_values import from_json
+from registry.typed_values import is_number
+
+Point = tuple[float, float]
+Figure = tuple[Point | None, ...]  # of OpenPose's 18; None: missing
+
+# OpenPose's BODY_18: nose, neck, right shoulder, elbow, wrist, left ones, right hip, knee, ankle, left ones, right eye, left eye, right
+# ear, left ear
+COUNT = 18
+# COCO-17: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, each left first. The neck (None) is the shoulders' mean.
+OF_COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+COCO_SHOULDERS = (5, 6)
+OF_BODY_25 = (*range(8), *range(9, 19))  # without the middle of the hips (8) and the feet
+MOST_PEOPLE = 1000
+
+EXPECTED = (
+    'Expected JSON such as OpenPose\'s {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}]} with 18, 25 or 17 (COCO) points, or'
+    ' COCO\'s [{"keypoints": [x, y, v, ...]}] with 17.'
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """People as OpenPose's 18 points: in pixels of the canvas, or as shares of it.
+
+    `canvas` is (width, height) in pixels, None where the file does not say it; `others` are the parts that have points but are not read
+    (hands, faces).
+    """
+
+    people: tuple[Figure, ...]
+    canvas: tuple[int, int] | None
+    shares: bool
+    others: tuple[str, ...] = ()
+
+    def points(self) -> list[Point]:
+        """All points that are not missing."""
+        return [point for one in self.people for point in one if point is not None]
+
+
+def read_figures(data: bytes) -> Figures:
+    """The people of a JSON file. Raises Refused with what is wrong."""
+    try:
+        plain = from_json(data)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"is no JSON ({error}). {EXPECTED}") from error
+    if isinstance(plain, list) and len(plain) == 1 and isinstance(plain[0], dict) and "people" in plain[0]:
+        plain = plain[0]
+    records, canvas = _records(plain)
+    if len(records) > MOST_PEOPLE:
+        raise Refused(f"has {len(records):,} people; at most {MOST_PEOPLE:,} are drawn.")
+    people = tuple(_figure(record, number) for number, record in enumerate(records, 1))
+    found = Figures(people=people, canvas=canvas, shares=False, others=_others(records))
+    if not (points := found.points()):
+        raise Refused("has no point of anybody: all of them are missing (confidence 0). Nothing would be drawn.")
+    shares = all(0 <= value <= 1 for point in points for value in point)
+    return Figures(people=people, canvas=canvas, shares=shares, others=found.others)
+
+
+def _records(plain: Any) -> tuple[list[Mapping[str, Any]], tuple[int, int] | None]:
+    """A record for each person, and the canvas."""
+    canvas = None
+    if isinstance(plain, dict) and "people" in plain:
+        canvas, found = _canvas(plain.get("canvas_width"), plain.get("canvas_height")), plain["people"]
+    elif isinstance(plain, dict) and "annotations" in plain:
+        images = plain.get("images")
+        if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
+            count = len(images) if isinstance(images, list) else "no"
+            raise Refused(f"is a COCO file of {count} images. Expected a single one: put its annotations into a file of their own.")
+        canvas, found = _canvas(images[0].get("width"), images[0].get("height")), plain["annotations"]
+    else:
+        found = plain
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise Refused(f"has no list of people. {EXPECTED}")
+    if not found:
+        raise Refused("has no people. Nothing would be drawn.")
+    if len({one["image_id"] for one in found if isinstance(one.get("image_id"), int | str)}) > 1:
+        raise Refused("has people of several images (image_id). Put those of one image into a file of their own.")
+    return found, canvas
+
+
+def _canvas(width: Any, height: Any) -> tuple[int, int] | None:
+    if width is None and height is None:
+        return None
+    if type(width) is not int or type(height) is not int or not (0 < width <= 1 << 16 and 0 < height <= 1 << 16):
+        raise Refused(f"has a canvas of {width!r} x {height!r}. Expected canvas_width and canvas_height in pixels.")
+    return width, height
+
+
+def _figure(record: Mapping[str, Any], number: int) -> Figure:
+    name = "pose_keypoints_2d" if "pose_keypoints_2d" in record else "keypoints"
+    values = record.get(name)
+    if not isinstance(values, list) or not all(map(is_number, values)):
+        raise Refused(f"has no numbers in {name} of person {number}. {EXPECTED}")
+    if len(values) not in (54, 75, 51):
+        raise Refused(f"has {len(values)} numbers in {name} of person {number}: 3 times 18, 25 or 17 (COCO) are known. {EXPECTED}")
+    points = [_point(values[start : start + 3]) for start in range(0, len(values), 3)]
+    if len(points) == COUNT:
+        return tuple(points)
+    if len(points) == 25:
+        return tuple(points[index] for index in OF_BODY_25)
+    return of_coco(points)
+
+
+def _point(values: Sequence[float]) -> Point | None:
+    x, y, confidence = values
+    return (float(x), float(y)) if confidence > 0 else None
+
+
+def of_coco(points: Sequence[Point | None]) -> Figure:
+    """OpenPose's 18 points of COCO's 17; the neck, which COCO has not, is the mean of both shoulders, missing without one of them."""
+    left, right = (points[index] for index in COCO_SHOULDERS)
+    neck = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2) if left and right else None
+    return tuple(neck if index is None else points[index] for index in OF_COCO)
+
+
+def _others(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    names = {"hand_left_keypoints_2d": "hands", "hand_right_keypoints_2d": "hands", "face_keypoints_2d": "faces"}
+    found = {what: None for record in records for name, what in names.items() if isinstance(record.get(name), list) and record[name]}
+    return tuple(found)
