@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -50,11 +50,11 @@ def answer_lines(text: str) -> None:
     _answer(printable(text))
 
 
-def _answer(text: str) -> None:
+def _answer(text: str, *, end: str = "\n") -> None:
     if not is_first():
         return
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -70,6 +70,15 @@ def _drop_stdout() -> None:
 def answer_json(value: object) -> None:
     """One JSON document on stdout; what JSON cannot hold (paths, dates) as text."""
     _answer(json_printable(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
+
+
+def answer_json_rows(rows: Iterable[object]) -> None:
+    """One JSON document on stdout, a list with an entry a line, each written as soon as it is there."""
+    begun = False
+    for row in rows:
+        _answer((",\n" if begun else "[\n") + json_printable(json.dumps(row, ensure_ascii=False, default=str)), end="")
+        begun = True
+    _answer("\n]" if begun else "[]")
 
 
 def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from registry.index.database import Index
 from registry.index.duplicates import Duplicate, duplicates
 from registry.index.embedded import Embedded
 from registry.index.lineage import Lineage, trace
+from registry.index.listing import Listing
 from registry.index.lookup import Finder, seen_at
 from registry.index.overrides import validate_overrides
 from registry.index.registration import Registration, folder_registration, inspect_as, plain_values, register
@@ -179,9 +180,20 @@ class Store(Annotations):
     def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]:
         """All records, `pocket` first, then oldest first, filtered by what is given. Raises Refused for an unknown kind or family."""
         validate_overrides({"kind": kind, "family": family})
+        with self.listing(kind=kind, family=family, tag=tag) as found:
+            return list(found)
+
+    @contextlib.contextmanager
+    def listing(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> Iterator[Listing]:
+        """The same, composed as they are read: `len` of it, slices and iteration. One state of the index until the block ends."""
+        validate_overrides({"kind": kind, "family": family})
         with self._index.reading() as connection:
-            found = [*self._embedded.records(connection), *records.load(connection)]
-        return [r for r in found if kind in (None, r.kind) and family in (None, r.family) and (tag is None or tag in r.tags)]
+            own = [
+                record
+                for record in self._embedded.records(connection)
+                if kind in (None, record.kind) and family in (None, record.family) and (tag is None or tag in record.tags)
+            ]
+            yield Listing(connection, own, records.listed(connection, kind=kind, family=family, tag=tag))
 
     def find(self, reference: str, *, kind: str | None = None, fresh: bool = True) -> Record:
         """The one Record a reference names: `name`, `name@alias`, `name@step-300`, `sha256:<prefix>`, an id or a path.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, func, select
 
 from registry.index import database as tables
 from registry.index.overrides import apply_overrides
@@ -37,6 +37,26 @@ def load(connection: Connection, ids: Collection[str] | None = None) -> list[Rec
     return sorted(_with_twins(connection, records), key=lambda record: (record.created or "", record.name))
 
 
+def listed(connection: Connection, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[str]:
+    """The ids of the records that are shown with this kind, family and tag, in the order of `load`; no record is composed for it."""
+    table, given, label = tables.record, tables.given, tables.label
+    wanted = select(table.c.id, table.c.created, table.c.stem)
+    if kind is not None or family is not None:
+        wanted = wanted.outerjoin(given, given.c.record_id == table.c.id)
+    for name, value in (("kind", kind), ("family", family)):
+        if value is not None:
+            wanted = wanted.where(func.coalesce(given.c[name], table.c[name]) == value)
+    if tag is not None:
+        tagged = select(label.c.record_id).where(label.c.record_id == table.c.id, label.c.kind == "tag", label.c.value == tag)
+        wanted = wanted.where(tagged.exists())
+    names, aliases = _grouped(connection, tables.given_name, None), _grouped(connection, tables.alias, None)
+    found = [
+        (created or "", shown_name(stem, names.get(id_, ()), aliases.get(id_, ())), id_)
+        for id_, created, stem in connection.execute(wanted)
+    ]
+    return [id_ for _, _, id_ in sorted(found)]
+
+
 def _derived(row: Row[Any]) -> Record:
     return replace(Record.from_json({"id": row.id, "name": row.stem, **json.loads(row.data)}), created=row.created)
 
@@ -44,20 +64,21 @@ def _derived(row: Row[Any]) -> Record:
 def gather(connection: Connection, ids: Collection[str] | None) -> Annotated:
     """The rows beside the derived facts of these records, or of all."""
 
-    def grouped(table: Any) -> dict[str, list[Row[Any]]]:
-        found: dict[str, list[Row[Any]]] = {}
-        for row in select_many(connection, table, table.c.record_id, ids):
-            found.setdefault(row.record_id, []).append(row)
-        return found
-
     return Annotated(
-        places=grouped(tables.location),
-        contents={key: rows[0] for key, rows in grouped(tables.content).items()},
-        given={key: rows[0] for key, rows in grouped(tables.given).items()},
-        names=grouped(tables.given_name),
-        aliases=grouped(tables.alias),
-        labels=grouped(tables.label),
+        places=_grouped(connection, tables.location, ids),
+        contents={key: rows[0] for key, rows in _grouped(connection, tables.content, ids).items()},
+        given={key: rows[0] for key, rows in _grouped(connection, tables.given, ids).items()},
+        names=_grouped(connection, tables.given_name, ids),
+        aliases=_grouped(connection, tables.alias, ids),
+        labels=_grouped(connection, tables.label, ids),
     )
+
+
+def _grouped(connection: Connection, table: Any, ids: Collection[str] | None) -> dict[str, list[Row[Any]]]:
+    found: dict[str, list[Row[Any]]] = {}
+    for row in select_many(connection, table, table.c.record_id, ids):
+        found.setdefault(row.record_id, []).append(row)
+    return found
 
 
 def compose(derived: Record, extra: Annotated) -> Record:
@@ -149,12 +170,17 @@ def _moved(entry: FileEntry, old: str, new: str) -> FileEntry:
 
 def display_name(derived: Record, extra: Annotated) -> str:
     """The newest current name; `name@alias` where another record took the name; else the file's."""
-    names = sorted(extra.names.get(derived.id, []), key=lambda row: (-row.current, -row.turn))
+    return shown_name(derived.name, extra.names.get(derived.id, ()), extra.aliases.get(derived.id, ()))
+
+
+def shown_name(stem: str, given: Sequence[Row[Any]], aliases: Sequence[Row[Any]]) -> str:
+    """The same, of the file's name and the rows of the record's names and aliases."""
+    names = sorted(given, key=lambda row: (-row.current, -row.turn))
     if not names:
-        return derived.name
+        return stem
     if names[0].current:
         return str(names[0].name)
-    alias = next((row.alias for row in extra.aliases.get(derived.id, []) if row.name == names[0].name), None)
+    alias = next((row.alias for row in aliases if row.name == names[0].name), None)
     return f"{names[0].name}@{alias}" if alias else str(names[0].name)
 
 

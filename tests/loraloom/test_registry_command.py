@@ -73,6 +73,29 @@ def test_list_find_and_scan(capsys: pytest.CaptureFixture[str], ink: Path) -> No
     assert isinstance(hashed, dict) and hashed["records"][0]["hashes"]["sha256"]
 
 
+def test_a_long_listing_comes_in_parts(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loraloom.commands.registry.listing.MOST", 3)
+    for number in range(5):
+        lora(tmp_path / "m" / f"lora-{number}.safetensors", sd1_attention(128, channels=48, blocks=(0,)), seed=str(number))
+    said(capsys, "scan", str(tmp_path / "m"))
+    names = ["pocket", *(f"lora-{number}" for number in range(5))]
+
+    def listed(*words: str) -> tuple[list[str], str]:
+        assert main(["registry", "list", *words]) == 0
+        captured = capsys.readouterr()
+        return [line.split()[0] for line in captured.out.splitlines()[1:]], captured.err
+
+    assert listed() == (names[:3], "note: 1 to 3 of 6, the oldest first. --offset 3 goes on, --all lists everything.\n")
+    assert listed("--offset", "3") == (names[3:], "note: 4 to 6 of 6, the oldest first.\n")
+    assert listed("--limit", "1", "--kind", "adapter")[0] == names[1:2] and listed("--all") == (names, "")
+    assert listed("--offset", "9") == ([], "note: there are 6 of them, and --offset 9 leaves all of them out.\n")
+    written = said(capsys, "list", "--json")
+    assert [one["name"] for one in json.loads(written)] == names and len(written.splitlines()) == 8  # a record a line
+    assert reported(capsys, "list", "--tag", "none-has-it") == []
+    part = reported(capsys, "list", "--offset", "4", "--limit", "1")
+    assert isinstance(part, list) and [one["name"] for one in part] == names[4:5]
+
+
 def test_fits_has_an_exit_code(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
     assert "100%" in said(capsys, "fits", str(ink), "pocket")
     lora(tmp_path / "sd1.safetensors", sd1_attention())
@@ -193,6 +216,9 @@ def test_a_taken_name_is_refused_unless_it_is_replaced(capsys: pytest.CaptureFix
         (["scan", "absent"], "folder"),
         (["list", "--kind", "adaptr"], "'adapter'"),
         (["fits", "pocket", "pocket"], "adapter was expected"),
+        (["list", "--limit", "0"], "Expected --limit 1 or more"),
+        (["list", "--offset", "-1"], "--offset 0 or more"),
+        (["list", "--all", "--limit", "5"], "give one of them"),
         (["fits", "ink", "pocket", "--threshold", "nan"], "--threshold must be from 0 to 100, got nan."),
         (["convert", "ink", "--to", "kohya", "-o", "k.safetensors", "--memory-mib", "-5"], "--memory-mib must be at least 1, got -5."),
     ],

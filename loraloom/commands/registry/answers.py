@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def answer_all(records: list[Record], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def show_table(records: list[Record]) -> None:
+def show_table(records: Iterable[Record]) -> None:
     """Show Records as a table."""
     rows = [
         [

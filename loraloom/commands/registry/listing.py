@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from loraloom import console
-from loraloom.commands.registry.answers import answer, answer_all
+from loraloom.commands.registry.answers import answer, answer_all, show_table
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
-from registry.errors import LoomError, NotFound
+from registry.errors import LoomError, NotFound, Refused
 from registry.formats.model_folder import CODE, shard_faults
 from registry.record import KINDS, Warn
 
+MOST = 1000  # rows of a table that was not asked for a number
 PLACE = 30
 
 
@@ -23,6 +24,9 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--family", help="sd1, sdxl, flux1, ...")
     parser.add_argument("--tag", help="only what has this tag")
+    parser.add_argument("--limit", type=int, metavar="N", help=f"at most N of them, the oldest first (default: {MOST:,}; all with --json)")
+    parser.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N")
+    parser.add_argument("--all", action="store_true", help="all of them")
     parser = add_command(words, "show", show, "all that is known of one model; hashes it when it has no hash yet")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser = add_command(words, "find", find, "models by words in name, tags, notes, triggers, family, path, hashes, metadata")
@@ -31,8 +35,25 @@ def add_parsers(words: Any) -> None:
 
 
 def listing(arguments: argparse.Namespace) -> int:
-    """List what is registered."""
-    return answer_all(open_store().records(kind=arguments.kind, family=arguments.family, tag=arguments.tag), arguments)
+    """List what is registered, a part at a time: an index may hold a hundred thousand records."""
+    limit, first = arguments.limit, arguments.offset
+    if arguments.all and limit is not None:
+        raise Refused(f"--all and --limit {limit} are both given. --all lists everything, --limit N at most N: give one of them.")
+    if first < 0 or (limit is not None and limit < 1):
+        raise Refused(f"--limit {limit} and --offset {first} are no part of a listing. Expected --limit 1 or more, --offset 0 or more.")
+    with open_store().listing(kind=arguments.kind, family=arguments.family, tag=arguments.tag) as found:
+        count = limit if limit is not None else len(found) if arguments.all or arguments.json else MOST
+        if arguments.json:
+            console.answer_json_rows(record.to_json() for record in found.part(first, count))
+        else:
+            show_table(found.part(first, count))
+        last = min(first + count, len(found))
+    if not arguments.json and first and first >= last:
+        console.say(f"note: there are {last:,} of them, and --offset {first} leaves all of them out.")
+    elif not arguments.json and (first, last) != (0, len(found)):
+        more = f" --offset {last} goes on, --all lists everything." if last < len(found) else ""
+        console.say(f"note: {first + 1:,} to {last:,} of {len(found):,}, the oldest first.{more}")
+    return 0
 
 
 def find(arguments: argparse.Namespace) -> int:
