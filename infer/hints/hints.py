@@ -47,7 +47,7 @@ class Hints:
         self._faults: dict[tuple[str, Path], list[str]] = {}
         self._figures: dict[str, Figures] = {}  # by content
         self._held: dict[str, Image] = {}  # by key, oldest first
-        self._open: tuple[tuple[str, Path, str], Any] | None = None
+        self._open: tuple[tuple[str, Path | None, str], Any] | None = None
 
     # --- checks, which load nothing
 
@@ -57,9 +57,11 @@ class Hints:
             raise Faults("This hint cannot be prepared:", faults)
         if (kind := PREPARE[prepare.name].network) is None:
             return prepare
-        path = _place(prepare)
-        if prepare.sha256 is not None and not path.exists():  # of an image drawn earlier: the hint may be kept
+        path = _place(prepare, kind)
+        if prepare.sha256 is not None and (path is None or not path.exists()):  # of an image drawn earlier: the hint may be kept
             return prepare
+        if path is None:
+            raise Refused(f"prepare: {prepare.name} needs a model. {kind.expected}.")
         if (prepare.name, path) not in self._faults:
             self._faults[prepare.name, path] = kind.faults(path)
         if faults := self._faults[prepare.name, path]:
@@ -148,21 +150,20 @@ class Hints:
         elif known.network is None:
             made = known.function(fitted(self.images.image(one.picture), size, fit), **options)
         else:
-            del options["model"]
             network = self._network(prepare, known.network, device)
             made = known.function(fitted(self.images.image(one.picture), size, fit), network, **options)
         self._keep(key, made)
         return made
 
     def _network(self, prepare: Prepare, kind: NetworkKind, device: str) -> Any:
-        path = _place(prepare)
+        path = _place(prepare, kind)
         what = (prepare.name, path, device)
         if self._open is None or self._open[0] != what:
             self._open = None
-            if not path.exists():
+            if path is None or not path.exists():
                 raise Refused(
-                    f"prepare: {prepare.name}: the network with sha256 {prepare.sha256} is not here (it was {path}), nor is its hint kept."
-                    " Put the file back under its name."
+                    f"prepare: {prepare.name}: the network with sha256 {prepare.sha256} is not here ({path or 'its package'}), nor is its"
+                    " hint kept. Put the file back under its name."
                 )
             self._open = (what, kind.open(path, device))
         return self._open[1]
@@ -243,8 +244,10 @@ def placed(figures: Figures, size: tuple[int, int], fit: str | None) -> Figures:
     return Figures(people=people, canvas=size, shares=False, others=figures.others)
 
 
-def _place(prepare: Prepare) -> Path:
-    return expanded(str(dict(prepare.options)["model"])).absolute()
+def _place(prepare: Prepare, kind: NetworkKind) -> Path | None:
+    """Where the network is: what was given, else the one that comes with a package."""
+    given = dict(prepare.options).get("model")
+    return expanded(given).absolute() if isinstance(given, str) else kind.default()
 
 
 def _spell(size: tuple[int, int]) -> str:

@@ -1,6 +1,6 @@
 """All preparations: importing this fills the table."""
 
-from infer.hints import edges, lines, stick_figure
+from infer.hints import depth, edges, hed, lines, pose, stick_figure
 from infer.hints.table import PREPARE
 
-__all__ = ["PREPARE", "edges", "lines", "stick_figure"]
+__all__ = ["PREPARE", "depth", "edges", "hed", "lines", "pose", "stick_figure"]

