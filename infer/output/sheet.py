@@ -1,6 +1,7 @@
 """The contact sheet: PNGs with every cell and every label, measured first and painted after.
 
-One PNG where the cells are readable on it, else several pages; what does not fit under the limits even so is noted.
+Cells have their own pixels where a few pages hold them so. Else one PNG where the cells are readable on it, or several pages; what
+does not fit under the limits even so is noted.
 """
 
 import io
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 LONGEST, MOST_PIXELS = 16_000, 48_000_000  # of a page: what viewers and web pages open without trouble
 SMALLEST, READABLE, LARGEST = 48, 160, 512  # pixels a cell: below READABLE only where there would be more than PAGES pages
-PAGES = 24
+PAGES, WHOLE = 24, 4  # pages at most, and with cells of 512 pixels and more at their own size
+FAST = 8_000_000  # pixels of a page beyond which it is written in less time and some more bytes
 
 FAULT = Style(12, colour="#a1261b")
 PAPER, FAULT_PAPER, NOTHING, EDGE = "#ffffff", "#fbecea", "#f5f5f7", "#e5e5ea"
@@ -30,7 +32,7 @@ def write_sheet(path: Path, gallery: Gallery) -> list[str]:
     sheets, notes = fit(gallery)
     for number, sheet in enumerate(sheets, 1):
         whole = io.BytesIO()
-        paint(sheet).save(whole, "PNG", compress_level=6)
+        paint(sheet).save(whole, "PNG", compress_level=6 if sheet.width * sheet.height <= FAST else 1)
         with atomic_file(page_path(path, number), needed=len(whole.getvalue())) as file:
             file.write(whole.getvalue())
     if len(sheets) > 1:
@@ -49,6 +51,8 @@ def fit(gallery: Gallery) -> tuple[list[Sheet], list[str]]:
     side = max(largest(gallery))
     readable = min(READABLE, side)
     scales = list(_scales(side))
+    if side > COMFORT and (whole := _whole(gallery, blocks)):
+        return whole, []
     for scale in (scale for scale in scales if scale * side >= readable):
         if _fits(sheet := arrange(gallery, blocks, scale)):
             return [sheet], _smaller(scale)
@@ -60,6 +64,18 @@ def fit(gallery: Gallery) -> tuple[list[Sheet], list[str]]:
             break
     left_out = f"The sheet shows the first {shown} of {rows} rows, so that it can be opened; images/ and the report have all."
     return pages, [*_smaller(scale), *([left_out] if shown < rows else [])]
+
+
+def _whole(gallery: Gallery, blocks: Sequence[Block]) -> list[Sheet]:
+    """The pages with every cell at its own size, at most WHOLE of them; none where it takes more."""
+    wide, high = largest(gallery)
+    if sum(len(row) for block in blocks for row in block.images) * wide * high > WHOLE * MOST_PIXELS:
+        return []
+    if _fits(sheet := arrange(gallery, blocks, 1.0)):
+        return [sheet]
+    parts = cut_columns(blocks, most_columns(gallery, blocks, 1.0, LONGEST))
+    pages, shown = _pages(gallery, parts, 1.0, most=WHOLE)
+    return pages if shown == sum(len(block.images) for block in parts) and all(map(_fits, pages)) else []
 
 
 def _smaller(scale: float) -> list[str]:
@@ -86,12 +102,12 @@ def _fits(sheet: Sheet) -> bool:
     return max(sheet.width, sheet.height) <= LONGEST and sheet.width * sheet.height <= MOST_PIXELS
 
 
-def _pages(gallery: Gallery, blocks: Sequence[Block], scale: float) -> tuple[list[Sheet], int]:
-    """Pages of as many rows as fit, at most PAGES of them, at least one row each; and the number of rows that they show."""
+def _pages(gallery: Gallery, blocks: Sequence[Block], scale: float, *, most: int | None = None) -> tuple[list[Sheet], int]:
+    """Pages of as many rows as fit, at most `most` of them (None: PAGES), at least one row each; and the number of rows that they show."""
     total = sum(len(block.images) for block in blocks)
     pages: list[Sheet] = []
     start = 0
-    while start < total and len(pages) < PAGES:
+    while start < total and len(pages) < (PAGES if most is None else most):
         count = _most_rows(gallery, blocks, scale, start, total - start)
         pages.append(arrange(gallery, first_rows(blocks, start, count), scale, page=f"page {len(pages) + 1}"))
         start += count

@@ -12,7 +12,7 @@ import infer.output.sheet
 from infer.output import lettering
 from infer.output.gallery import Gallery
 from infer.output.lettering import Style, ink, legible, width, wrap
-from infer.output.sheet import READABLE, SMALLEST, write_sheet
+from infer.output.sheet import SMALLEST, write_sheet
 from infer.output.sheet import fit as pages
 from infer.output.sheet_layout import Box, Sheet
 from infer.output.sources import SourceImage
@@ -88,12 +88,30 @@ def test_labels_stand_beside_their_images(tmp_path: Path) -> None:
         assert column.bottom <= tile.box.top and column.left <= (tile.box.left + tile.box.right) // 2 <= column.right
 
 
-def test_small_images_are_enlarged_by_a_whole_number_and_large_ones_are_not(tmp_path: Path) -> None:
+def test_small_images_are_enlarged_by_a_whole_number_and_large_ones_keep_their_pixels(tmp_path: Path) -> None:
     small, _ = fit(gallery(tmp_path / "small", {"seed": [1, 2]}, size=(64, 48)))
     assert {(one.box.right - one.box.left, one.box.bottom - one.box.top) for one in small.tiles} == {(192, 144)}
     large, notes = fit(gallery(tmp_path / "large", {"seed": [1, 2]}, size=(1024, 512)))
-    assert {(one.box.right - one.box.left, one.box.bottom - one.box.top) for one in large.tiles} == {(512, 256)}
-    assert "50 %" in notes[0]
+    assert {(one.box.right - one.box.left, one.box.bottom - one.box.top) for one in large.tiles} == {(1024, 512)}
+    assert notes == []
+
+
+def test_large_images_keep_their_pixels_on_a_few_pages_and_are_smaller_beyond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = gallery(tmp_path / "images", {"prompt": list("abcdef"), "seed": [1, 2]}, size=(300, 300))
+    monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 800_000)
+    sheets, notes = pages(shown)
+    assert len(sheets) == 3 and {one.box.right - one.box.left for sheet in sheets for one in sheet.tiles} == {300} and notes == []
+    write_sheet(tmp_path / "sheet.png", shown)
+    with Image.open(tmp_path / "sheet.png") as painted, Image.open(tmp_path / "images" / "3.png") as own:
+        assert shown.images[3].path and painted.crop(_box(sheets[0], shown.images[3].path)).tobytes() == own.tobytes()
+    monkeypatch.setattr(infer.output.sheet, "WHOLE", 2)
+    sheets, notes = pages(shown)
+    assert len(sheets) == 1 and "%" in notes[0]
+
+
+def _box(sheet: Sheet, path: Path) -> tuple[int, int, int, int]:
+    (box,) = [one.box for one in sheet.tiles if one.image and one.image.path == path]
+    return box.left, box.top, box.right, box.bottom
 
 
 def test_blocks_are_laid_side_by_side_towards_a_square_page(tmp_path: Path) -> None:
@@ -104,7 +122,7 @@ def test_blocks_are_laid_side_by_side_towards_a_square_page(tmp_path: Path) -> N
     sheets, notes = pages(shown)
     assert all(max(one.width, one.height) < 2 * min(one.width, one.height) for one in sheets)
     assert sum(len(one.tiles) for one in sheets) == 288
-    assert {one.box.right - one.box.left for sheet in sheets for one in sheet.tiles} <= set(range(READABLE, 513)) and "%" in notes[-1]
+    assert {one.box.right - one.box.left for sheet in sheets for one in sheet.tiles} == {512} and len(sheets) == 2 and notes == []
     titles = [one for one in sheets[0].words if one.lines[0].startswith("seed")]
     assert len({one.box.left for one in titles}) > 1 and len({one.box.top for one in titles}) > 1
 
