@@ -1,12 +1,15 @@
-"""The fields of a job's settings: with their meaning, and whole sections built from the options of tables."""
+"""The fields of a job's settings: their meaning, whole sections built from the options of tables, values as a command line has them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field, fields, make_dataclass
 from typing import Any, Protocol
 
 from registry.options import Option
+
+SPECIAL = re.compile(r"[\\()\[\]{}:=, \t]")  # signs of Hydra's grammar, escaped by a backslash outside of quotes
 
 
 def setting(default: Any, meaning: str, *, prose: bool = False) -> Any:
@@ -78,3 +81,37 @@ def given_params(params: Any) -> dict[str, Any]:
     """The options of a filled schema that are not null, lists as tuples."""
     values = {item.name: getattr(params, item.name) for item in fields(params)}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None}
+
+
+# --- a value on a command line
+
+
+def spelled(value: Any) -> str:
+    """A value as an override of Hydra has it; a text as it is, for loraloom takes those literally."""
+    if isinstance(value, str):
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        return _quoted(value) if value == "null" or quoted else value
+    return spelled_inside(value)
+
+
+def spelled_inside(value: Any) -> str:
+    """A value inside a list or a dict: texts in quotes."""
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_key(str(key))}:{spelled_inside(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(spelled_inside, value)) + "]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _key(text: str) -> str:
+    """A key of a dict, which Hydra takes without quotes alone."""
+    return SPECIAL.sub(r"\\\g<0>", text)
+
+
+def _quoted(text: str) -> str:
+    """Hydra's double quotes: backslashes escape before a quote and at the end, and before ${ (OmegaConf)."""
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)(\"|\Z)", lambda match: match[1] * 2 + ('\\"' if match[2] else ""), text)
+    return f'"{text}"'

@@ -19,12 +19,13 @@ from infer.grid.engine import CellResult, Counts
 from infer.grid.image_names import image_name
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan
+from infer.output.command import command_of
 from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.page.live import LiveParts
 from infer.output.png import label_png, read_carried
 from infer.output.report import write_live_report, write_report
 from infer.output.sheet import write_sheet
-from infer.output.sources import source_images
+from infer.output.sources import cell_sources, source_images
 from infer.outside.shown import outside_image, outside_line
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json, write_text
@@ -49,7 +50,10 @@ class RunFolder:
         self._places: dict[str, list[int]] = {}
         for index, image in enumerate(self._images):
             self._places.setdefault(image.key, []).append(index)
-        self._sources, left_out = source_images([cell.render for cell in planned.cells], planned.resolver.hints)
+        renders = [cell.render for cell in planned.cells]
+        self._sources, left_out = source_images(renders, planned.resolver.hints)
+        shown = cell_sources(renders, planned.resolver.hints)
+        self._images = [replace(image, sources=own) for image, own in zip(self._images, shown, strict=True)]
         for note in left_out:
             counts.note(note)
         self._live = LiveParts(self.path / "report.html")
@@ -137,6 +141,7 @@ class RunFolder:
             path=None,
             settings=spell_settings(cell.render, base=base.record.name, scheduler=base.facts.scheduler_class),
             details=spell_details(cell.render),
+            command=command_of(cell.render),
             error="not drawn yet",
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,20 +40,43 @@ class SourceImage:
 
 def source_images(renders: Sequence[Render], hints: Hints) -> tuple[list[SourceImage], list[str]]:
     """Each distinct source image of resolved Renders once, in their order, at most MOST; and a note on those left out."""
-    makers: dict[tuple[object, ...], tuple[str, Callable[[], Image]]] = {}
-    for render in renders:
-        for name, file in (("init", render.init), ("mask", render.mask)):
-            if file is not None:
-                makers.setdefault((name, file.sha256), (f"{name} {file_name(file.path)}", partial(hints.images.image, file)))
-        for one in render.controls:
-            name = file_name(one.picture.path)
-            if one.prepare and not reads_keypoints(one) and ("init", one.picture.sha256) not in makers:
-                makers.setdefault(("photo", one.picture.sha256), (f"image {name}", partial(hints.images.image, one.picture)))
-            key = (one.reference, one.picture.sha256, one.prepare)
-            makers.setdefault(key, (_label(one), partial(hint_image, render, one, hints)))
+    makers = _makers(renders, hints)
     found = [_source(label, make()) for label, make in list(makers.values())[:MOST]]
     notes = [f"The sheet and the report show {MOST} of {len(makers)} source images."] if len(makers) > MOST else []
     return found, notes
+
+
+def cell_sources(renders: Sequence[Render], hints: Hints) -> list[tuple[int, ...]]:
+    """For each of these Renders the numbers of its images in what `source_images` gives of all of them."""
+    makers = _makers(renders, hints)
+    numbers = dict(zip(list(makers)[:MOST], range(MOST), strict=False))
+    return [tuple(sorted({numbers[key] for key, _, _ in _needed(render, hints, makers) if key in numbers})) for render in renders]
+
+
+Key = tuple[object, ...]
+Make = Callable[[], "Image"]
+
+
+def _makers(renders: Iterable[Render], hints: Hints) -> dict[Key, tuple[str, Make]]:
+    """What is shown of the images of all Renders: its label, and what makes it."""
+    makers: dict[Key, tuple[str, Make]] = {}
+    for render in renders:
+        for key, label, make in _needed(render, hints, makers):
+            makers.setdefault(key, (label, make))
+    return makers
+
+
+def _needed(render: Render, hints: Hints, makers: Container[Key]) -> Iterator[tuple[Key, str, Make]]:
+    """The images of one Render; an image whose hint is prepared is the one to redraw, where that is among the `makers`."""
+    for name, file in (("init", render.init), ("mask", render.mask)):
+        if file is not None:
+            yield (name, file.sha256), f"{name} {file_name(file.path)}", partial(hints.images.image, file)
+    for one in render.controls:
+        if one.prepare and not reads_keypoints(one):
+            redrawn = ("init", one.picture.sha256)
+            shown = redrawn if redrawn in makers else ("photo", one.picture.sha256)
+            yield shown, f"image {file_name(one.picture.path)}", partial(hints.images.image, one.picture)
+        yield (one.reference, one.picture.sha256, one.prepare), _label(one), partial(hint_image, render, one, hints)
 
 
 def prepared_hints(renders: Iterable[Render], hints: Hints) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from infer.draw.render import Render
 from infer.grid.layout import Dimension, choose_sides
+from infer.output.command import command_of
 from infer.output.gallery import CellImage, Gallery, shared_settings, spell_settings
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png, read_png
@@ -136,6 +137,7 @@ def gallery(
                 status="failed" if bad else "rendered",
                 path=None if bad else path,
                 settings=spell_settings(render, base="pocket", scheduler=None),
+                command=command_of(render),
                 parameters="" if bad else read_png(path).parameters,
                 seconds=0.25,
                 error="Out of memory: <b>2 GiB</b> were asked for." if bad else None,

@@ -12,7 +12,7 @@ from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import InputImages
 from infer.hints.hints import Hints
 from infer.hints.setting import Prepare
-from infer.output.sources import source_images
+from infer.output.sources import cell_sources, source_images
 from tests.infer.images import resolved, square
 
 
@@ -44,6 +44,26 @@ def test_each_source_image_once_and_hints_as_the_net_gets_them(photo: Path, tmp_
     init, _mask, hint = (Image.open(io.BytesIO(one.png)) for one in found)
     assert init.getpixel((4, 4)) == (255, 255, 255) and init.getpixel((32, 32)) == (0, 0, 0)
     assert hint.getpixel((4, 4)) == hint.getpixel((32, 32)) == (0, 0, 0) and max(hint.getextrema()[0]) == 255  # type: ignore[arg-type]
+
+
+def test_each_cell_knows_its_own(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hints = made_hints(tmp_path)
+    square((0, 0, 90)).save(tmp_path / "other.png")
+    file, other = read(hints.images, photo), read(hints.images, tmp_path / "other.png")
+    control = ControlNet(reference="canny", picture=file, prepare=Prepare(name="edges"))
+    renders = [
+        resolved(),
+        resolved(controls=(control,)),
+        resolved(init=other, strength=1.0, controls=(control,)),
+        resolved(init=other, strength=1.0),
+    ]
+    labels = [one.label for one in source_images(renders, hints)[0]]
+    assert labels == ["image photo.png", "hint for canny: edges of photo.png", "init other.png"]
+    assert cell_sources(renders, hints) == [(), (0, 1), (0, 1, 2), (2,)]
+    redrawn = [resolved(init=file, strength=1.0), resolved(controls=(control,))]
+    assert cell_sources(redrawn, hints) == [(0,), (0, 1)]  # the image to redraw is the one that the hint is made of
+    monkeypatch.setattr(infer.output.sources, "MOST", 1)
+    assert cell_sources(renders, hints) == [(), (0,), (0,), ()]
 
 
 def test_a_prepared_hint_stands_behind_its_image(photo: Path, tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ function remember() {
   clearTimeout(later);
   const wait = changed + 200 - performance.now();
   if (wait > 0) { later = setTimeout(remember, wait); return; }
+  if (location.hash !== remembered) return; // another one was typed, and is read next
   changed = performance.now();
-  remembered = `#${addressNow()}`;
-  try { history.replaceState(null, "", remembered); } catch { /* a page in a frame has no address of its own */ }
+  try { history.replaceState(null, "", `#${addressNow()}`); } catch { /* a page in a frame has no address of its own */ }
+  remembered = location.hash;
 }
 
 // Numbers of a list such as 0.2.1, each below `limit`, each once.
@@ -53,7 +54,8 @@ function cellIn(words) {
 }
 
 function readAddress() {
-  const given = new URLSearchParams(location.hash.slice(1));
+  remembered = location.hash;
+  const given = new URLSearchParams(remembered.slice(1));
   const value = (axis, number) => number < data.axes[axis].labels.length;
   firstSides();
   if (given.has("rows") || given.has("columns")) {

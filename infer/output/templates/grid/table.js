@@ -4,11 +4,13 @@ const GAP = 8;
 const measured = document.createElement("canvas").getContext("2d");
 
 // Pixels of the row labels: as wide as the longest, within what leaves room for the images.
-function sideWidth(texts) {
+function sideWidth(texts, corner) {
   if (!texts.length) return 0;
-  measured.font = `500 14px ${getComputedStyle(document.body).fontFamily}`;
+  const family = getComputedStyle(document.body).fontFamily;
+  measured.font = `500 14px ${family}`;
   const longest = Math.max(...texts.map((one) => measured.measureText(one).width));
-  return Math.ceil(Math.min(longest + 4, 224));
+  measured.font = `12px ${family}`;
+  return Math.ceil(Math.min(Math.max(longest, measured.measureText(corner).width) + 10, 224));
 }
 
 function room() {
@@ -94,7 +96,7 @@ function tableOf() {
   const { rows, columns, cell } = tableNow();
   const inner = state.rows.at(-1);
   const names = inner === undefined ? [] : rows.map(({ list }) => labelOf(inner, list.at(-1)));
-  sizeUp(columns.length, sideWidth(names));
+  sizeUp(columns.length, sideWidth(names, corner(inner, state.columns.at(-1))));
   by("grid").className = `table${lines.tile < 64 ? " upright" : ""}`;
   const parts = rows.length ? [header(columns, inner)] : [];
   let before = [];
@@ -104,6 +106,10 @@ function tableOf() {
     parts.push(line(names[index] ?? null, columns.map((column) => cell(row, column))));
   });
   return parts;
+}
+
+function corner(row, column) {
+  return [row === undefined ? "" : `${data.axes[row].name} ↓`, column === undefined ? "" : `${data.axes[column].name} →`].join("  ").trim();
 }
 
 // A heading for each super-row that begins here.
@@ -119,8 +125,7 @@ function header(columns, inner) {
   const side = inner !== undefined;
   state.columns.forEach((axis, level) => {
     const names = make("div", { class: "line names", role: "row" });
-    const corner = level === state.columns.length - 1 && side ? `${data.axes[inner].name} ↓  ${data.axes[axis].name} →` : `${data.axes[axis].name} →`;
-    if (side) names.append(make("div", { class: "side corner" }, corner));
+    if (side) names.append(make("div", { class: "side corner" }, corner(level === state.columns.length - 1 ? inner : undefined, axis)));
     for (let start = 0; start < columns.length;) {
       let end = start + 1;
       const same = (index) => columns[index].list.slice(0, level + 1).join() === columns[start].list.slice(0, level + 1).join();

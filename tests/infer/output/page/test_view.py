@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infer.output.command import command_of
 from infer.output.gallery import Gallery
 from infer.output.report import write_report
-from tests.infer.images import gallery
+from tests.infer.images import gallery, resolved
 from tests.infer.output.opened import DESK, NASTY, PHONE, Shown
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ def test_a_click_shows_the_image_and_all_its_settings(report: Shown) -> None:
     assert len(report.page.locator("#details td").last.inner_text()) == 64
     assert "Steps: 20, Sampler: DDIM" in report.text("#parameters")
     report.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    report.page.locator("#copy-command").click()
+    report.page.get_by_text("Copied").wait_for()
+    command = report.page.evaluate("navigator.clipboard.readText()")
+    assert command == command_of(resolved(prompt=f"{NASTY} 1 0.5", seed=7)) and "alert(1)" in command
+    report.page.get_by_text("Copied").wait_for(state="hidden")
     report.page.locator("#copy").click()
     report.page.get_by_text("Copied").wait_for()
     assert report.page.evaluate("navigator.clipboard.readText()") == report.page.locator("#parameters").text_content()
@@ -141,6 +147,36 @@ def test_light_and_dark(report: Shown) -> None:
     report.page.emulate_media(color_scheme="dark")
     report.page.reload()
     assert paper() == dark
+
+
+def test_texts_have_the_contrast_that_readers_need(report: Shown) -> None:
+    """WCAG 2.2 AA: 4.5 for texts of this size, in both schemes."""
+    pairs = [
+        "ink paper",
+        "soft paper",
+        "soft card",
+        "soft well",
+        "ink well",
+        "on-accent accent",
+        "accent card",
+        "fault fault-well",
+        "held paper",
+        "held card",
+    ]
+    script = """(pairs) => {
+      const style = getComputedStyle(document.documentElement);
+      const light = (name) => {
+        const hex = style.getPropertyValue(`--${name}`).trim().slice(1);
+        const linear = (one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4;
+        const parts = [0, 2, 4].map((at) => linear(parseInt(hex.slice(at, at + 2), 16) / 255));
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+      };
+      return pairs.map((pair) => { const [a, b] = pair.split(" ").map(light).sort((x, y) => y - x); return (a + 0.05) / (b + 0.05); });
+    }"""
+    for scheme in ("light", "dark"):
+        report.page.emulate_media(color_scheme=scheme)
+        found = report.page.evaluate(script, pairs)
+        assert {pair: round(one, 2) for pair, one in zip(pairs, found, strict=True) if one < 4.5} == {}
 
 
 def test_on_a_phone(shown: Gallery, tmp_path: Path, browser: "Browser") -> None:
