@@ -69,6 +69,9 @@ class GridConfig(RenderSettings):
     zip: Any = setting(None, "axes that go side by side: [adapter,weight], or a list of such lists")
     where: str | None = setting(None, "the cells that are drawn, by axis values: weight > 0 or adapter == 'none'")
     repeats: int = setting(1, "seeds a cell is drawn with, from `seed` on")
+    score: Any = setting(
+        None, "scores of each image: [sharpness, {clip: /models/clip}, {colour_distance: FOLDER}]; loraloom score --list shows all"
+    )
     rows: str | None = setting(None, "the axis down the sheet (default: chosen)")
     columns: str | None = setting(None, "the axis across the sheet (default: chosen)")
     wildcards: str | None = setting(

@@ -26,6 +26,7 @@ from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
 from infer.prompt.marks import literal_note
 from infer.prompt.upsampling.upsample import RULES
 from infer.remembered.base import Base
+from infer.score.scorer import Scene, Scorer
 from infer.sharing.width import MOST, read_batch_size
 from infer.stages.latents import latents_of
 from registry.architectures.text.textual_inversion import with_tokens
@@ -57,6 +58,7 @@ class GridPlan:
     resolver: Resolver
     outside: tuple[OutsideCell, ...] = ()  # images made elsewhere, in columns of their own
     memory: GridMemory | None = None  # the settings that were found for a budget
+    scores: tuple[Scorer, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -77,6 +79,7 @@ class GridPlan:
             "columns": _side(self.layout, self.layout.columns),
             **({"outside": outside_counts(self.outside)} if self.outside else {}),
             **({"memory": self.memory.to_json()} if self.memory else {}),
+            **({"scores": [one.to_json() for one in self.scores]} if self.scores else {}),
             "notes": list(self.notes),
             **({"hints": hints} if (hints := self._hints()) else {}),
         } | ({"upsampled": rows} if (rows := upsampled_prompts(cell.render for cell in self.cells)) else {})
@@ -106,6 +109,7 @@ class GridPlan:
                 else "  time not known: no cell like these was drawn here before"
             )
         lines += self.memory.lines() if self.memory else []
+        lines += [f"  score {one.name}: {one.definition}" for one in self.scores]
         for one in self.layout.dimensions:
             lines.append(f"  {one.name}: {_listed(one.labels)}")
         lines += hint_lines(self._hints())
@@ -137,6 +141,7 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
     layout, resolved, outside, beside = with_columns(
         config.outside, layout, resolved, config.base, resolver.images, lambda fault: faults.__setitem__(fault, None)
     )
+    scores = _scores(config, layout, resolved, store, faults)
     memory = None
     if config.memory is not None and resolved and not faults:
         resolved, memory = _within(config, config.memory, resolved, resolver, faults)
@@ -183,12 +188,14 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
                     *_unused_tokens(list(distinct.values())),
                     *(alone_notes(distinct.values(), resolver) if batch_size != 1 else ()),
                     *beside,
+                    *(note for one in scores for note in one.notes),
                 ]
             )
         ),
         resolver=resolver,
         outside=tuple(outside),
         memory=memory,
+        scores=scores,
     )
 
 
@@ -221,6 +228,22 @@ def _resolved(cell: Cell, resolver: Resolver, faults: dict[str, None], *, upsamp
     except LoomError as error:
         faults[str(error)] = None
     return None
+
+
+def _scores(config: GridConfig, layout: Layout, cells: Sequence[Cell], store: Store, faults: dict[str, None]) -> tuple[Scorer, ...]:
+    """The scores, each model tried once. What is wrong with them is a fault."""
+    if config.score is None:
+        return ()
+    from infer.score.given import plan_scores
+
+    scene = Scene(
+        prompts=tuple(dict.fromkeys(cell.render.prompt for cell in cells)),
+        axes=tuple(axis for one in layout.dimensions for axis in one.axes if len(one) > 1),
+        adapters=tuple(dict.fromkeys(one.sha256 for cell in cells for one in cell.render.active if one.sha256)),
+        store=store,
+        device=config.device,
+    )
+    return plan_scores(config.score, scene, faults)
 
 
 class _Costs:

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infer.draw.render import SETTINGS
 from infer.draw.session import model_names
@@ -20,7 +20,7 @@ from infer.grid.image_names import image_name
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan
 from infer.output.command import command_of
-from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
+from infer.output.gallery import CellImage, Gallery, Score, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.page.live import LiveParts
 from infer.output.png import label_png, read_carried
 from infer.output.report import write_live_report, write_report
@@ -31,8 +31,12 @@ from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json, write_text
 from registry.progress import Report, Tick
 
+if TYPE_CHECKING:
+    from infer.score.compute import GridScores
+
 EVERY = 3.0  # seconds between two writings of the live files at least
 SHARE = 0.1  # of the time may go into them
+UNFINISHED = "not drawn: the run was interrupted"
 AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
 
 
@@ -58,6 +62,7 @@ class RunFolder:
             counts.note(note)
         self._live = LiveParts(self.path / "report.html")
         self._due = 0.0
+        self._scores: GridScores | None = None
         self._outside = [outside_image(one, self.path, planned.resolver.images) for one in planned.outside]
         self._write_live()
 
@@ -72,9 +77,9 @@ class RunFolder:
     def finish(self, report: Report) -> dict[str, Any]:
         """Write cells.jsonl, sheet, report and result.json of what there is; gives result.json."""
         report(Tick("write", 0, 2, note="sheet"))
-        unfinished = "not drawn: the run was interrupted"
-        self._images = [replace(one, error=unfinished) if one.status == "missing" else one for one in self._images]
+        self._images = [replace(one, error=UNFINISHED) if one.status == "missing" else one for one in self._images]
         self._write_lines()
+        self._score(report)
         for note in look_alikes(self._images):
             self._counts.note(note)
         for note in write_sheet(self.path / "sheet.png", self._gallery()):
@@ -86,6 +91,25 @@ class RunFolder:
         write_json(self.path / "result.json", result)
         report(Tick("write", 2, 2))
         return result
+
+    def _score(self, report: Report) -> None:
+        """The scores that were asked for, of the folder as it is; an interrupted grid is left without."""
+        if not self._planned.scores:
+            return
+        if any(one.error == UNFINISHED for one in self._images):
+            self._counts.note(f"The run was interrupted: no scores. They are added by: loraloom score {self.path}")
+            return
+        from infer.score.compute import score_grid
+        from infer.vote.finished import read_grid
+
+        grid = read_grid(self.path)
+        found = self._scores = score_grid(grid, self._planned.scores, self._cells.folder.parent, report=report)
+        for note in found.notes:
+            self._counts.note(note)
+        self._images = [_scored(one, found, number) for number, one in enumerate(self._images)]
+        numbers = {cell.key: number for number, cell in enumerate(grid.cells)}  # an image made elsewhere has one line for several places
+        self._outside = [_scored(one, found, numbers[one.key]) for one in self._outside]
+        self._write_lines()
 
     def _write_live(self) -> None:
         """cells.jsonl and what the open report takes in; rarer when they take long, so that drawing is not held up."""
@@ -114,6 +138,7 @@ class RunFolder:
             "latents_reused": self._counts.latents_reused,
             "model_loads": self._counts.model_loads,
             "seconds": round(monotonic() - self._began, 3),
+            "scores": None if self._scores is None else self._scores.to_json(),
             "sheet": str(self.path / "sheet.png"),
             "report": str(self.path / "report.html"),
         }
@@ -129,6 +154,9 @@ class RunFolder:
             images=[*self._images, *self._outside],
             fixed={name: value for name, value in shared.items() if AXIS_OF.get(name, name) not in varied},
             notes=self._counts.notes,
+            scores=tuple(
+                Score(name=one.name, definition=f"{one.definition} Range: {one.unit}.", better=one.better) for one in self._planned.scores
+            ),
             result=self._result(),
         )
 
@@ -159,6 +187,10 @@ class RunFolder:
         return replace(found, path=path, parameters=carried.parameters, pixels_sha256=carried.pixels_sha256)
 
 
+def _scored(image: CellImage, scores: GridScores, number: int) -> CellImage:
+    return replace(image, scores=scores.numbers(number), details={**image.details, **scores.texts(number)})
+
+
 def _line(image: CellImage, cell: Cell, folder: Path) -> str:
     entry = {
         "key": image.key,
@@ -166,7 +198,7 @@ def _line(image: CellImage, cell: Cell, folder: Path) -> str:
         "image": image.path.relative_to(folder).as_posix() if image.path else None,
         "status": image.status,
         "seconds": round(image.seconds, 4),
-        "scores": {},  # a documented key; nothing scores an image yet
+        "scores": dict(image.scores),
         "axes": dict(cell.values),
         "error": image.error,
     }

@@ -61,7 +61,7 @@ def outside_line(cell: OutsideCell, image: CellImage, folder: Path) -> str:
         "image": image.path.relative_to(folder).as_posix() if image.path else None,
         "status": image.status,
         "seconds": 0.0,
-        "scores": {},
+        "scores": dict(image.scores),
         "axes": dict(cell.values),
         "error": image.error,
         "outside": {

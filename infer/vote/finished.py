@@ -39,6 +39,7 @@ class GridCell:
     prompt: str | None = None
     render: Mapping[str, Any] = field(default_factory=dict, repr=False)  # its settings, as in cells.jsonl
     outside: Outside | None = None  # of an image made elsewhere
+    seconds: float | None = None  # that drawing it took in that run; None: it was not drawn in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ def _cell(entry: Any, folder: Path) -> GridCell:
         prompt=_prompt(entry.get("render"), axes),
         render=entry["render"] if isinstance(entry.get("render"), dict) else {},
         outside=_outside(entry.get("outside"), axes),
+        seconds=float(entry["seconds"]) if entry.get("status") == "rendered" and _is_number(entry.get("seconds")) else None,
     )
 
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from registry.errors import Faults
 from registry.formats.image_file import Decoded, Size, Unreadable, read_image
 from registry.home import expanded
+from registry.images.image_hash import small_copy
 from registry.printable import some
 from registry.progress import Report, Tick, silent
 from train.config import DataConfig
 from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
-from train.data.near_duplicates import near_duplicates, small_copy
+from train.data.near_duplicates import near_duplicates
 from train.data.overview import Overview, overview
 from train.data.subsets import PRIOR, Subsets, place_of, subsets_of, with_prior
 from train.data.texts.wildcards import wildcard_fault

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from registry.formats.image_file import Size
+from registry.images.image_hash import SIDE
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-SIDE = 16  # pixels of the small copy
 MEAN = 3.2  # of 255: a JPEG of quality 30 to 95 and a copy of half to double size differ from the original by at most 3.1 (ink, blob)
 LARGEST = 40.0  # of 255, of one value: it is 32 in a JPEG of 64 pixels, and 89 in two faces of blob that differ in the mouth alone
 SPREAD = 0.25  # of a small copy's own mean deviation: it is below 0.12 in JPEGs of line art, and above 0.55 in other drawings
@@ -35,13 +32,6 @@ class Sized(Protocol):
 
     @property
     def small(self) -> bytes: ...
-
-
-def small_copy(image: Image, box: tuple[float, float, float, float] | None = None) -> bytes:
-    """The image (of an overview: the box that it fills) averaged to 16 x 16 pixels, RGB."""
-    from PIL import Image
-
-    return image.resize((SIDE, SIDE), Image.Resampling.BOX, box).tobytes()
 
 
 def near_duplicates(samples: Sequence[Sized]) -> list[list[int]]:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infer.score.intervals import Interval, Resamples
 from registry.progress import Report, silent
 from train.judging.embedding.embedder import Definition, Embedder
-from train.judging.intervals import Interval, Resamples
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infer.score.intervals import Resamples
 from registry.errors import Refused
 from registry.progress import Report, silent
 from train.judging.embedding.embedder import Definition, Embedder
 from train.judging.embedding.open import faults_of, open_embedder
-from train.judging.intervals import Resamples
 from train.judging.likeness import Drawn, Likenesses, likenesses, vectors_of
 from train.judging.prompt_following import Following, PromptFollowing, cut_prompts, following
 from train.plan.base import resolve_device

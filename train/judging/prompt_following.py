@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infer.score.intervals import Interval, Resamples
 from train.judging.embedding.embedder import Definition
-from train.judging.intervals import Interval, Resamples
 
 
 @dataclass(frozen=True, kw_only=True)

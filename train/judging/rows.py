@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infer.score.intervals import Interval
+from registry.images.image_hash import BITS
 from train.judging.faces.likeness import FaceLikeness
-from train.judging.intervals import Interval
 from train.judging.likeness import Likenesses
 from train.judging.prompt_following import PromptFollowing
 from train.output.judgement import GIVEN_BACK
 from train.output.style import REACHED
-from train.run_report.nearest import BITS
 
 NO_LOSSES = " (there are no held-out losses for the content)"
 

@@ -144,7 +144,7 @@ def evenly(every: Sequence[str], count: int) -> list[str]:
 
 
 def _few(prompts: Sequence[str], seeds: int) -> list[str]:
-    from train.judging.intervals import SMALLEST
+    from infer.score.intervals import SMALLEST
 
     notes = [] if len(prompts) >= SMALLEST else [f"{len(prompts)} prompts are too few for intervals: these images cannot tell"]
     return notes if seeds > 1 else [*notes, "one seed: drift has no scale, and is not measured"]

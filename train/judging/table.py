@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from train.judging.intervals import Resamples
+from infer.score.intervals import Resamples
+from registry.images.image_hash import BITS, Copies
 from train.judging.rows import ImageTable, Row
 from train.output.style import SMALLEST, measures
-from train.run_report.nearest import BITS, Copies
 
 if TYPE_CHECKING:
     from PIL.Image import Image

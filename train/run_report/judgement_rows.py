@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from registry.images.image_hash import BITS
 from registry.typed_values import is_of
 from train.run_report.model_tables import is_measured
-from train.run_report.nearest import BITS
 
 COLUMNS = ("step", "style distance", "against the base", "drift", "nearest training image", "against the base", "copies", "held-out loss")
 NUMBER = float | None

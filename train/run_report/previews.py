@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile
 from registry.formats.image_file import Unreadable, decode
+from registry.images.image_hash import BITS, Copies, Nearest
 from train.output.style import StyleCurve, style_curve
-from train.run_report.nearest import BITS, Copies, Nearest
 from train.run_report.read import RunFiles
 from train.run_report.set_images import SetImage
 

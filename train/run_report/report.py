@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import BadFile, Refused
+from registry.images.image_hash import BITS
 from registry.progress import Report, silent
 from registry.typed_values import is_of
 from train.data.wording import counted
@@ -16,7 +17,6 @@ from train.output.judgement import judge
 from train.output.style import StyleCurve
 from train.output.verdict import verdict_of
 from train.run_report.charts import Chart, ImageLoss, charts_of, image_losses, training_losses
-from train.run_report.nearest import BITS
 from train.run_report.previews import PreviewRow, preview_rows, rows_json, style_of
 from train.run_report.read import RunFiles, read_run
 from train.run_report.set_images import SetImage, heldout_images, training_images

@@ -25,7 +25,7 @@ from registry.index.storage.blobs import Blob, Blobs
 
 YOUNG_SECONDS = 600  # younger unfinished files may still be written
 IN_USE = "is in use by a grid or a training: it is left as it is."
-CACHES = ("cache", "cells", "latents")  # in the home: latents and embeddings of training, images, their final latents
+CACHES = ("cache", "cells", "latents", "scores")  # in the home: latents and embeddings of training, images, their final latents and scores
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
         "latents_reused",
         "model_loads",
         "seconds",
+        "scores",
         "sheet",
         "report",
     ]
@@ -80,6 +81,30 @@ def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
         carried = read_png(again.folder / second["image"])
         assert carried.key == first["key"] and carried.render == Render.from_json(first["render"])
         assert carried.pixels_sha256 == pixels(again.folder / second["image"])
+
+
+def test_scores_of_a_grid_are_in_its_files_and_a_score_added_later_draws_nothing(shelf: Shelf) -> None:
+    drawn = config(shelf, {"seed": [1, 2], "steps": [2, 3]}, score=["contrast", {"difference": {"axis": "steps", "name": "change"}}])
+    first = run(drawn, shelf.store)
+    rows = lines(first.folder)
+    assert [row["scores"]["change"] for row in rows if row["axes"]["steps"] == 2] == [0.0, 0.0]
+    assert all(row["scores"]["change"] > 0 for row in rows if row["axes"]["steps"] == 3)
+    section = first.result["scores"]
+    assert [one["name"] for one in section["definitions"]] == ["contrast", "change"] and (section["computed"], section["kept"]) == (8, 0)
+    assert [(one["score"], one["axis"], one["pairs"], one["low"]) for one in section["differences"]] == [
+        ("contrast", "steps", 2, None),
+        ("change", "steps", 2, None),
+    ]
+    more = run(config(shelf, {"seed": [1, 2], "steps": [2, 3]}, score=["contrast", "saturation"]), shelf.store).result
+    assert (more["rendered"], more["forwards"], more["scores"]["computed"], more["scores"]["kept"]) == (0, 0, 4, 4)
+
+
+def test_every_score_that_cannot_be_computed_is_refused_before_anything_is_drawn(shelf: Shelf) -> None:
+    asked = config(shelf, {"seed": [1, 2]}, score=["sharpnes", {"colour_distance": "nowhere"}, {"difference": {"axis": "steps"}}])
+    with pytest.raises(Faults) as refused:
+        run(asked, shelf.store)
+    assert len(refused.value.faults) == 3 and "Did you mean 'sharpness'?" in str(refused.value)
+    assert not any(shelf.work.glob("grid/*"))
 
 
 def test_a_value_more_draws_only_what_is_new(shelf: Shelf) -> None:

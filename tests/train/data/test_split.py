@@ -9,10 +9,11 @@ from PIL import Image, ImageDraw
 
 from registry.errors import Refused
 from registry.formats.image_file import Size
+from registry.images.image_hash import small_copy
 from tests import tiny
 from train.config import DataConfig
 from train.data.dataset import Sample, read_set
-from train.data.near_duplicates import near_duplicates, small_copy
+from train.data.near_duplicates import near_duplicates
 from train.data.split import fold_by_content, near_leaks, split_by_content
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy
 import pytest
 
+from infer.score.intervals import Resamples
 from train.judging.embedding.embedder import Definition
-from train.judging.intervals import Resamples
 from train.judging.likeness import Likenesses, Vectors, likenesses
 from train.run_report.model_tables import is_measured, model_tables
 

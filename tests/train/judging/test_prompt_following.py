@@ -5,7 +5,7 @@ from typing import Any
 import numpy
 import pytest
 
-from train.judging.intervals import Resamples
+from infer.score.intervals import Resamples
 from train.judging.prompt_following import PromptFollowing, cut_prompts, following
 from train.run_report.model_tables import is_measured, model_tables
 

@@ -6,14 +6,14 @@ import numpy
 import pytest
 from PIL import Image
 
+from infer.score.intervals import Interval
+from registry.images.image_hash import BITS
 from tests.train.judging.test_likeness import MODEL
-from train.judging.intervals import Interval
 from train.judging.likeness import Likeness, Likenesses
 from train.judging.prompt_following import Following, PromptFollowing
 from train.judging.rows import ImageTable, Row
 from train.judging.table import Images, table_of
 from train.run_report.judgement_rows import is_judgement, judgement_rows
-from train.run_report.nearest import BITS
 
 
 def noise(seed: int, scale: float = 1.0, side: int = 32) -> Image.Image:

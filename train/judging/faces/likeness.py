@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infer.score.intervals import Interval, Resamples
 from registry.errors import Refused
 from registry.printable import some
 from registry.progress import Report, Tick, silent
 from train.judging.embedding.embedder import Definition
 from train.judging.faces.reader import FaceReader
-from train.judging.intervals import Interval, Resamples
 from train.judging.likeness import Drawn
 
 if TYPE_CHECKING:

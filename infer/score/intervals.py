@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 CONFIDENCE = 0.95
@@ -55,3 +56,38 @@ class Resamples:
         tail = (1 - CONFIDENCE) / (2 * comparisons)
         low, high = numpy.quantile(of(table[self.prompts, self.seeds]), [tail, 1 - tail])
         return Interval(value, float(low), float(high))
+
+
+LEAST = 5  # groups of `clustered`: of four, the widest resamples there are hold 87 % (bench/score)
+MORE = 10_000  # resamples of clusters: the tails below are further out than those of Resamples
+
+
+@cache
+def _chosen(clusters: int) -> Any:
+    """(R, G) how often each cluster is in each resample."""
+    import numpy
+
+    generator = numpy.random.default_rng(0)
+    drawn = generator.integers(0, clusters, (MORE, clusters))
+    return numpy.stack([(drawn == number).sum(1) for number in range(clusters)], 1)
+
+
+def clustered(groups: Sequence[Sequence[float]]) -> Interval:
+    """The mean of all values, with the 95 % interval of a bootstrap that draws whole groups; no interval for fewer than LEAST.
+
+    The percentiles are widened as Hesterberg (2015, "What Teachers Should Know About the Bootstrap", section 5.3) expands them,
+    alpha' / 2 = Phi(-sqrt(G / (G - 1)) t(alpha / 2, G - 1)): plain ones of few groups hold too seldom.
+    """
+    import numpy
+    from scipy.stats import norm, t
+
+    sums = numpy.array([sum(group) for group in groups], dtype=numpy.float64)
+    counts = numpy.array([len(group) for group in groups], dtype=numpy.float64)
+    mean = float(sums.sum() / counts.sum())
+    size = len(groups)
+    if size < LEAST:
+        return Interval(mean, None, None)
+    tail = float(norm.cdf((size / (size - 1)) ** 0.5 * t.ppf((1 - CONFIDENCE) / 2, size - 1)))
+    chosen = _chosen(size)
+    low, high = numpy.quantile((chosen @ sums) / (chosen @ counts), [tail, 1 - tail])
+    return Interval(mean, float(low), float(high))

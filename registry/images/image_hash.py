@@ -1,4 +1,4 @@
-"""The training image that a drawn image is nearest to, by a perceptual hash, and how near any new image would be.
+"""Small copies and perceptual hashes of images, and the nearest of several to an image.
 
 The hash is the sign of the low frequencies of a 16 x 16 grey copy against their median (pHash; Zauner 2010, section 3.2): 63 bits. Equal
 images differ in none, other images in about half of them; drawings of one style in fewer.
@@ -11,14 +11,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from train.data.near_duplicates import SIDE, small_copy
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SIDE = 16  # pixels of the small copy
 LOW = 8  # frequencies a side
 BITS = LOW * LOW - 1  # the mean is left out
 GREY = (0.299, 0.587, 0.114)
+
+
+def small_copy(image: Image, box: tuple[float, float, float, float] | None = None) -> bytes:
+    """The image (of an overview: the box that it fills) averaged to 16 x 16 pixels, RGB."""
+    from PIL import Image
+
+    return image.resize((SIDE, SIDE), Image.Resampling.BOX, box).tobytes()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import io
 import numpy
 from PIL import Image
 
-from train.run_report.nearest import Copies, hash_bits
+from registry.images.image_hash import Copies, hash_bits
 
 
 def drawn(seed: int, side: int = 96) -> Image.Image:

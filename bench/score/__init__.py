@@ -1,0 +1,1 @@
+"""Whether the intervals of paired differences hold as often as they say."""

@@ -1,0 +1,1 @@
+"""Images as what compares them reads them: small copies, perceptual hashes."""
