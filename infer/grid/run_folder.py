@@ -20,7 +20,7 @@ from infer.grid.image_names import image_name
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan
 from infer.output.command import command_of
-from infer.output.gallery import CellImage, Gallery, Score, look_alikes, shared_settings, spell_details, spell_settings
+from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.page.live import LiveParts
 from infer.output.png import label_png, read_carried
 from infer.output.report import write_live_report, write_report
@@ -100,6 +100,7 @@ class RunFolder:
             self._counts.note(f"The run was interrupted: no scores. They are added by: loraloom score {self.path}")
             return
         from infer.score.compute import score_grid
+        from infer.score.page import write_score_page
         from infer.vote.finished import read_grid
 
         grid = read_grid(self.path)
@@ -109,6 +110,7 @@ class RunFolder:
         self._images = [_scored(one, found, number) for number, one in enumerate(self._images)]
         numbers = {cell.key: number for number, cell in enumerate(grid.cells)}  # an image made elsewhere has one line for several places
         self._outside = [_scored(one, found, numbers[one.key]) for one in self._outside]
+        write_score_page(self.path / "scores.html", self._planned.config.name or "grid", found.to_json())
         self._write_lines()
 
     def _write_live(self) -> None:
@@ -154,9 +156,7 @@ class RunFolder:
             images=[*self._images, *self._outside],
             fixed={name: value for name, value in shared.items() if AXIS_OF.get(name, name) not in varied},
             notes=self._counts.notes,
-            scores=tuple(
-                Score(name=one.name, definition=f"{one.definition} Range: {one.unit}.", better=one.better) for one in self._planned.scores
-            ),
+            scores=() if self._scores is None else self._scores.shown(),
             result=self._result(),
         )
 

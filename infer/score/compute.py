@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infer.output.gallery import Score
 from infer.score.kept import KeptScores
 from infer.score.paired import Difference, Scored, paired_differences
 from infer.score.scorer import Found, Scorer, Value
@@ -40,6 +41,10 @@ class GridScores:
         """The scores of one cell, as cells.jsonl has them."""
         return {name: None if found is None else found.value for name, found in self.cells[cell].items()}
 
+    def shown(self) -> tuple[Score, ...]:
+        """The scores as a report describes them."""
+        return tuple(shown_score(one) for one in self.scorers)
+
     def texts(self, cell: int) -> dict[str, str]:
         """The texts that stand beside the numbers of one cell, by a label."""
         return {f"score {name}": found.text for name, found in self.cells[cell].items() if found is not None and found.text}
@@ -63,6 +68,11 @@ class GridScores:
             values = [value.value for row in self.cells if (value := row.get(one.name)) is not None]
             found[one.name] = sum(values) / len(values) if values else None
         return found
+
+
+def shown_score(one: Scorer) -> Score:
+    """A score as a report describes it."""
+    return Score(name=one.name, definition=f"{one.definition} Range: {one.unit}.", better=one.better)
 
 
 @dataclass

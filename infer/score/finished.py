@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infer.output.page.scored import ScoredCell, add_scores
 from infer.score.compute import GridScores, score_grid
 from infer.score.given import OFFLINE, ready_scores
+from infer.score.page import write_score_page
 from infer.score.scorer import Scene
 from infer.vote.finished import FinishedGrid, read_grid
 from registry.errors import Refused
@@ -19,6 +21,7 @@ from registry.progress import Report, silent
 from registry.store import Store
 
 SECTION = "scores"  # of result.json
+PAGE = "scores.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +31,16 @@ class ScoredGrid:
     folder: Path
     grid: FinishedGrid
     scores: GridScores
+    in_report: bool = False  # whether report.html shows them
+
+    @property
+    def page(self) -> Path:
+        """Plots and definitions of all its scores."""
+        return self.folder / PAGE
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
-        return {"grid": str(self.folder), "cells": len(self.grid.cells), **self.scores.to_json()}
+        return {"grid": str(self.folder), "page": str(self.page), "cells": len(self.grid.cells), **self.scores.to_json()}
 
 
 def score_finished(folder: Path, given: Sequence[object], store: Store, *, device: str = "cpu", report: Report = silent) -> ScoredGrid:
@@ -44,7 +53,13 @@ def score_finished(folder: Path, given: Sequence[object], store: Store, *, devic
     scorers = ready_scores(wanted, scene_of(grid, store, device), try_models=False)
     found = score_grid(grid, scorers, store.home, report=report)
     write_scores(folder, found)
-    return ScoredGrid(folder=folder, grid=grid, scores=found)
+    rows = [_shown(cell.key, found, number) for number, cell in enumerate(grid.cells)]
+    shown = add_scores(folder / "report.html", found.shown(), rows)
+    return ScoredGrid(folder=folder, grid=grid, scores=found, in_report=shown)
+
+
+def _shown(key: str, found: GridScores, number: int) -> ScoredCell:
+    return ScoredCell(key, {name: value for name, value in found.numbers(number).items() if value is not None}, found.texts(number))
 
 
 def scene_of(grid: FinishedGrid, store: Store | None, device: str) -> Scene:
@@ -78,8 +93,12 @@ def write_scores(folder: Path, found: GridScores) -> None:
         lines.append(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
     write_text(folder / "cells.jsonl", "".join(lines))
     path = folder / "result.json"
+    section = found.to_json()
     if path.is_file():
-        write_json(path, {**_result(path), SECTION: merged(_result(path).get(SECTION), found)})
+        result = _result(path)
+        section = merged(result.get(SECTION), found)
+        write_json(path, {**result, SECTION: section})
+    write_score_page(folder / PAGE, folder.parent.name, section)
 
 
 def _result(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from registry.formats.image_file import Unreadable, decode
 from registry.formats.safetensors_header import open_regular
 from registry.home import expanded
 from registry.options import Meaning
-from registry.printable import one_line, some
+from registry.printable import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,15 +41,20 @@ class ReferenceFile:
 
 
 def read_references(given: str) -> tuple[ReferenceFile, ...]:
-    """The images of a folder (not of its subfolders), by name, or the one file. Every one is decoded. Raises Faults, NotFound."""
+    """The images of a folder (not of its subfolders), by name, or the one file. Raises Faults, NotFound, Refused."""
     place = expanded(given).absolute()
     if not place.exists():
         raise NotFound(f"references {one_line(given)}: there is no such folder or image.")
     files = [place] if place.is_file() else sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise Refused(f"references {one_line(given)}: the folder has no images ({', '.join(SUFFIXES)}); subfolders are not read.")
+    return read_files(files, f"references {one_line(given)}")
+
+
+def read_files(files: Sequence[Path], owner: str) -> tuple[ReferenceFile, ...]:
+    """The image files, every one decoded. Raises Faults with those that cannot be."""
     if len(files) > MOST:
-        raise Refused(f"references {one_line(given)}: {len(files):,} images are more than {MOST:,}.")
+        raise Refused(f"{owner}: {len(files):,} images are more than {MOST:,}.")
     found, faults = [], []
     for path in files:
         try:
@@ -61,7 +66,7 @@ def read_references(given: str) -> tuple[ReferenceFile, ...]:
         except LoomError as error:
             faults.append(str(error))
     if faults:
-        raise Faults(f"references {one_line(given)}: {some(faults, 5, between='; ')}", faults)
+        raise Faults(f"{owner} cannot all be read:", faults)
     return tuple(found)
 
 
@@ -91,19 +96,24 @@ def against_references(
     *,
     unit: str,
     better: Better,
-    references: str,
+    references: str | tuple[ReferenceFile, ...],
     take: str,
     comparison: Comparison,
     identity: Mapping[str, Plain] | None = None,
     model: Mapping[str, Plain] | None = None,
     named: bool = False,
+    nearest_is: Better | None = None,
 ) -> Scorer:
-    """A score by comparing an image with references; `named`: it says which of them was the nearest."""
-    files = () if references == INIT else read_references(references)
-    shared: dict[str, Plain] = {**(identity or {}), "take": take, "references": INIT if references == INIT else content_of(files)}
+    """A score by comparing an image with references; `named`: it says which of them was the nearest.
+
+    `nearest_is`: whether the nearest one has the lower number or the higher; where it is not given, the better one.
+    """
+    own_input = references == INIT
+    files = () if own_input else read_references(references) if isinstance(references, str) else references
+    shared: dict[str, Plain] = {**(identity or {}), "take": take, "references": INIT if own_input else content_of(files)}
     if named:
         shared["names"] = [one.path.name for one in files]
-    nearest: Callable[..., Any] = min if better == "lower" else max
+    nearest: Callable[..., Any] = min if (nearest_is or better) == "lower" else max
 
     def opened() -> Callable[[Subject], Found]:
         features = comparison.open()
@@ -111,27 +121,27 @@ def against_references(
 
         def value(subject: Subject) -> Found:
             own = features(subject.image())
-            if references == INIT:
+            if own_input:
                 return Found(comparison.distance(own, features(subject.inputs[INIT]())))
             values = [comparison.distance(own, other) for _, other in known]
             best = nearest(range(len(values)), key=values.__getitem__)
-            return Found(sum(values) / len(values) if take == "mean" else values[best], known[best][0] if named else "")
+            return Found(sum(values) / len(values) if take == "mean" else values[best], f"nearest to {known[best][0]}" if named else "")
 
         return value
 
     return Scorer(
-        definition=f"{definition} {_to_what(references, take, len(files))}",
+        definition=f"{definition} {_to_what(own_input, take, len(files))}",
         unit=unit,
         better=better,
         open=opened,
         identity=shared,
-        inputs=(lambda subject: {INIT: subject.files[INIT]} if INIT in subject.files else None) if references == INIT else lambda _: {},
+        inputs=(lambda subject: {INIT: subject.files[INIT]} if INIT in subject.files else None) if own_input else lambda _: {},
         lacks="the cell has no input image",
         model=model,
     )
 
 
-def _to_what(references: str, take: str, count: int) -> str:
-    if references == INIT:
+def _to_what(own_input: bool, take: str, count: int) -> str:
+    if own_input:
         return "To the cell's own input image."
     return f"{'Mean over' if take == 'mean' else 'The nearest of'} {count} reference images." if count > 1 else "To the reference image."

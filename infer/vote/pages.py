@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 
-def environment() -> tuple[Any, Callable[[str], Any]]:
-    """A jinja2 environment that escapes whatever is put in, and a reader of our own files, which hold no text that a person gave."""
+def environment(*others: Path) -> tuple[Any, Callable[[str], Any]]:
+    """A jinja2 environment that escapes whatever is put in, and a reader of our own files, which hold no text that a person gave.
+
+    `others`: folders of templates beside them.
+    """
     from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    loader = ChoiceLoader([FileSystemLoader(Path(__file__).parent / "templates"), PackageLoader("infer.output")])
+    loader = ChoiceLoader([FileSystemLoader([*others, Path(__file__).parent / "templates"]), PackageLoader("infer.output")])
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     return templates, lambda name: Markup(loader.get_source(templates, name)[0])

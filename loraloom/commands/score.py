@@ -81,6 +81,11 @@ def show(found: "ScoredGrid") -> None:
                 for one in scores.differences
             ],
         )
+    console.say(f"plots: {found.page}")
+    if not found.in_report:
+        console.say(
+            "note: report.html does not show them. The same `loraloom grid` with score=[...] writes one that does, and draws nothing again."
+        )
     console.say(f"{scores.computed} numbers computed, {scores.kept} kept from before, {scores.failed} failed")
 
 

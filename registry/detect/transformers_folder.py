@@ -10,6 +10,7 @@ from registry.plain_values import from_json
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "tekken.json")
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def folder_faults(path: Path, types: Collection[str], what: str, *, instead: str = "") -> list[str]:

@@ -66,7 +66,8 @@ NO_HOME = {
     "vote",
     "rank",
 }  # they read no home, and write beside the images, into the run or the grid
-ELSEWHERE = {"judge", "choose"}  # they need a run: tests/train/judging/test_run.py, tests/train/choosing/test_choose.py
+# they need a run or a grid: tests/train/judging/test_run.py, tests/train/choosing/test_choose.py, tests/infer/score/test_finished.py
+ELSEWHERE = {"judge", "choose", "score"}
 
 
 def subcommands() -> set[str]:

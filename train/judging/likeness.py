@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infer.score.intervals import Interval, Resamples
+from infer.score.models.embedder import Definition, Embedder
 from registry.progress import Report, silent
-from train.judging.embedding.embedder import Definition, Embedder
 
 if TYPE_CHECKING:
     from PIL.Image import Image

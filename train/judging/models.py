@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infer.score.intervals import Resamples
+from infer.score.models.embedder import Definition, Embedder, cut_prompts
+from infer.score.models.open import faults_of, open_embedder
 from registry.errors import Refused
 from registry.progress import Report, silent
-from train.judging.embedding.embedder import Definition, Embedder
-from train.judging.embedding.open import faults_of, open_embedder
 from train.judging.likeness import Drawn, Likenesses, likenesses, vectors_of
-from train.judging.prompt_following import Following, PromptFollowing, cut_prompts, following
+from train.judging.prompt_following import Following, PromptFollowing, following
 from train.plan.base import resolve_device
 from train.plan.checks import Attempts
 from train.run_report.set_images import SetImage
@@ -59,8 +59,8 @@ def find_models(given: GivenModels, device: str, prompts: Sequence[str], attempt
         attempts.faults.append(f"--embed-size must be from {SIDES[0]} to {SIDES[1]} pixels, got {given.side}.")
     for path in sorted({path for path in given.embed if given.embed.count(path) > 1}):
         attempts.faults.append(f"--embed {path} is given twice.")
-    static = {path: faults_of(path) for path in dict.fromkeys(given.embed)}
-    texts = faults_of(given.clip, texts=True) if given.clip else []
+    static = {path: faults_of(path, option="--embed") for path in dict.fromkeys(given.embed)}
+    texts = faults_of(given.clip, option="--clip", texts=True) if given.clip else []
     attempts.faults += [*(fault for faults in static.values() for fault in faults), *texts]
     if not given.embed and given.clip is None:
         return JudgingModels(given=given)
@@ -69,7 +69,7 @@ def find_models(given: GivenModels, device: str, prompts: Sequence[str], attempt
         return JudgingModels(given=given)
     found = [attempts(lambda path=path: open_embedder(path, device=place, side=given.side)) for path in static]  # type: ignore[misc]
     clip = attempts(lambda: open_embedder(str(given.clip), device=place, texts=True)) if given.clip else None
-    notes = cut_prompts(clip.tokens, prompts) if clip is not None else []
+    notes = cut_prompts(clip.tokens, prompts) if clip is not None and clip.tokens is not None else []
     definitions = tuple(model.definition for model in found if model is not None)
     return JudgingModels(
         given=given, embed=definitions, clip=None if clip is None else clip.definition, device=str(place), notes=tuple(notes)

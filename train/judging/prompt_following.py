@@ -9,12 +9,12 @@ the factor 2.5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from infer.score.intervals import Interval, Resamples
-from train.judging.embedding.embedder import Definition
+from infer.score.models.embedder import Definition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,3 @@ def following(images: Mapping[int, Any], texts: Any, resamples: Resamples) -> tu
         )
         for step in value
     )
-
-
-def cut_prompts(tokens: Any, prompts: Sequence[str]) -> list[str]:
-    """A line on the prompts that the text side does not read whole. `tokens`: a prompt -> (its tokens, those that are read)."""
-    long = [(prompt, *tokens(prompt)) for prompt in prompts]
-    cut = [(count, most) for _, count, most in long if count > most]
-    if not cut:
-        return []
-    return [f"{len(cut)} of {len(prompts)} prompts are longer than the {cut[0][1]} tokens of the text side: it reads their begin alone"]

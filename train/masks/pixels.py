@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed, Refused
@@ -14,29 +13,8 @@ from registry.names import suggest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of its images, by which most models are trained
 BACKGROUND = ("background", "other", "unlabeled")
 MOST = 30  # labels in a message
-
-
-@dataclass(frozen=True)
-class Input:
-    """How a model reads an image: (value / 255 - mean) / deviation, at a size."""
-
-    width: int
-    height: int
-    mean: tuple[float, ...] = IMAGENET[0]
-    deviation: tuple[float, ...] = IMAGENET[1]
-
-    def numbers(self, image: Image) -> Any:
-        """(h, w, 3) fp32."""
-        import numpy
-        from PIL import Image
-
-        scaled = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BILINEAR)
-        values = numpy.asarray(scaled, dtype=numpy.float32) / 255.0
-        found = (values - numpy.asarray(self.mean, numpy.float32)) / numpy.asarray(self.deviation, numpy.float32)
-        return found.astype(numpy.float32)
 
 
 def probabilities(scores: Any) -> Any:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused, understood
 from registry.home import expanded
+from registry.images.model_input import IMAGENET, Input
 from registry.plain_values import from_json
-from train.masks.pixels import IMAGENET, Input, chosen, probabilities
+from train.masks.pixels import chosen, probabilities
 
 if TYPE_CHECKING:
     from PIL.Image import Image

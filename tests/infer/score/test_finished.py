@@ -13,8 +13,10 @@ from infer.score import kept
 from infer.score.finished import score_finished
 from infer.vote.finished import read_grid
 from infer.vote.ranking.rank import rank_grids, read_ballots
+from loraloom.cli import main
 from registry.errors import Faults, NotFound
 from registry.store import Store
+from tests.disks import close_folder
 from tests.infer.vote.made import key_of, made_grid, vote, write_votes
 
 PROMPTS = ["a cat", "a dog", "a house", "a tree", "a star", '<b>"a" & b</b>\u202e']
@@ -140,3 +142,21 @@ def test_votes_judge_the_scores(grid: Path, store: Store) -> None:
     ballots, notes = read_ballots(finished, None)
     ranked = rank_grids(finished, ballots, axes=("weight",), seed=0, notes=notes)
     assert [(one.name, one.agreement) for one in ranked.scores] == [("contrast", 1.0)]
+
+
+def test_a_home_that_cannot_be_written_keeps_nothing_and_scores_all_the_same(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LORALOOM_HOME", str(tmp_path / "closed"))
+    (tmp_path / "closed").mkdir()
+    close_folder(tmp_path / "closed", monkeypatch)
+    assert main(["score", str(grid), "--score", "contrast", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["computed"] > 0 and not any((tmp_path / "closed").iterdir())
+
+
+def test_the_command_refuses_with_exit_code_2(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ([], [str(tmp_path / "nothing")], [str(grid), "--score", "sharpnes"], [str(grid), "--device", "gpu"]):
+        assert main(["score", *wrong]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+    assert main(["score", "--list", "--json"]) == 0
+    assert {"clip", "contrast"} <= {row["score"] for row in json.loads(capsys.readouterr().out)}

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from infer.score.intervals import Resamples
-from train.judging.embedding.embedder import Definition
+from infer.score.models.embedder import Definition
 from train.judging.likeness import Likenesses, Vectors, likenesses
 from train.run_report.model_tables import is_measured, model_tables
 

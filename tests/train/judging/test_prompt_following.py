@@ -6,7 +6,8 @@ import numpy
 import pytest
 
 from infer.score.intervals import Resamples
-from train.judging.prompt_following import PromptFollowing, cut_prompts, following
+from infer.score.models.embedder import cut_prompts
+from train.judging.prompt_following import PromptFollowing, following
 from train.run_report.model_tables import is_measured, model_tables
 
 TEXTS = numpy.eye(5)  # five prompts that have nothing in common
@@ -42,10 +43,12 @@ def test_three_prompts_cannot_tell() -> None:
 
 
 def test_prompts_that_are_not_read_whole_are_counted() -> None:
-    tokens = lambda prompt: (len(prompt), 5)
+    def tokens(prompt: str) -> tuple[int, int]:
+        return len(prompt), 5
+
     assert cut_prompts(tokens, ["abc", "abcde"]) == []
     assert cut_prompts(tokens, ["abc", "abcdef"]) == [
-        "1 of 2 prompts are longer than the 5 tokens of the text side: it reads their begin alone"
+        "1 of 2 prompts are longer than the 5 tokens of the text side: it reads their beginning alone"
     ]
 
 

@@ -10,8 +10,8 @@ from loraloom.cli import main
 from registry.errors import Refused
 from registry.store import Store
 from tests.disks import close_folder
+from tests.infer.score.models import models
 from tests.train.conftest import short_run
-from tests.train.judging.embedding import models
 from tests.train.judging.faces.yunet import yunet
 from train import run
 from train.config import PreviewConfig

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from registry.errors import JobFailed, Refused
-from train.masks.pixels import Input, as_mask, chosen, probabilities
+from registry.images.model_input import Input
+from train.masks.pixels import as_mask, chosen, probabilities
 
 
 def test_pixels_are_normalised_by_mean_and_deviation() -> None:

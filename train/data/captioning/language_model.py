@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.detect.transformers_folder import folder_faults, quiet, reason
+from registry.detect.transformers_folder import PROCESSORS, folder_faults, quiet, reason
 from registry.errors import Refused
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 CHAT_PROMPT = "Describe this image."
 PROMPTS = {"florence2": "<DETAILED_CAPTION>"}  # of models that need one, by model_type
 TRIED = 64  # pixels of the grey image that a model is tried on

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infer.score.models.embedder import Definition, hash_of, tried_images
 from registry.detect.transformers_folder import reason
 from registry.errors import Refused
-from train.judging.embedding.embedder import Definition, hash_of, tried_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image

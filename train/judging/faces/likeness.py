@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infer.score.intervals import Interval, Resamples
+from infer.score.models.embedder import Definition
 from registry.errors import Refused
 from registry.printable import some
 from registry.progress import Report, Tick, silent
-from train.judging.embedding.embedder import Definition
 from train.judging.faces.reader import FaceReader
 from train.judging.likeness import Drawn
 

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infer.score.models.embedder import Definition, hash_of, tried, unit
+from infer.score.models.files import ENDINGS, NEED, faults_of_file, first_vector, load_file
 from registry.detect.transformers_folder import reason
 from registry.errors import Refused
 from registry.home import expanded
-from train.judging.embedding.embedder import Definition, hash_of, tried, unit
-from train.judging.embedding.files import ENDINGS, NEED, faults_of_file, first_vector, load_file
 from train.judging.faces.detector import Detector, open_detector
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from registry.errors import Refused
-from tests.train.judging.embedding import models
+from tests.infer.score.models import models
 from tests.train.judging.faces.yunet import yunet
 from train.judging.faces.detector import open_detector, overlap
 from train.judging.faces.likeness import face_likeness, set_faces

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.detect.transformers_folder import TOKENIZERS, WEIGHTS, quiet, reason
+from infer.score.models.embedder import Definition, Embedder, hash_of, tried, tried_images
+from registry.detect.transformers_folder import PROCESSORS, TOKENIZERS, WEIGHTS, quiet, reason
 from registry.errors import Refused
 from registry.plain_values import from_json
-from train.data.captioning.language_model import PROCESSORS
-from train.judging.embedding.embedder import Definition, Embedder, hash_of, tried, tried_images
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +99,6 @@ def open_model(place: Path, *, device: torch.device, texts: bool = False) -> Emb
             raise
         except Exception as error:  # each model's own classes raise what they meet
             raise Refused(f"{place} cannot be run ({reason(error)}).") from error
-    own = [place / name for name in ("config.json", *PROCESSORS, *(TOKENIZERS if texts else ())) if (place / name).is_file()]
     definition = Definition(
         path=str(place),
         kind="transformers",
@@ -108,9 +106,31 @@ def open_model(place: Path, *, device: torch.device, texts: bool = False) -> Emb
         input=type(processor).__name__,
         output=output,
         width=width,
-        sha256=hash_of([*own, *_weights(place)], place),
+        sha256=model_sha256(place, texts=texts),
     )
     return Embedder(definition=definition, vector=vector, text_vector=side[0], tokens=side[1])
+
+
+def model_sha256(place: Path, *, texts: bool) -> str:
+    """The hash of all that the vectors come of: settings, processor, weights, and with `texts` the tokenizer."""
+    own = [place / name for name in ("config.json", *PROCESSORS, *(TOKENIZERS if texts else ())) if (place / name).is_file()]
+    return hash_of([*own, *_weights(place)], place)
+
+
+def count_tokens(place: Path) -> Callable[[str], tuple[int, int]]:
+    """A text -> (its tokens, those that the text side reads), by the tokenizer alone."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    most = _most_tokens(tokenizer, config)
+    return lambda text: (len(tokenizer(text).input_ids), most)
+
+
+def _most_tokens(tokenizer: Any, config: Any) -> int:
+    text = getattr(config, "text_config", config)
+    return min(int(tokenizer.model_max_length), int(getattr(text, "max_position_embeddings", 0) or tokenizer.model_max_length))
 
 
 def _loaded(place: Path, device: torch.device) -> tuple[Any, set[str]]:
@@ -184,8 +204,7 @@ def _text_side(place: Path, model: Any, device: torch.device) -> tuple[Callable[
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    text = getattr(model.config, "text_config", model.config)
-    most = min(int(tokenizer.model_max_length), int(getattr(text, "max_position_embeddings", 0) or tokenizer.model_max_length))
+    most = _most_tokens(tokenizer, model.config)
     padded = str(model.config.model_type).startswith(PADDED)
     inputs = ("input_ids",) if padded else ("input_ids", "attention_mask", "token_type_ids")
 

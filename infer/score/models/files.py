@@ -18,11 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.detect.transformers_folder import quiet, reason
+from infer.score.models.embedder import Definition, Embedder, hash_of, tried, tried_images
+from registry.detect.transformers_folder import PROCESSORS, quiet, reason
 from registry.errors import Refused
-from train.data.captioning.language_model import PROCESSORS
-from train.judging.embedding.embedder import Definition, Embedder, hash_of, tried, tried_images
-from train.masks.pixels import Input
+from registry.images.model_input import Input
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +92,9 @@ def load_file(place: Path, device: torch.device) -> Loaded:
 
 
 def _hint(place: Path, loaded: Loaded, side: int | None) -> str:
-    if loaded.fixed or _processor_folder(place):
+    if loaded.fixed or processor_folder(place):
         return ""
-    return f" It was tried at {side or SIDE} pixels; --embed-size PIXELS gives another size."
+    return f" It was tried at {side or SIDE} pixels; give another size (of a score: size; --embed-size PIXELS of a judgement)."
 
 
 def _torchscript(place: Path, device: torch.device) -> Loaded:
@@ -141,14 +140,15 @@ def _onnx(place: Path) -> Loaded:
     )
 
 
-def _processor_folder(place: Path) -> Path | None:
+def processor_folder(place: Path) -> Path | None:
+    """Where the settings are by which images of a file are prepared; None where there are none."""
     return next((folder for folder in (place.parent, place.parent.parent) if (folder / PROCESSORS[0]).is_file()), None)
 
 
 def _prepared(place: Path, loaded: Loaded, side: int | None) -> tuple[Callable[[Image], Any], str]:
     """(an image's vector, how the image is prepared)."""
     run, fixed, are_bytes = loaded.run, loaded.fixed, loaded.are_bytes
-    folder = None if are_bytes else _processor_folder(place)
+    folder = None if are_bytes else processor_folder(place)
     if folder is not None:
         return _by_processor(folder, run)
     short = side or SIDE

@@ -117,3 +117,12 @@ def hash_of(files: Sequence[Path], root: Path | None = None) -> str:
         (file,) = files
         return str(hash_file(file)[0].sha256)
     return folder_sha256({file.relative_to(root).as_posix(): str(hash_file(file)[0].sha256) for file in files})
+
+
+def cut_prompts(tokens: Callable[[str], tuple[int, int]], prompts: Sequence[str]) -> list[str]:
+    """A line on the prompts that the text side does not read whole. `tokens`: a prompt -> (its tokens, those that are read)."""
+    long = [(prompt, *tokens(prompt)) for prompt in prompts]
+    cut = [(count, most) for _, count, most in long if count > most]
+    if not cut:
+        return []
+    return [f"{len(cut)} of {len(prompts)} prompts are longer than the {cut[0][1]} tokens of the text side: it reads their beginning alone"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infer.score.models.embedder import Embedder
+from infer.score.models.files import ENDINGS, faults_of_file, open_file
+from infer.score.models.vision_model import faults_of_model, open_model
 from registry.home import expanded
-from train.judging.embedding.embedder import Embedder
-from train.judging.embedding.files import ENDINGS, faults_of_file, open_file
-from train.judging.embedding.vision_model import faults_of_model, open_model
 
 if TYPE_CHECKING:
     import torch
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 EXPECTED = f"Expected a folder with a model of transformers (config.json, weights), or a file {', '.join(ENDINGS)}"
 
 
-def faults_of(path: str, *, texts: bool = False) -> list[str]:
+def faults_of(path: str, *, option: str, texts: bool = False) -> list[str]:
     """Why there is no embedding model at a path, or with `texts` none that has a text side; no weights are read."""
-    option, place = "--clip" if texts else "--embed", expanded(path)
+    place = expanded(path)
     if not place.exists():
         return [f"{option} {path}: there is no such file or folder. {EXPECTED}."]
     if place.is_dir():

@@ -8,9 +8,9 @@ from typing import Any
 import numpy
 import pytest
 
+from infer.score.models.open import faults_of, open_embedder
 from registry.errors import Refused
-from tests.train.judging.embedding import models
-from train.judging.embedding.open import faults_of, open_embedder
+from tests.infer.score.models import models
 
 IMAGENET = numpy.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
 
@@ -68,7 +68,7 @@ def by_hand(name: str, folder: Path, model: Any) -> Any:
 def test_images_are_those_of_the_models_own_classes(built: dict[str, tuple[Path, Any]], cpu: Any, name: str, output: str) -> None:
     """A pooler that is not in the file would be random: its output is not used."""
     folder, model = built[name]
-    assert faults_of(str(folder)) == []
+    assert faults_of(str(folder), option="--embed") == []
     embedder = open_embedder(str(folder), device=cpu)
     found = embedder.images(models.images(6))
     numpy.testing.assert_allclose(found, by_hand(name, folder, model), atol=2e-5)  # one image at a time, and not in a batch
@@ -85,7 +85,7 @@ def test_texts_are_those_of_the_models_own_classes(built: dict[str, tuple[Path, 
     from transformers import AutoTokenizer
 
     folder, model = built[name]
-    assert faults_of(str(folder), texts=True) == []
+    assert faults_of(str(folder), texts=True, option="--embed") == []
     embedder = open_embedder(str(folder), device=cpu, texts=True)
     prompts = ["a red disc", "a cat and a dog", "a very long prompt " * 10]
     tokens = AutoTokenizer.from_pretrained(folder)(prompts, padding="max_length", max_length=20, truncation=True, return_tensors="pt")
@@ -101,7 +101,7 @@ def test_a_torchscript_file_reads_288_pixels_as_sscd_does(tmp_path: Path, cpu: A
     from PIL import Image
 
     model = models.torchscript(tmp_path / "net.pt")
-    assert faults_of(str(tmp_path / "net.pt")) == []
+    assert faults_of(str(tmp_path / "net.pt"), option="--embed") == []
     embedder = open_embedder(str(tmp_path / "net.pt"), device=cpu)
     given = models.images(3)
     for image, size, found in zip(given, ((288, 432), (432, 288), (288, 288)), embedder.images(given), strict=True):
@@ -124,7 +124,7 @@ def test_an_onnx_file_is_run_at_its_own_size(tmp_path: Path, cpu: Any, are_bytes
     from PIL import Image
 
     weights = models.onnx(tmp_path / "means.onnx", are_bytes=are_bytes)
-    assert faults_of(str(tmp_path / "means.onnx")) == []
+    assert faults_of(str(tmp_path / "means.onnx"), option="--embed") == []
     embedder = open_embedder(str(tmp_path / "means.onnx"), device=cpu)
     given = models.images(2)
     means = numpy.array([numpy.asarray(image.resize((8, 8), Image.Resampling.BILINEAR)).mean((0, 1)) for image in given])
@@ -164,17 +164,17 @@ def test_what_is_no_model_is_refused_before_it_is_loaded(built: dict[str, tuple[
         tmp_path / "notes.txt": ["it is no model by its ending"],
     }
     for path, words in expected.items():
-        faults = faults_of(str(path))
+        faults = faults_of(str(path), option="--embed")
         assert len(faults) == len(words) and all(word in fault for word, fault in zip(words, faults, strict=True)), faults
-    (fault,) = faults_of(str(built["dinov2"][0]), texts=True)
+    (fault,) = faults_of(str(built["dinov2"][0]), texts=True, option="--clip")
     assert fault.startswith("--clip") and "Dinov2Model has no text side" in fault
-    assert "Expected a folder" in faults_of(str(tmp_path / "plain.pt"), texts=True)[0]
+    assert "Expected a folder" in faults_of(str(tmp_path / "plain.pt"), texts=True, option="--embed")[0]
 
 
 def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models.onnx(tmp_path / "means.onnx")
-    monkeypatch.setattr("train.judging.embedding.files.find_spec", lambda name: None)
-    assert "pip install 'loraloom[tagger]'" in faults_of(str(tmp_path / "means.onnx"))[0]
+    monkeypatch.setattr("infer.score.models.files.find_spec", lambda name: None)
+    assert "pip install 'loraloom[tagger]'" in faults_of(str(tmp_path / "means.onnx"), option="--embed")[0]
 
 
 def test_weights_that_are_missing_are_no_random_numbers(built: dict[str, tuple[Path, Any]], tmp_path: Path, cpu: Any) -> None:
@@ -211,7 +211,7 @@ def test_a_model_that_gives_no_vector_is_refused(tmp_path: Path, cpu: Any) -> No
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return pixels.reshape(1, 3 * 8 * 8)
 
-    words = {Map: "expected one vector", Same: "the same vector for different images", Small: r"--embed-size PIXELS gives another size"}
+    words = {Map: "expected one vector", Same: "the same vector for different images", Small: r"--embed-size PIXELS"}
     for kind, word in words.items():
         file = tmp_path / f"{kind.__name__}.pt"
         with warnings.catch_warnings():
