@@ -14,7 +14,7 @@ from typing import Any
 from infer.output.gallery import CellImage, Gallery
 from infer.output.page.images import PageImage, data_uri
 
-TILE = (160, 256)  # pixels a cell at most at first: for small images, for those of 512 and more
+TILE = (192, 256)  # pixels a cell at most at first: for small images, for those of 512 and more
 
 
 def page_data(gallery: Gallery, images: Mapping[Path, PageImage], *, kind: str = "png", live: bool = False) -> dict[str, Any]:

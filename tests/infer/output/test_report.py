@@ -2,6 +2,9 @@
 
 import json
 import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,3 +95,16 @@ def test_images_beside_the_page_are_shown_and_missing_ones_are_named(shown: Gall
     page.get_by_text("images/2.png is missing.").wait_for()
     assert "moved without the folders" in opened.text("#hint")
     page.close()
+
+
+@pytest.mark.browser
+def test_served_by_http_images_beside_the_page_have_their_difference_in_numbers(shown: Gallery, tmp_path: Path, browser: "Browser") -> None:
+    write_report(tmp_path / "report.html", shown, single_file=False)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/report.html#a=0.0.0&cell=0.0.2")
+        page.get_by_text("Mean difference 26.667 of 255, largest 80, 100.0 % of the pixels differ").wait_for()
+        page.close()
+        server.shutdown()

@@ -71,7 +71,7 @@ function readAddress() {
   const number = (name, least, most) => { const found = Number(given.get(name) ?? NaN); return found >= least && found <= most ? found : null; };
   state.view = given.get("view") === "ranking" ? "ranking" : "grid";
   state.score = given.has("score") ? numbersIn(given.get("score"), data.scores.length)[0] ?? null : null;
-  state.tile = number("tile", 32, 1024);
+  state.tile = number("tile", LEAST, 1024);
   state.crisp = given.has("pixels");
   state.onlyMarked = given.has("marked") && state.marked.size > 0;
   state.gain = number("gain", 1, 64) ?? 1;

@@ -41,6 +41,18 @@ function push(label, title, onClick, disabled = false) {
   return button;
 }
 
+const MANY = 12; // values from which on a list has a field to search it
+const isSought = (axis, value) => labelOf(axis, value).toLowerCase().includes(state.sought[axis].toLowerCase());
+
+function searchField(axis, list) {
+  const field = make("input", { type: "search", placeholder: "Find", "aria-label": `Find in ${data.axes[axis].name}`, value: state.sought[axis] });
+  field.addEventListener("input", () => {
+    state.sought[axis] = field.value;
+    [...list.querySelectorAll("label")].forEach((label, value) => { label.hidden = !isSought(axis, value); });
+  });
+  return field;
+}
+
 function valueBox(axis, value) {
   const box = make("input", { type: "checkbox", checked: !state.hidden[axis].has(value) });
   box.addEventListener("change", () => {
@@ -49,26 +61,32 @@ function valueBox(axis, value) {
     settle();
     drawAll();
   });
-  return make("label", {}, box, make("span", {}, labelOf(axis, value)));
+  return make("label", { hidden: !isSought(axis, value) }, box, make("span", {}, labelOf(axis, value)));
 }
 
 function axisCard(axis) {
   const { name, labels: all } = data.axes[axis];
   const side = sideOf(axis);
   const list = state[side];
-  const hide = (hidden) => () => { state.hidden[axis] = new Set(hidden ? all.keys() : []); settle(); drawAll(); };
+  const hide = (hidden) => () => {
+    for (const value of all.keys()) if (isSought(axis, value)) state.hidden[axis][hidden ? "add" : "delete"](value);
+    settle();
+    drawAll();
+  };
   const sorts = [["", "as given"], ...data.scores.map((score, index) => [String(index), `by ${score.name}`])];
   const sort = data.scores.length ? [make("label", {}, "Order ", chooser(`Order of ${name}`, sorts, String(state.sorted[axis] ?? ""), (value) => {
     state.sorted[axis] = value === "" ? null : Number(value);
     drawAll();
   }))] : [];
+  const boxes = make("fieldset", {}, make("legend", {}, `Values of ${name}`), ...all.map((_, value) => valueBox(axis, value)));
   return make("section", { class: "axis" },
     make("div", { class: "axis-head" }, make("h3", {}, name),
       chooser(`Place of ${name}`, Object.entries(SIDES), side, (value) => putAxis(axis, value)),
       push("↑", `${name}: further out`, () => moveAxis(axis, -1), list[0] === axis),
       push("↓", `${name}: further in`, () => moveAxis(axis, 1), list.at(-1) === axis)),
     ...sort,
-    make("fieldset", {}, make("legend", {}, `Values of ${name}`), ...all.map((_, value) => valueBox(axis, value))),
+    ...(all.length >= MANY ? [searchField(axis, boxes)] : []),
+    boxes,
     make("div", { class: "axis-head" }, push("All", `Show all of ${name}`, hide(false)), push("None", `Hide all of ${name}`, hide(true))));
 }
 

@@ -1,5 +1,6 @@
 // What is shown, and how: the cells with their texts, and everything a person chooses.
 
+const LEAST = 16; // pixels a tile
 const narrow = matchMedia("(max-width: 760px)");
 const text = (number) => data.texts[number];
 const pairs = (list) => list.flatMap((name, at) => at % 2 ? [] : [[text(name), text(list[at + 1])]]);
@@ -14,6 +15,7 @@ const state = {
   rows: [], columns: [], select: [], // axes, the outermost first
   at: data.axes.map(() => 0), // the value shown of an axis that is selected
   hidden: data.axes.map(() => new Set()),
+  sought: data.axes.map(() => ""), // in the panel's list of the axis' values
   sorted: data.axes.map(() => null), // index of the score that orders the axis' values
   view: "grid", // or "ranking": all cells in one list
   score: null, // index of the score on the tiles, which orders the ranking

@@ -1,27 +1,30 @@
 // Draws the table, with super-rows as headings and super-columns over the columns; one axis alone, and a ranking, as a list of tiles.
 
-const GAP = 8;
 const measured = document.createElement("canvas").getContext("2d");
 
 // Pixels of the row labels: as wide as the longest, within what leaves room for the images.
-function sideWidth(texts, corner) {
+function sideWidth(texts, own) {
   if (!texts.length) return 0;
   const family = getComputedStyle(document.body).fontFamily;
   measured.font = `500 14px ${family}`;
   const longest = Math.max(...texts.map((one) => measured.measureText(one).width));
   measured.font = `12px ${family}`;
-  return Math.ceil(Math.min(Math.max(longest, measured.measureText(corner).width) + 10, 224));
+  return Math.ceil(Math.min(Math.max(longest, measured.measureText(own).width) + 10, 224));
 }
 
 function room() {
   return document.documentElement.clientWidth - 2 * (narrow.matches ? 16 : 28);
 }
 
+// Pixels between tiles: few where there are many columns.
+function gapOf(columns) { return columns > 20 ? 3 : 8; }
+
 // The tile's side: chosen, or as large as lets all columns fit, no larger than suits the images.
 function tileSide(columns, side) {
   if (state.tile !== null) return state.tile;
-  const free = room() - (side ? side + GAP : 0) - GAP * (columns - 1);
-  return Math.max(32, Math.min(data.tile, Math.floor(free / Math.max(columns, 1))));
+  const gap = gapOf(columns);
+  const free = room() - (side ? side + gap : 0) - gap * (columns - 1);
+  return Math.max(LEAST, Math.min(data.tile, Math.floor(free / Math.max(columns, 1))));
 }
 
 function sizeUp(columns, side, { least = 0 } = {}) {
@@ -34,6 +37,7 @@ function sizeUp(columns, side, { least = 0 } = {}) {
   style.setProperty("--high", `${Math.ceil(tile * Math.min(tallest, 4))}px`);
   style.setProperty("--side", `${side}px`);
   style.setProperty("--columns", String(columns));
+  style.setProperty("--gap", `${gapOf(columns)}px`);
   by("tile").value = tile;
   by("fit-tiles").setAttribute("aria-pressed", String(state.tile === null));
 }
@@ -54,6 +58,7 @@ function drawGrid() {
   else if (axes.length <= 1) grid.replaceChildren(...listOf(flow(axes[0]), (cell) => axes.length ? labelOf(axes[0], cell.place[axes[0]]) : ""));
   else grid.replaceChildren(...tableOf());
   if (!lines.list.length) grid.replaceChildren(make("p", { class: "nothing" }, state.onlyMarked ? "No marked cell is shown." : "Every cell is hidden: see Axes."));
+  grid.style.setProperty("--head", `${grid.querySelector(".head")?.offsetHeight ?? 0}px`);
   watchLines();
   const start = cellAt(focused) ?? lines.list.flatMap(({ cells }) => cells).find(Boolean);
   const button = start && buttonOf(start);
@@ -81,7 +86,7 @@ function rankCaption(cell) {
 
 function listOf(cells, caption) {
   const tile = tileSide(narrow.matches ? 3 : 4, 0);
-  const each = Math.max(1, Math.floor((room() + GAP) / (Math.max(tile, 84) + GAP)));
+  const each = Math.max(1, Math.floor((room() + 8) / (Math.max(tile, 84) + 8)));
   sizeUp(each, 0, { least: 84 });
   const found = [];
   for (let start = 0; start < cells.length; start += each) {
@@ -112,11 +117,11 @@ function corner(row, column) {
   return [row === undefined ? "" : `${data.axes[row].name} ↓`, column === undefined ? "" : `${data.axes[column].name} →`].join("  ").trim();
 }
 
-// A heading for each super-row that begins here.
+// A heading where another combination of super-rows begins.
 function headings(list, before) {
-  const first = list.findIndex((value, index) => value !== before[index]);
-  return list.slice(0, -1).flatMap((value, index) => index < first ? [] : [
-    make("h2", { class: `super super-${Math.min(index, 2)}` }, make("small", {}, data.axes[state.rows[index]].name), ` ${labelOf(state.rows[index], value)}`)]);
+  const outer = list.slice(0, -1);
+  if (!outer.length || outer.join() === before.slice(0, -1).join()) return [];
+  return [make("h2", { class: "super" }, ...outer.map((value, index) => make("span", {}, make("small", {}, data.axes[state.rows[index]].name), ` ${labelOf(state.rows[index], value)}`)))];
 }
 
 // The columns' labels, a line for each of their axes; those of super-columns span theirs.

@@ -1,5 +1,6 @@
 """The page in Chromium: the table and its axes, the viewer, mouse, keyboard and thumb."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ import pytest
 from infer.output.command import command_of
 from infer.output.gallery import Gallery
 from infer.output.report import write_report
-from tests.infer.images import gallery, resolved
+from infer.output.sources import SourceImage
+from tests.infer.images import gallery, resolved, square
 from tests.infer.output.opened import DESK, NASTY, PHONE, Shown
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def test_values_are_hidden_and_the_place_is_closed(report: Shown) -> None:
     assert report.page.locator(".cell").count() == 11
 
 
-@pytest.mark.parametrize(("columns", "window", "least"), [(8, DESK, 130), (12, DESK, 80), (8, PHONE, 36), (3, PHONE, 100)])
+@pytest.mark.parametrize(("columns", "window", "least"), [(8, DESK, 130), (12, DESK, 80), (40, DESK, 22), (8, PHONE, 36), (3, PHONE, 100)])
 def test_all_columns_fit_the_window_at_first(columns: int, window: Any, least: int, tmp_path: Path, browser: "Browser") -> None:
     axes = {"prompt": ["a house with a garden and a tree in front of it", "a cat"], "adapter": [f"ink@step-{at}" for at in range(columns)]}
     write_report(tmp_path / "report.html", gallery(tmp_path / "images", axes))
@@ -86,6 +88,28 @@ def test_a_click_shows_the_image_and_all_its_settings(report: Shown) -> None:
     assert (report.page.locator("#save").get_attribute("href") or "").startswith("data:image/png")
     report.page.keyboard.press("Escape")
     assert not report.page.locator("#viewer").is_visible() and report.focused() == "1,0,1"
+
+
+def test_a_cell_shows_the_images_that_it_is_drawn_from(shown: Gallery, tmp_path: Path, browser: "Browser") -> None:
+    sources = [SourceImage(label=f"{name} {NASTY}", png=png(colour), size=(8, 4)) for name, colour in (("init", 10), ("hint", 200))]
+    images = [replace(one, sources=(1,) if one.place == (0, 0, 0) else ()) for one in shown.images]
+    write_report(tmp_path / "report.html", replace(shown, images=images, sources=sources))
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    report = Shown(page, tmp_path / "report.html")
+    assert page.locator(".top figcaption").all_text_contents() == [one.label for one in sources] and page.title().startswith('a "grid"')
+    report.open("0,0,0")
+    assert page.locator("#cell-sources figcaption").all_text_contents() == [f"hint {NASTY}"]
+    assert page.locator("#cell-sources img").evaluate("one => [one.naturalWidth, one.naturalHeight]") == [8, 4]
+    page.get_by_label("Next weight").click()
+    assert page.locator("#cell-sources figure").count() == 0
+    page.close()
+    assert report.troubles == []
+
+
+def png(grey: int) -> bytes:
+    whole = io.BytesIO()
+    square((grey, grey, grey), (8, 4)).save(whole, "PNG")
+    return whole.getvalue()
 
 
 def test_zoom_and_move(report: Shown) -> None:
@@ -228,8 +252,15 @@ def test_five_axes_and_lines_far_below_are_filled_as_they_come_into_view(tmp_pat
     write_report(tmp_path / "report.html", replace(found, title="five"))
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     report = Shown(page, tmp_path / "report.html")
-    assert page.evaluate("data.axes.length") == 5 and page.evaluate("lines.list.flatMap(({ cells }) => cells).length") == 720
-    assert page.locator(".cell").count() < 400
+    page.locator("#sides").click()
+    page.get_by_label("Find in prompt").fill("P1")
+    page.get_by_role("button", name="Hide all of prompt").click()
+    assert page.evaluate("state.hidden[0].size") == 5  # p1 and p10 to p13
+    page.get_by_role("button", name="Show all of prompt").click()
+    page.get_by_label("Find in prompt").fill("")
+    page.locator("#sides").click()
+    assert page.evaluate("data.axes.length") == 5 and page.evaluate("lines.list.flatMap(({ cells }) => cells).length") == 336
+    assert page.locator(".cell").count() < 336
     page.locator(".cell").first.focus()
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     last = page.evaluate("lines.list.at(-1).cells.at(-1).place.join()")
