@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from registry.errors import Faults, Refused
+from registry.launch.processes import RANKS, SIZES, processes_of
 from train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ OVERRULED = {  # variable -> the setting that acts in its place
     "ACCELERATE_GRADIENT_CLIPPING": "optim.clip",
     "ACCELERATE_MIXED_PRECISION": "precision",
 }
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE")  # the number of processes, as accelerate looks for it
-RANKS = ("LOCAL_RANK", "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 SAME = {"no": "fp32"}  # accelerate's word for a precision
 
 
@@ -48,16 +47,6 @@ def check_environment(device: torch.device | None, environment: Mapping[str, str
     faults += _launch_faults(device, environment)
     if faults:
         raise Faults("The environment asks accelerate for what would change the run:", faults)
-
-
-def processes_of(environment: Mapping[str, str] = os.environ) -> int:
-    """Processes that share the work, as accelerate launch, torchrun and MPI set them. Raises Refused for what is no such number."""
-    for name in SIZES:
-        if value := environment.get(name):
-            if not value.isdecimal() or int(value) < 1:
-                raise Refused(f"{name}={value} is no number of processes. Unset it, or launch with accelerate launch.")
-            return int(value)
-    return 1
 
 
 def _launch_faults(device: torch.device | None, environment: Mapping[str, str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ class CellResult:
     seconds: float = 0.0
     error: str | None = None
     path: Path | None = None
+    process: int | None = None  # which one of several has drawn it in this run
 
 
 def look_up(cells: CellStore, key: str, counts: Counts) -> Stored | None:

@@ -4,7 +4,7 @@
 whole when the image's hash is the one the JSON names. A kill at any moment leaves cells that are there or not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +19,8 @@ from registry.formats.atomic_file import atomic_file, write_json
 from registry.home import home_dir
 from registry.plain_values import from_json
 
+CLAIMS = "claims"  # of several cells at once, by what they have in common
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
@@ -30,6 +32,7 @@ class Stored:
     seconds: float
     forwards: int
     render: Mapping[str, Any]
+    process: int | None = None  # that has drawn it, of those of one launch
 
 
 class CellError(LoomError):
@@ -39,7 +42,9 @@ class CellError(LoomError):
 class CellStore:
     """Images by the key of their Render."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, process: int | None = None) -> None:
+        """`process`: which one of several this is, kept beside the cells that it draws."""
+        self.process = process
         self.folder = folder if folder is not None else home_dir() / "cells"
 
     def has(self, key: str) -> bool:
@@ -58,7 +63,7 @@ class CellStore:
             raise CellError(f"{self._json(key)} cannot be read ({error})") from error
         if sha256(png).hexdigest() != values.pop("png_sha256"):
             raise CellError(f"{self._png(key)} is not the image that was written")
-        return Stored(key=key, png=png, path=self._png(key), **values)
+        return Stored(key=key, png=png, path=self._png(key), process=entry.get("process"), **values)
 
     def put(self, render: Render, png: bytes, *, seconds: float, forwards: int) -> Stored:
         """Keep an image under its Render's key: the PNG first, then the JSON that makes it valid."""
@@ -67,8 +72,11 @@ class CellStore:
         with atomic_file(self._png(key), needed=len(png)) as file:
             file.write(png)
         entry = {"key": key, "png_sha256": sha256(png).hexdigest(), "seconds": round(seconds, 4), "forwards": forwards}
+        entry |= {} if self.process is None else {"process": self.process}
         write_json(self._json(key), entry | {"render": render.to_json()})
-        return Stored(key=key, png=png, path=self._png(key), seconds=seconds, forwards=forwards, render=render.to_json())
+        return Stored(
+            key=key, png=png, path=self._png(key), seconds=seconds, forwards=forwards, render=render.to_json(), process=self.process
+        )
 
     def kept(self) -> AbstractContextManager[None]:
         """Holds the cells while a grid is drawn: `registry gc --caches` leaves them."""
@@ -84,6 +92,25 @@ class CellStore:
             except OSError:  # a full or read-only disk; the cell's own fault follows when it is kept
                 granted = True
             yield granted
+
+    @contextmanager
+    def claimed(self, kind: str, what: Hashable) -> Iterator[bool]:
+        """Whether this process may draw all cells of a kind: no other one has claimed them. Cells are claimed one by one beside it."""
+        name = sha256(f"{kind} {what}".encode()).hexdigest()
+        with ExitStack() as stack:
+            try:
+                (self.folder / CLAIMS).mkdir(parents=True, exist_ok=True)
+                granted = stack.enter_context(locked_while_it_lasts(self.folder / CLAIMS / f"{name}.lock", wait=False))
+            except OSError:
+                granted = True
+            yield granted
+
+    def is_free(self, key: str) -> bool:
+        """Whether the cell is not there, and no process draws it at the moment."""
+        if self.has(key):
+            return False
+        with self.alone(key, wait=False) as mine:
+            return mine
 
     def seconds_a_forward(self, like: Render, *, most: int = 200) -> float | None:
         """Seconds a denoiser call has taken for cells like this one (base, size, guided or not, device); None where none is known.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from infer.draw.inputs import make_hints
+from infer.grid.cell_result import CellResult
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
 from infer.grid.engine import Counts, render_cells
 from infer.grid.plan import GridPlan, plan_grid
+from infer.grid.processes import Processes, no_locks_note, use_own_device
 from infer.grid.run_folder import RunFolder
 from infer.sharing.width import read_batch_size
 from infer.stages.latents import LatentsStore, latents_of
 from registry.errors import JobFailed
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import write_text
+from registry.launch.processes import Launch
 from registry.progress import Report, silent
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ class GridOutcome:
 
 def plan(config: GridConfig, store: Store) -> GridPlan:
     """Everything checked, nothing loaded. Raises Faults."""
+    use_own_device(config.device, Launch.here())
     return plan_grid(config, store, cells_of(store))
 
 
@@ -52,7 +56,8 @@ def run(config: GridConfig, store: Store, *, report: Report = silent) -> GridOut
     """Plan and draw a grid into a new run folder.
 
     Raises Faults before anything is made; JobFailed when no cell could be drawn, or at the first that fails under
-    `strict`. An interrupt, like every failure, leaves the folder with what was drawn.
+    `strict`. An interrupt, like every failure, leaves the folder with what was drawn. Of several processes of `accelerate launch` only
+    the first one makes a folder; the others draw, and give `out`.
     """
     began = monotonic()
     return draw_plan(plan(config, store), store, report=report, began=began)
@@ -73,13 +78,65 @@ def draw_plan(
 ) -> GridOutcome:
     """Draw a plan into a new run folder; see `run`. `began` is when its job did, on the monotonic clock: `seconds` count from there."""
     began = monotonic() if began is None else began
+    launch = Launch.here()
     cells = cells if cells is not None else cells_of(store)
+    if launch.count > 1:
+        cells = CellStore(cells.folder, process=launch.rank)
     latents = latents_of(store.home, planned.config.keep_latents)
     with cells.kept(), latents.kept() if latents is not None else nullcontext():
-        return _drawn(planned, store, cells, latents, report, began)
+        if launch.is_first:
+            return _drawn(planned, store, cells, latents, launch, report, began)
+        return _helped(planned, store, cells, latents, launch)
 
 
-def _drawn(planned: GridPlan, store: Store, cells: CellStore, latents: LatentsStore | None, report: Report, began: float) -> GridOutcome:
+def _helped(planned: GridPlan, store: Store, cells: CellStore, latents: LatentsStore | None, launch: Launch) -> GridOutcome:
+    """Draw for the first process of the launch. A cell that fails is that one's to report."""
+    planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
+    make_hints([cell.render for cell in planned.cells], planned.resolver.hints)
+    counts, processes = Counts(), _processes(planned, cells, launch)
+    with processes.at_work(counts):
+        _render(planned, store, cells, latents, launch, counts, silent, lambda _: processes.save(counts))
+    result = {"cells": 0, "rendered": 0, "reused": 0, "failed": 0, "seconds": 0.0, "report": None}
+    return GridOutcome(folder=Path(planned.config.out).absolute(), result=result)
+
+
+def _processes(planned: GridPlan, cells: CellStore, launch: Launch) -> Processes:
+    return Processes(cells.folder, launch, (cell.render.key() for cell in planned.cells))
+
+
+def _render(
+    planned: GridPlan,
+    store: Store,
+    cells: CellStore,
+    latents: LatentsStore | None,
+    launch: Launch,
+    counts: Counts,
+    report: Report,
+    on_result: Callable[[CellResult], None],
+) -> None:
+    """Draw what is missing, with the other processes of the launch."""
+    note = no_locks_note(cells.folder, launch)
+    if note is not None:
+        counts.note(note)
+    render_cells(
+        [cell.render for cell in planned.cells],
+        store,
+        cells,
+        report=report,
+        strict=planned.config.strict,
+        batch_size=read_batch_size(planned.config.batch_size),
+        counts=counts,
+        resolver=planned.resolver,
+        latents=latents,
+        launch=launch,
+        locks=note is None,
+        on_result=on_result,
+    )
+
+
+def _drawn(
+    planned: GridPlan, store: Store, cells: CellStore, latents: LatentsStore | None, launch: Launch, report: Report, began: float
+) -> GridOutcome:
     planned.resolver.images.keep(file for cell in planned.cells for file in cell.render.images.values())
     config = planned.config
     make_hints([cell.render for cell in planned.cells], planned.resolver.hints)
@@ -87,19 +144,11 @@ def _drawn(planned: GridPlan, store: Store, cells: CellStore, latents: LatentsSt
     write_text(path / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
     counts = Counts(notes=list(planned.notes))
     folder = RunFolder(path, planned, cells, counts, began=began)
+    processes = _processes(planned, cells, launch)
     try:
-        render_cells(
-            [cell.render for cell in planned.cells],
-            store,
-            cells,
-            report=report,
-            strict=config.strict,
-            batch_size=read_batch_size(config.batch_size),
-            counts=counts,
-            resolver=planned.resolver,
-            latents=latents,
-            on_result=folder.add,
-        )
+        _render(planned, store, cells, latents, launch, counts, report, folder.add)
+        if launch.count > 1:
+            folder.processes = [processes.work(counts), *processes.others()]
     finally:
         result = folder.finish(report)
     results = folder.results.values()

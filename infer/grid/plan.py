@@ -16,8 +16,8 @@ from infer.draw.resolve import Resolver
 from infer.draw.values import number
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, free_settings
-from infer.grid.engine import loading
 from infer.grid.layout import Cell, Layout, expand, replaced_weights
+from infer.grid.order import loading
 from infer.grid.shared_plan import alone_notes, shared_forwards, with_sharing
 from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
 from infer.output.sources import hint_lines, prepared_hints

@@ -7,7 +7,8 @@ again, finds the finished cells in the store and makes a folder of its own.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from infer.grid.engine import CellResult, Counts
 from infer.grid.image_names import image_name
 from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan
+from infer.grid.processes import Work
 from infer.output.command import command_of
 from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.page.live import LiveParts
@@ -61,6 +63,7 @@ class RunFolder:
         for note in left_out:
             counts.note(note)
         self._live = LiveParts(self.path / "report.html")
+        self.processes: list[Work] = []  # of several, what each has done
         self._due = 0.0
         self._scores: GridScores | None = None
         self._outside = [outside_image(one, self.path, planned.resolver.images) for one in planned.outside]
@@ -122,23 +125,29 @@ class RunFolder:
         self._due = ended + max(EVERY, (ended - began) / SHARE)
 
     def _write_lines(self) -> None:
-        lines = (_line(image, cell, self.path) for image, cell in zip(self._images, self._planned.cells, strict=True))
+        lines = (
+            _line(image, cell, self.path, self.results.get(image.key))
+            for image, cell in zip(self._images, self._planned.cells, strict=True)
+        )
         others = dict.fromkeys(outside_line(one, image, self.path) for one, image in zip(self._planned.outside, self._outside, strict=True))
         write_text(self.path / "cells.jsonl", "".join([*lines, *others]))
 
     def _result(self) -> dict[str, Any]:
         """What result.json says; `seconds` are those since the job began."""
         statuses = [one.status for one in self.results.values()]
+        work = self.processes
+        drawn = Counter(one.process for one in self.results.values())
         return {
             "cells": len(self._planned.cells),
             "rendered": statuses.count("rendered"),
             "reused": statuses.count("reused"),
             "failed": statuses.count("failed"),
             "outside": sum(one.match is not None for one in self._planned.outside),
-            "encodes": self._counts.encodes,
-            "forwards": self._counts.forwards,
-            "latents_reused": self._counts.latents_reused,
-            "model_loads": self._counts.model_loads,
+            "encodes": sum(one.encodes for one in work) if work else self._counts.encodes,
+            "forwards": sum(one.forwards for one in work) if work else self._counts.forwards,
+            "latents_reused": sum(one.latents_reused for one in work) if work else self._counts.latents_reused,
+            "model_loads": sum(one.model_loads for one in work) if work else self._counts.model_loads,
+            **({"processes": [{**asdict(one), "cells": drawn[one.process]} for one in work]} if work else {}),
             "seconds": round(monotonic() - self._began, 3),
             "scores": None if self._scores is None else self._scores.to_json(),
             "sheet": str(self.path / "sheet.png"),
@@ -191,7 +200,7 @@ def _scored(image: CellImage, scores: GridScores, number: int) -> CellImage:
     return replace(image, scores=scores.numbers(number), details={**image.details, **scores.texts(number)})
 
 
-def _line(image: CellImage, cell: Cell, folder: Path) -> str:
+def _line(image: CellImage, cell: Cell, folder: Path, result: CellResult | None) -> str:
     entry = {
         "key": image.key,
         "render": cell.render.to_json(),
@@ -201,5 +210,5 @@ def _line(image: CellImage, cell: Cell, folder: Path) -> str:
         "scores": dict(image.scores),
         "axes": dict(cell.values),
         "error": image.error,
-    }
+    } | ({"process": result.process} if result is not None and result.process is not None else {})
     return json.dumps(entry, ensure_ascii=False, default=str) + "\n"

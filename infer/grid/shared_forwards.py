@@ -46,7 +46,9 @@ class SharedForwards:
         width: int | None,
         strict: bool,
         keep: Callable[[CellResult], None],
+        found_status: str = "reused",
     ) -> None:
+        """`found_status`: the status of a cell that another process has drawn since this one began."""
         self._session = session
         self._renders = renders
         self._cells = cells
@@ -55,6 +57,7 @@ class SharedForwards:
         self._width = width
         self._strict = strict
         self._keep = keep
+        self._found_status = found_status
         self._flights: list[_Flight] = []
         self._followers: dict[str, list[int]] = {}  # latents' key -> the cells that one in flight denoises for, too
         self._left: list[int] = []
@@ -113,7 +116,8 @@ class SharedForwards:
         stored = look_up(self._cells, render.key(), self._counts)
         if stored is not None:
             self._session.release(index)
-            self._keep(CellResult(key=render.key(), render=render, status="reused", path=stored.path))
+            process = stored.process if self._found_status == "rendered" else None
+            self._keep(CellResult(key=render.key(), render=render, status=self._found_status, path=stored.path, process=process))
         return stored is not None
 
     def _advance(self, waiting: deque[int]) -> None:
@@ -188,7 +192,9 @@ class SharedForwards:
             raise  # a disk that takes no image: every further one would be drawn and lost
         except Exception as error:  # one failed cell does not end the grid
             return failed(render, error, began=began, strict=self._strict)
-        return CellResult(key=render.key(), render=render, status="rendered", seconds=stored.seconds, path=stored.path)
+        return CellResult(
+            key=stored.key, render=render, status="rendered", seconds=stored.seconds, path=stored.path, process=stored.process
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

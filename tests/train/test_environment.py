@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from registry.errors import Faults, Refused
+from registry.launch.processes import processes_of
 from registry.store import Store
 from train import run
 from train.config import Precision, TrainConfig
-from train.environment import ENGINES, check_environment, environment_notes, processes_of
+from train.environment import ENGINES, check_environment, environment_notes
 from train.execute import make_accelerator
 
 Settings = Callable[..., TrainConfig]

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.errors import Faults, Refused
+from registry.launch.processes import processes_of
 from registry.parts import Parts
 from registry.progress import Report
 from registry.store import check_name
@@ -21,7 +22,7 @@ from train.data.items import Item, Sizes, heldout_items, items_of
 from train.data.split import TrainSplit, check_leaks, choose_split, read_dataset
 from train.data.texts.checks import check_captioning
 from train.data.views import check_flip
-from train.environment import check_environment, processes_of
+from train.environment import check_environment
 from train.loop.batches import Order, order_of
 from train.loop.preserve import check_preserve
 from train.loop.trackers import trackers_of

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from registry.architectures.text.clip_chunks import chunks_needed
 from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
+from registry.launch.processes import processes_of
 from registry.progress import Report, silent
 from registry.quantised.skeleton import stored_titles
 from registry.swapping.blocks import Swap
@@ -25,7 +26,7 @@ from train.data.captions import Count, read_part, shortened
 from train.data.dataset import triggers_of
 from train.data.texts.checks import captioning_notes
 from train.data.texts.variants import plain_prompt, prompts_of
-from train.environment import environment_notes, processes_of
+from train.environment import environment_notes
 from train.loop.pace import times_due
 from train.lora import encoder_targets, factor_shapes, matched, parameter_count
 from train.measures.cost import measured_beside

@@ -130,9 +130,9 @@ def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf,
     calls: list[str] = []
 
     def spy(word: str, done: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
+        def call(*arguments: Any, **options: Any) -> None:
             calls.extend(f"{word} {name}" for name in arguments[-1])
-            done(*arguments)
+            done(*arguments, **options)
 
         return call
 
