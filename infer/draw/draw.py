@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import Steering
 from infer.draw.denoise import Counter as Work
@@ -154,12 +154,18 @@ def job_of(
     steerings: Sequence[Steering] = (),
     before_step: Callable[[int, int], None] | None = None,
     adapters: Callable[[int, int], Mapping[str, float]] | None = None,
+    watch: Callable[[Any], None] | None = None,
 ) -> Job:
-    """The denoising of a resolved Render, its prompts encoded with the adapters that are set; guided by the family's rule."""
+    """The denoising of a resolved Render, its prompts encoded with the adapters that are set; guided by the family's rule.
+
+    `watch` is called with its scheduler.
+    """
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
     guided = family.guided(parts, render.guidance, negative=render.negative is not None)
     scheduler = build_scheduler(parts, render.sampler, schedule=chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
+    if watch is not None:
+        watch(scheduler)
     calls = render.steps * int(getattr(scheduler, "order", 1))  # A1111 counts two for samplers of second order
     return Job(
         conditional=prompts.schedule(render, calls=calls),
@@ -190,9 +196,10 @@ def draw_latents(
     counter: Work | None = None,
     on_step: Callable[[int, int], None] | None = None,
     before_step: Callable[[int, int], None] | None = None,
+    watch: Callable[[Any], None] | None = None,
 ) -> Tensor:
     """The latents (1, C, H, W) of a resolved Render, drawn alone with the adapters that are set."""
-    job = job_of(family, parts, render, prompts, start=start, steerings=steerings, before_step=before_step)
+    job = job_of(family, parts, render, prompts, start=start, steerings=steerings, before_step=before_step, watch=watch)
     (latents,) = denoise(family, parts, [job], counter=counter, on_step=on_step)
     return latents
 

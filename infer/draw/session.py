@@ -36,6 +36,7 @@ from registry.progress import Report, Tick, silent
 from registry.quantised.errors import weight_error
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 LOG = logging.getLogger(__name__)
@@ -115,12 +116,12 @@ class Session:
         self._prompts = Prompts(self.family, self.parts, on_note=counts.note)
         report(Tick("load", 1, 1, note=self._base.record.name))
 
-    def draw(self, index: int) -> tuple[bytes, int]:
-        """PNG bytes of the Render at `index`, and the denoiser calls it took."""
+    def draw(self, index: int, *, watch: Callable[[Any], None] | None = None) -> tuple[bytes, int]:
+        """PNG bytes of the Render at `index`, and the denoiser calls it took. `watch` is called with its fresh scheduler."""
         counter = Counter()
         try:
             with self._counted(counter):
-                return self._encoded(index, self._latents(index, counter)), counter.forwards
+                return self._encoded(index, self._latents(index, counter, watch)), counter.forwards
         finally:
             self.release(index)
 
@@ -207,10 +208,9 @@ class Session:
 
     def _encoded(self, index: int, latents: Tensor) -> bytes:
         render = self._renders[index]
-        image = draw_image(self.family, self._parts(render), latents, tile=render.vae_tiling)
-        return encode_png(pasted(image, render, self._resolver.images), render, self._names(render))
+        return encode_png(self.decoded(index, latents), render, self._names(render))
 
-    def _latents(self, index: int, counter: Counter) -> Tensor:
+    def _latents(self, index: int, counter: Counter, watch: Callable[[Any], None] | None = None) -> Tensor:
         """The Render's latents, kept while another Render needs them (it differs in what acts after the latents)."""
         render = self._renders[index]
         key = render.latents_key()
@@ -228,6 +228,7 @@ class Session:
                 steerings=self._steerings(render),
                 counter=counter,
                 before_step=self._switch(render),
+                watch=watch,
             )
             if self._off:
                 self._active_adapters, self._off = None, frozenset()
@@ -257,6 +258,12 @@ class Session:
         except WriteFailed as error:
             self._counts.note(f"Latents are not kept from here on, so that another VAE will have to denoise again: {error}")
             self._kept = None
+
+    def decoded(self, index: int, latents: Tensor) -> Image:
+        """The image of latents (1, C, H, W) as the Render at `index` is decoded: its VAE, its tiles, what its mask keeps."""
+        render = self._renders[index]
+        image = draw_image(self.family, self._parts(render), latents.to(self.parts.device), tile=render.vae_tiling)
+        return pasted(image, render, self._resolver.images)
 
     def _parts(self, render: Render) -> Parts:
         """The loaded Parts, with the VAE that the Render names, if any."""

@@ -86,7 +86,7 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
     carried = read_png(path)
     resolver = Resolver(store)
     counts = Counts()
-    render = resolver.resolve(_with_found_files(carried.render, store))
+    render = resolver.resolve(with_found_files(carried.render, store))
     notes = _differences(carried, render)
     if render.shared:
         notes.append("drawn in forwards that it shared with other cells, here alone: the last bits differ, within a tolerance")
@@ -135,7 +135,7 @@ def compare(first: Image, second: Image) -> tuple[int, float]:
     return int(difference.max(initial=0)), float((difference.max(axis=-1) > 0).mean())
 
 
-def _with_found_files(render: Render, store: Store) -> Render:
+def with_found_files(render: Render, store: Store) -> Render:
     """The Render with references that exist on this machine: files are found by sha256, wherever they are now."""
     faults: list[str] = []
 

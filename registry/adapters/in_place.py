@@ -137,7 +137,7 @@ class WeightChanges:
                 weight = self._weight(name, key, both)
                 if weight != 0.0:
                     changes.setdefault(key, []).extend(replace(part, weight=weight) for part in parts)
-        own = _weights(self._family, self._parts)
+        own = own_weights(self._family, self._parts)
         self._active = {}
         try:
             self._put_back(own, [key for key in self._originals if key not in changes])
@@ -192,7 +192,7 @@ def _modules(family: Family, parts: Parts) -> dict[str, nn.Module]:
     return {family.denoiser: parts.denoiser, **parts.text_encoders}
 
 
-def _weights(family: Family, parts: Parts) -> dict[str, Tensor | QuantisedLinear]:
+def own_weights(family: Family, parts: Parts) -> dict[str, Tensor | QuantisedLinear]:
     """`component/name` -> the model's own parameter, whatever peft has wrapped around its layer; a quantised layer for its weight."""
     from registry.quantised.linear import QuantisedLinear
 
@@ -207,6 +207,6 @@ def _weights(family: Family, parts: Parts) -> dict[str, Tensor | QuantisedLinear
 
 def layout_of(family: Family, parts: Parts) -> Layout:
     """The loaded model as a diffusers folder would show it: names and shapes."""
-    shapes = {key: tuple(weight.shape) for key, weight in _weights(family, parts).items()}
+    shapes = {key: tuple(weight.shape) for key, weight in own_weights(family, parts).items()}
     tensors = {key: Stored(parts.source, 0, TensorInfo("F32", shape)) for key, shape in shapes.items()}
     return Layout(path=parts.source, is_folder=True, diffusers=True, tensors=tensors, files=())

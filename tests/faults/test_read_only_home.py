@@ -66,8 +66,9 @@ NO_HOME = {
     "vote",
     "rank",
 }  # they read no home, and write beside the images, into the run or the grid
-# they need a run or a grid: tests/train/judging/test_run.py, tests/train/choosing/test_choose.py, tests/infer/score/test_finished.py
-ELSEWHERE = {"judge", "choose", "score"}
+ELSEWHERE = {"judge", "choose", "score", "explain"}
+# they need a run, a grid or an image: tests/train/judging/test_run.py, tests/train/choosing/test_choose.py,
+# tests/infer/score/test_finished.py, tests/infer/explain/test_explain.py
 
 
 def subcommands() -> set[str]:
