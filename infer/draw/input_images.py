@@ -39,6 +39,7 @@ class Seen:
     size: tuple[int, int]  # width, height
     clear: bool
     remarks: tuple[str, ...] = ()
+    keypoints: bool = False  # a JSON file whose size is that of its canvas
 
 
 class InputImages:
@@ -182,7 +183,9 @@ def fit_notes(what: str, seen: Seen, size: tuple[int, int], fit: str | None) -> 
     if seen.size == size:
         return None
     how = "" if same_shape(seen.size, size) else " its middle is cut out," if fit == "crop" else " it is stretched,"
-    return f"{what} {seen.name} is {_spell(seen.size)} pixels:{how} it is scaled to {_spell(size)} (Lanczos)."
+    scaled = "its points are scaled" if seen.keypoints else "it is scaled"
+    by = "" if seen.keypoints else " (Lanczos)"
+    return f"{what} {seen.name} is {_spell(seen.size)} pixels:{how} {scaled} to {_spell(size)}{by}."
 
 
 def fitted(image: Image, size: tuple[int, int], fit: str | None) -> Image:

@@ -85,7 +85,7 @@ class Hints:
         digest, figures = self._read_figures(one.picture)
         if figures.canvas is None:
             return None
-        return Seen(name=one.picture.path, sha256=digest, size=figures.canvas, clear=False)
+        return Seen(name=one.picture.path, sha256=digest, size=figures.canvas, clear=False, keypoints=True)
 
     def faults(self, one: ControlNet, size: tuple[int, int]) -> list[str]:
         """Why a file cannot be prepared for a drawing of `size`, beside its shape."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from infer.draw.values import spell
 from infer.hints.methods import PREPARE
 from registry.errors import Refused
 from registry.names import suggest
@@ -24,7 +25,7 @@ class Prepare:
     sha256: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} {' '.join(f'{name}={value}' for name, value in self.options)}".strip()
+        return " ".join([self.name, *(f"{name}={spell(value) or 'null'}" for name, value in self.options)])
 
     def values(self) -> dict[str, Any]:
         """All options, with defaults in the place of what was not given. Raises UnknownName."""

@@ -131,6 +131,9 @@ def test_all_that_is_wrong_is_reported_at_once(shelf: Shelf, tmp_path: Path) -> 
         "dark.png is dark for the most part",
     ]
     assert len(found) == len(expected)
+    scaled = figure(tmp_path / "large.json", canvas_width=64, canvas_height=64)
+    notes = plan(config(shelf, {"net": net, "image": scaled, "prepare": "keypoints"}), shelf.store).notes
+    assert any("large.json is 64x64 pixels: its points are scaled to 32x32." in note for note in notes)
     for part in expected:
         assert any(part in one for one in found), part
     assert not any((shelf.work).glob("grid/*"))
@@ -139,7 +142,7 @@ def test_all_that_is_wrong_is_reported_at_once(shelf: Shelf, tmp_path: Path) -> 
 def test_a_preparation_is_read_as_it_is_written() -> None:
     assert read_prepare(None) is read_prepare(" None ") is None
     assert read_prepare({"name": "edges", "low": 100}) == read_prepare("edges") == Prepare(name="edges")
-    assert str(read_prepare({"name": "edges", "high": 250, "low": 3})) == "edges high=250.0 low=3.0"
+    assert str(read_prepare({"name": "edges", "high": 250, "low": 3})) == "edges high=250 low=3"
     for wrong in (7, "", {"edges": 1}, {"name": 3}, {"name": "edges", "low": [1]}):
         with pytest.raises(Refused):
             read_prepare(wrong)
