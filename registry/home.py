@@ -1,4 +1,4 @@
-"""Paths on this machine: the home of the index and caches, and the embedded base."""
+"""Paths on this machine: the home of the index and caches, and the embedded models."""
 
 import os
 from pathlib import Path
@@ -31,6 +31,11 @@ def pocket_dir() -> Path:
     """The embedded base model: $LORALOOM_POCKET, else the folder beside this file."""
     given = os.environ.get("LORALOOM_POCKET")
     return expanded(given).absolute() if given else Path(__file__).resolve().parent / "pocket"
+
+
+def pocket_lines_dir() -> Path:
+    """The embedded base's ControlNet: the folder `pocket_lines` beside the base it steers."""
+    return pocket_dir().with_name("pocket_lines")
 
 
 def clip_bpe_dir() -> Path:

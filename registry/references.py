@@ -17,6 +17,8 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.
 SIGNED = re.compile(r":\s*([+-]?(\d+(\.\d*)?|\.\d+)[eE])?$")  # text before the sign of a number
 NONE = "none"  # no adapter at all
 POCKET = "pocket"  # the embedded base, always registered under this name
+POCKET_LINES = "pocket-lines"  # its ControlNet, likewise
+EMBEDDED = {POCKET: "the embedded base", POCKET_LINES: "the embedded base's ControlNet"}
 GENERIC = (
     "model",
     "diffusion_pytorch_model",
@@ -134,8 +136,8 @@ def check_name(name: str | None) -> None:
         raise Refused(
             f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-`, `_`; not @ + : / \\ (@ only as @KEY=VALUE), and not 'none'."
         )
-    if name == POCKET:
-        raise Refused("'pocket' is the name of the embedded base. Choose another name.")
+    if name in EMBEDDED:
+        raise Refused(f"{name!r} is the name of {EMBEDDED[name]}. Choose another name.")
 
 
 def check_alias(alias: str) -> None:

@@ -43,7 +43,7 @@ from registry.index.storage.managed_files import Removed, delete, keep_files, ma
 from registry.index.storage.verify import Check, verify
 from registry.progress import Report, silent
 from registry.record import Hashes, Record
-from registry.references import POCKET, absolute, check_name, check_texts, proper_name, spelled, without_alias
+from registry.references import EMBEDDED, absolute, check_name, check_texts, proper_name, spelled, without_alias
 from registry.sources.source import Download, check_expected, download, is_source
 
 
@@ -117,8 +117,8 @@ class Store(Annotations):
                 name, licence = name or self._free_name(came), licence or came.licence
             path = spelled(absolute(path))
             path = path if kind in ("dataset", "run") else peft_weights(path)
-            if path == self._embedded.path:
-                return self._pocket_named(name)
+            if embedded := self._embedded.name_of(path):
+                return self._embedded_named(embedded, name)
             if recipe is not None:  # only a job gives one: it wrote the file
                 metadata = {**(metadata or {}), "made_at": str(path)}
             seen = inspect_as(path, kind)
@@ -163,14 +163,17 @@ class Store(Annotations):
         with self._index.writing() as connection:
             return register(connection, new)
 
-    def _pocket_named(self, name: str | None) -> Record:
-        if name not in (None, POCKET):
-            raise Refused(f"{self._embedded.path} is registered as 'pocket' and keeps that name. Use `registry alias` for another.")
-        return self.find(POCKET)
+    def _embedded_named(self, embedded: str, name: str | None) -> Record:
+        if name not in (None, embedded):
+            path = self._embedded.paths[embedded]
+            raise Refused(f"{path} is registered as {embedded!r} and keeps that name. Use `registry alias` for another.")
+        return self.find(embedded)
 
     def scan(self, folder: Path | str, *, hash: bool = False, report: Report = silent) -> ScanReport:
         """Register the models below a folder. Reads stat and headers only, unless `hash`. See registry/index/scanning."""
-        found = scan(self._index, spelled(absolute(folder)), pocket=self._embedded.path, report=report, digest=self._digests.digest)
+        found = scan(
+            self._index, spelled(absolute(folder)), embedded=[*self._embedded.paths.values()], report=report, digest=self._digests.digest
+        )
         if hash:
             found.problems += self._digests.fill(found.records(), report)
         return found
@@ -178,7 +181,7 @@ class Store(Annotations):
     # --- finding
 
     def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]:
-        """All records, `pocket` first, then oldest first, filtered by what is given. Raises Refused for an unknown kind or family."""
+        """All records, the embedded first, then oldest first, filtered by what is given. Raises Refused for an unknown kind or family."""
         validate_overrides({"kind": kind, "family": family})
         with self.listing(kind=kind, family=family, tag=tag) as found:
             return list(found)
@@ -246,7 +249,7 @@ class Store(Annotations):
         if record.kind in ("dataset", "run"):
             return record
         hashes, learned = self._digests.of_record(record, report)
-        if record.id in ("", POCKET):
+        if record.id in ("", *EMBEDDED):
             return records.with_content(record, hashes, learned)
         try:
             with self._index.writing() as connection:
@@ -277,8 +280,8 @@ class Store(Annotations):
         the embedded base, for what is not registered, and where `delete_files` may delete nothing.
         """
         record = self._registered(reference)
-        if record.id == POCKET:
-            raise Refused("'pocket' is part of LoRA Loom and cannot be removed.")
+        if record.id in EMBEDDED:
+            raise Refused(f"{record.id!r} is part of LoRA Loom and cannot be removed.")
         derived = self.lineage(record.id).derived
         files = managed_files(record, self.blobs, self._digests) if delete_files else []
         with self._index.writing() as connection:

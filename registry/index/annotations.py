@@ -20,7 +20,7 @@ from registry.index.run_checkpoints import checkpoint_step
 from registry.names import suggest
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.references import POCKET, absolute, check_alias, check_name, check_texts, without_alias
+from registry.references import EMBEDDED, absolute, check_alias, check_name, check_texts, without_alias
 
 
 class Annotations(ABC):
@@ -114,7 +114,7 @@ class Annotations(ABC):
 
     def _annotate(self, reference: str, change: Callable[[Connection, str], None], report: Report) -> Record:
         record = self._registered(reference)
-        if record.id != POCKET and os.path.exists(str(record.path)):
+        if record.id not in EMBEDDED and os.path.exists(str(record.path)):
             self.hashed(record, report=report)
         with self._index.writing() as connection:
             change(connection, record.id)

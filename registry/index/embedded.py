@@ -1,40 +1,56 @@
-"""The embedded base as a Record: always there under its name, never written to."""
+"""The embedded base and its ControlNet as Records: always there under their names, never written to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from registry.detect.inspect import inspect
-from registry.home import pocket_dir
+from registry.home import pocket_dir, pocket_lines_dir
 from registry.index import records, rows
 from registry.index.storage.hash_cache import cached_hashes, folder_hashes, hashed_files
 from registry.record import Record
-from registry.references import POCKET, absolute
+from registry.references import POCKET, POCKET_LINES, absolute
+
+ENTRANCE = {POCKET: "model_index.json", POCKET_LINES: "config.json"}  # the file that each folder is known by
 
 
 class Embedded:
-    """The Record of `pocket`; the folder is inspected once."""
+    """The Records of `pocket` and `pocket-lines`; each folder is inspected once."""
 
     def __init__(self) -> None:
-        self._seen: Record | None = None
+        self._seen: dict[str, Record] = {}
 
     @property
-    def path(self) -> Path:
-        return absolute(pocket_dir())
+    def paths(self) -> Mapping[str, Path]:
+        """Name -> folder, whether it is there or not."""
+        return {POCKET: absolute(pocket_dir()), POCKET_LINES: absolute(pocket_lines_dir())}
 
-    def records(self, connection: Connection) -> list[Record]:
-        """[its Record], [] where the folder is not there. It has its hash when all its files were hashed before."""
-        path = self.path
-        if not (path / "model_index.json").is_file():
-            return []
-        if self._seen is None or self._seen.path != str(path):
-            self._seen = replace(inspect(path), id=POCKET, name=POCKET)
-        record = records.compose(self._seen, records.gather(connection, [POCKET]))
-        files = hashed_files(self._seen)
+    def name_of(self, path: Path) -> str | None:
+        """The name of the one in this folder."""
+        return next((name for name, folder in self.paths.items() if folder == path), None)
+
+    def records(self, connection: Connection, name: str | None = None) -> list[Record]:
+        """The Records of the folders that are there, or of the one called `name`, with hashes when all their files were hashed before."""
+        there = {one: path for one, path in self.paths.items() if name in (None, one) and (path / ENTRANCE[one]).is_file()}
+        return [self._record(connection, one, path) for one, path in there.items()]
+
+    def _record(self, connection: Connection, name: str, path: Path) -> Record:
+        seen = self._inspected(name, path)
+        record = records.compose(seen, records.gather(connection, [name]))
+        files = hashed_files(seen)
         known = cached_hashes(connection, map(rows.place_of, files))
         if len(known) == len(files):
             record = records.with_content(record, *folder_hashes(path, {file: hashes.sha256 for file, (hashes, _) in known.items()}))
-        return [record]
+        return record
+
+    def _inspected(self, name: str, path: Path) -> Record:
+        if name not in self._seen or self._seen[name].path != str(path):
+            seen = inspect(path)
+            if name != POCKET and seen.family is None:  # its own config fits several families; it was made for the base
+                seen = replace(seen, family=self._inspected(POCKET, self.paths[POCKET]).family)
+            self._seen[name] = replace(seen, id=name, name=name)
+        return self._seen[name]

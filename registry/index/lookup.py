@@ -24,7 +24,7 @@ from registry.plain_values import storable
 from registry.printable import as_lines, one_line
 from registry.progress import silent
 from registry.record import Record
-from registry.references import POCKET, absolute, is_hash, looks_like_path, names_like, split_alias
+from registry.references import EMBEDDED, absolute, is_hash, looks_like_path, names_like, split_alias
 from registry.sources.source import is_source, same_source
 
 ID = re.compile("[0-9a-f]{16}")
@@ -32,7 +32,7 @@ LISTED = 20  # names listed after a mistyped one; above that only their number
 
 
 class Finder:
-    """Searches the index, the embedded base and the disk. Read-only."""
+    """Searches the index, the embedded models and the disk. Read-only."""
 
     def __init__(self, index: Index, digests: Digests, embedded: Embedded) -> None:
         self._index = index
@@ -97,8 +97,8 @@ class Finder:
     def _by_hash(self, prefix: str) -> list[Record]:
         with self._index.reading() as connection:
             found = records.load(connection, rows.ids_by_sha256(connection, prefix))
-            pocket = self._embedded.records(connection)
-        found += [record for record in pocket if self._sha256(record).startswith(prefix)]
+            embedded = self._embedded.records(connection)
+        found += [record for record in embedded if self._sha256(record).startswith(prefix)]
         by_content: dict[str | None, Record] = {}
         for record in found:
             by_content.setdefault(record.hashes.sha256, record)  # two records of one content are one match
@@ -114,8 +114,8 @@ class Finder:
 
     def _by_name(self, reference: str) -> list[Record]:
         with self._index.reading() as connection:
-            if reference == POCKET:
-                return self._embedded.records(connection)
+            if reference in EMBEDDED:
+                return self._embedded.records(connection, reference)
             given, stems = rows.ids_by_name(connection, reference)
             name, alias = split_alias(reference)
             ids = given or (rows.ids_by_alias(connection, name, alias) if alias else []) or stems
@@ -143,8 +143,8 @@ class Finder:
             return []
         path = peft_weights(path)
         with self._index.reading() as connection:
-            if path == self._embedded.path:
-                return self._embedded.records(connection)
+            if name := self._embedded.name_of(path):
+                return self._embedded.records(connection, name)
             known = records.load(connection, rows.ids_by_path(connection, str(path)))
         if known:
             return [seen_at(record, path) for record in known]
@@ -205,13 +205,13 @@ class Finder:
         digest, ref = parent.get("sha256"), parent.get("ref")
         if digest:
             found = records.load(connection, rows.ids_by_sha256(connection, str(digest)))
-            pocket = self._embedded.records(connection)
-            found += [record for record in pocket if self._sha256(record) == digest]
+            embedded = self._embedded.records(connection)
+            found += [record for record in embedded if self._sha256(record) == digest]
             return found[:1]
         if not ref:
             return []
-        if ref == POCKET:
-            return self._embedded.records(connection)
+        if ref in EMBEDDED:
+            return self._embedded.records(connection, str(ref))
         name, alias = split_alias(str(ref))
         ids = rows.ids_by_path(connection, str(ref)) or (rows.ids_by_alias(connection, name, alias) if alias else [])
         ids = ids or rows.ids_by_name(connection, str(ref))[0] or rows.ids_by_name(connection, str(ref))[1]

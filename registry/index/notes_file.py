@@ -23,7 +23,7 @@ from registry.index.overrides import validate_overrides
 from registry.index.run_checkpoints import checkpoint_step
 from registry.printable import one_line
 from registry.record import OWN_METADATA, Record
-from registry.references import POCKET, check_alias, check_name, looks_like_path
+from registry.references import EMBEDDED, check_alias, check_name, looks_like_path
 from registry.typed_values import mistyped, shown
 
 FORMAT = "loraloom-notes"
@@ -167,8 +167,8 @@ def _refused(check: Callable[[Any], None], values: Iterable[Any]) -> list[str]:
 
 
 def _names(entry: Mapping[str, Any]) -> list[str]:
-    """The names that references are written with. A model without a given name has aliases under its file's, and pocket under its own."""
-    aliased = [row["name"] for row in entry["aliases"] if row["name"] != POCKET]
+    """The names that references have. A model without a given name has aliases under its file's, an embedded one under its own."""
+    aliased = [row["name"] for row in entry["aliases"] if row["name"] not in EMBEDDED]
     own = [name for name in aliased if name == entry["name"] and not looks_like_path(name) and one_line(name) == name]
     return [*(row["name"] for row in entry["names"]), *(name for name in aliased if name not in own)]
 
@@ -194,8 +194,8 @@ def import_entries(connection: Connection, entries: Sequence[Mapping[str, Any]],
 
 def match(connection: Connection, entry: Mapping[str, Any]) -> str | None:
     """The id of the record an entry matches: the same content, else the same id, else the same path and size."""
-    if entry["id"] == POCKET:
-        return POCKET
+    if entry["id"] in EMBEDDED:
+        return str(entry["id"])
     shelf = rows.shelf_of(entry["kind"])
 
     def first(ids: Sequence[str]) -> str | None:

@@ -5,21 +5,35 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-STAGES = ("gather", "tokenizer", "vae", "latents", "denoiser", "pack", "sheets", "datasets", "clip_bpe")
+STAGES = (
+    "gather",
+    "tokenizer",
+    "vae",
+    "latents",
+    "denoiser",
+    "pack",
+    "sheets",
+    "controlnet",
+    "follows",
+    "datasets",
+    "drawings",
+    "clip_bpe",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m train.pocket", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--work", type=Path, required=True, help="folder for packages, drawings, checkpoints (about 1 GB)")
-    parser.add_argument("--minutes", type=float, default=12.0, help="wall clock of the vae and denoiser stages")
+    parser.add_argument("--minutes", type=float, default=12.0, help="wall clock of the vae, denoiser and controlnet stages")
     parser.add_argument("--processes", type=int, default=2, help="processes of one thread each, for the vae and denoiser stages")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    if args.stage in ("vae", "denoiser"):
+    if args.stage in ("vae", "denoiser", "controlnet"):
         from train.pocket.team import launch
 
-        launch(importlib.import_module(f"train.pocket.{args.stage}").train, args.work, args.minutes, processes=args.processes)
+        processes = 1 if args.stage == "controlnet" else args.processes
+        launch(importlib.import_module(f"train.pocket.{args.stage}").train, args.work, args.minutes, processes=processes)
     else:
         module, function = {
             "gather": ("sources", "gather"),
@@ -28,6 +42,8 @@ def main() -> None:
             "pack": ("pack", "write"),
             "sheets": ("sheets", "write"),
             "datasets": ("sets", "write"),
+            "follows": ("follows", "write"),
+            "drawings": ("drawings", "write"),
             "clip_bpe": ("tokenizer", "write_clip"),
         }[args.stage]
         stage: Callable[[Path], None] = getattr(importlib.import_module(f"train.pocket.{module}"), function)

@@ -136,10 +136,14 @@ def views_of(style: str, noun: str, rgba: NDArray[np.uint8], rng: random.Random)
 
 
 def write(work: Path) -> None:
-    """Encode every view of every noun to WORK/latents.npz, with the views in WORK/views.json; validation pairs give one plain view each."""
+    """Encode every view of every noun to WORK/latents.npz, with the views in WORK/views.json and their pixels in WORK/pixels.npy.
+
+    Validation pairs give one plain view each.
+    """
     vae = AutoencoderKL.from_pretrained(work / "vae").eval()
     rng = random.Random(0)
     latents: list[NDArray[np.float16]] = []
+    pictures: list[NDArray[np.uint8]] = []  # (N, 64, 64, 3)
     views: list[dict[str, object]] = []
     for style in STYLES:
         drawings = load_drawings(work, style)
@@ -151,11 +155,13 @@ def write(work: Path) -> None:
             made = [(View(style, noun), flatten(drawings[noun]))] if validation else views_of(style, noun, drawings[noun], rng)
             views += [{**asdict(v), "validation": validation} for v, _ in made]
             pixels += [p for _, p in made]
-        images: Tensor = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pictures.append(np.stack(pixels))
+        images: Tensor = torch.from_numpy(pictures[-1]).permute(0, 3, 1, 2).float() / 127.5 - 1
         with torch.autocast("cpu", torch.bfloat16):
             latents.append(encode(vae, images).to(torch.float16).numpy())
         print(f"latents {style}: {len(pixels)} views", flush=True)
     np.savez(work / "latents.npz", latents=np.concatenate(latents))
+    np.save(work / "pixels.npy", np.concatenate(pictures))
     (work / "views.json").write_text(json.dumps(views))
     recoloured = sum(bool(v["recoloured"]) for v in views)
     print(f"latents: {len(views)} views, {recoloured} recoloured, {sum(bool(v['validation']) for v in views)} for validation", flush=True)

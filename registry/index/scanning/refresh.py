@@ -15,7 +15,7 @@ from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, 
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import upsert
 from registry.record import Record, Warn
-from registry.references import POCKET
+from registry.references import EMBEDDED
 
 
 def refresh_record(record: Record, index: Index, digest: Digest) -> Record:
@@ -43,7 +43,7 @@ def _unwritten(record: Record, index: Index) -> Record:
 
 def _refreshed(record: Record, index: Index, digest: Digest) -> Record:
     path = record.path
-    if not record.id or record.id == POCKET or path is None:
+    if not record.id or record.id in EMBEDDED or path is None:
         return record
     if not os.path.lexists(path):
         return _missing_now(record, path, index, digest)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ REPORT_EVERY = 16  # files
 BATCH = 200  # files written in one transaction
 
 
-def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Digest) -> ScanReport:
+def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Report, digest: Digest) -> ScanReport:
     """Update the index from the files below a folder. Raises BadFile when the folder itself cannot be read."""
     if not folder.is_dir():
         raise BadFile(folder, "unreadable", "is no folder. Give a folder to scan, or `registry add` a file.")
@@ -41,7 +42,7 @@ def scan(index: Index, folder: Path, *, pocket: Path, report: Report, digest: Di
     batch: list[Seen] = []
     changed: list[Seen] = []
     present: set[str] = set()
-    for number, entry in enumerate(walk(folder, pocket, found.problems, known), 1):
+    for number, entry in enumerate(walk(folder, embedded, found.problems, known), 1):
         present.add(entry.path)
         seen = _inspect_changed(entry, known, found, reader)
         if seen is not None:

@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     beside: Collection[str] = ()  # names in its folder
 
 
-def walk(folder: Path, pocket: Path, problems: list[Problem], known: Collection[str] = ()) -> Iterator[Entry]:
+def walk(folder: Path, embedded: Collection[Path], problems: list[Problem], known: Collection[str] = ()) -> Iterator[Entry]:
     """Every model below a folder, sorted by name; hidden and unfinished entries are skipped. Files among `known` stay models."""
     visited: set[tuple[int, int]] = set()
     waiting = [str(folder)]
@@ -45,7 +45,7 @@ def walk(folder: Path, pocket: Path, problems: list[Problem], known: Collection[
         here = waiting.pop()
         try:
             seen = os.stat(here)
-            if (seen.st_dev, seen.st_ino) in visited or here == str(pocket):
+            if (seen.st_dev, seen.st_ino) in visited or Path(here) in embedded:
                 continue
             visited.add((seen.st_dev, seen.st_ino))
             with os.scandir(here) as listing:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from registry.detect.model_card import card_licence
-from registry.home import pocket_dir
+from registry.home import pocket_dir, pocket_lines_dir
 from registry.store import Store
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,7 @@ def test_a_folder_without_a_card_names_none(tmp_path: Path) -> None:
 
 
 def test_what_the_project_carries_names_its_licence(tmp_path: Path) -> None:
-    assert card_licence(pocket_dir()) == "apache-2.0"
+    assert card_licence(pocket_dir()) == card_licence(pocket_lines_dir()) == card_licence(ROOT / "datasets" / "lines") == "apache-2.0"
     assert (card_licence(ROOT / "datasets" / "ink"), card_licence(ROOT / "datasets" / "blob")) == ("mit", "apache-2.0")
     record = Store(tmp_path / "home").add_dataset(ROOT / "datasets" / "ink", name="ink", sha256="a" * 64)
     assert record.licence == "mit"
