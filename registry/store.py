@@ -23,6 +23,7 @@ from registry.home import home_dir, index_place
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.annotations import Annotations
+from registry.index.by_hash import records_by_hash
 from registry.index.database import Index
 from registry.index.duplicates import Duplicate, duplicates
 from registry.index.embedded import Embedded
@@ -208,6 +209,11 @@ class Store(Annotations):
         validate_overrides({"kind": kind})
         found = self._finder.one(reference, kind)
         return refresh_record(found, self._index, self._digests.digest) if fresh else found
+
+    def with_hash(self, digits: str) -> list[tuple[Record, str]]:
+        """(record, name of the hash) of every hashed record that has a hash of any kind that begins with these 8 or more hex digits."""
+        with self._index.reading() as connection:
+            return records_by_hash(connection, self._embedded, digits)
 
     def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
         """The Records of `name@step-*` in the order of their steps, or of `name@key=*` in the order of the values.

@@ -84,7 +84,7 @@ def test_every_command_is_understood(page: str, words: list[str]) -> None:
     command = find_commands()[words[0]]
     if hasattr(command, "job") and words[1:2] != ["reproduce"]:
         job: Job[object] = command.job()
-        Composer(job, read_arguments(job.name, words[1:])).check()
+        Composer(job, read_arguments(job.name, words[1:], synonyms=job.synonyms)).check()
     elif hasattr(command, "add_parser"):
         parser = Parser(prog="loraloom")
         command.add_parser(parser.add_subparsers(required=True))
@@ -99,7 +99,7 @@ def test_every_setting_of_the_tables_for_users_of_other_tools_exists(page: str) 
     """The second column of `| sd-scripts | here |`: each piece of inline code is a setting, alone or with a value."""
     job = find_commands()[TABLES[page]].job()
     schema = read_schema(job.schema)
-    known = {*schema.settings, *schema.sections, *Composer(job, read_arguments(job.name, [])).presets.groups}
+    known = {*schema.settings, *schema.sections, *job.synonyms, *Composer(job, read_arguments(job.name, [])).presets.groups}
     rows = re.findall(r"^\|[^|]+\|([^|]+)\|$", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
     cells = [re.split(r": (?=(?:[^`]*`[^`]*`)*[^`]*$)", row)[0] for row in rows]  # what follows a colon explains
     words = [word for cell in cells for code in re.findall(r"`([^`]+)`", cell) for word in shlex.split(code)]

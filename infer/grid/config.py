@@ -12,6 +12,7 @@ from infer.budget.savings import SEARCHED
 from infer.draw.render import SETTINGS
 from infer.draw.values import member_name
 from infer.grid.axes import AXES
+from infer.output.encoding import QUALITY, ImageFormat
 from infer.sharing.width import read_batch_size
 from infer.stages.latents import read_keep_latents
 from registry.budget.text import budget_fault
@@ -64,6 +65,11 @@ class GridConfig(RenderSettings):
 
         def __init__(self, **settings: Any) -> None: ...
 
+    from_image: str | None = setting(
+        None,
+        "start from this image (also `from`): what its metadata states, as far as it is not given; of A1111, Forge, ComfyUI, SwarmUI,"
+        " InvokeAI, Fooocus, NovelAI, LoRA Loom",
+    )
     axes: Axes = setting(Axes, "what is varied: axes.NAME=[...]")
     outside: Any = setting(None, "columns of images made elsewhere: a folder, or [{name: dalle3, path: FOLDER}], matched by prompt")
     zip: Any = setting(None, "axes that go side by side: [adapter,weight], or a list of such lists")
@@ -91,6 +97,11 @@ class GridConfig(RenderSettings):
         "the most that final latents may take in the home, the last used ones: another VAE or vae_tiling then denoises nothing again;"
         " 0 keeps none",
     )
+    image_format: ImageFormat = setting(
+        ImageFormat.png,
+        "what the images of the run folder are saved as: png, jpeg, webp; the store keeps PNGs, so another one draws nothing",
+    )
+    quality: int | None = setting(None, f"quality of jpeg and webp, 1 to 100 (default: {QUALITY})")
     strict: bool = setting(False, "stop at the first cell that fails")
     single_file: bool | None = setting(
         None,
@@ -111,6 +122,8 @@ class GridConfig(RenderSettings):
         yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         yield "batch_size", self.batch_size, _reads(read_batch_size, self.batch_size), "must be a whole number of 1 or more, or auto"
         yield "keep_latents", self.keep_latents, _reads(read_keep_latents, self.keep_latents), "must be a size such as 2GiB, or 0"
+        good = self.quality is None or (self.image_format is not ImageFormat.png and 1 <= self.quality <= 100)
+        yield "quality", self.quality, good, "must be in 1 .. 100, and goes with image_format=jpeg or webp: png loses nothing"
         yield "repeats", self.repeats, 1 <= self.repeats <= 10_000, "must be in 1 .. 10000"
         fault = None if self.memory is None else budget_fault(self.memory)
         yield "memory", self.memory, fault is None, fault or ""

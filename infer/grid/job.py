@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,10 +41,18 @@ class GridOutcome:
     notes: tuple[str, ...] = ()
 
 
-def plan(config: GridConfig, store: Store) -> GridPlan:
-    """Everything checked, nothing loaded. Raises Faults."""
+def plan(config: GridConfig, store: Store, *, given: Collection[str] | None = None) -> GridPlan:
+    """Everything checked, nothing loaded. Raises Faults.
+
+    With `from_image`, `given` names the settings that the image does not replace; None: those that differ from their defaults.
+    """
     use_own_device(config.device, Launch.here())
-    return plan_grid(config, store, cells_of(store))
+    if config.from_image is None:
+        return plan_grid(config, store, cells_of(store))
+    from infer.grid.from_image import start_from
+
+    filled, start = start_from(config, given, store)
+    return plan_grid(filled, store, cells_of(store), start=start)
 
 
 def cells_of(store: Store) -> CellStore:
@@ -52,15 +60,15 @@ def cells_of(store: Store) -> CellStore:
     return CellStore(store.home / "cells")
 
 
-def run(config: GridConfig, store: Store, *, report: Report = silent) -> GridOutcome:
-    """Plan and draw a grid into a new run folder.
+def run(config: GridConfig, store: Store, *, given: Collection[str] | None = None, report: Report = silent) -> GridOutcome:
+    """Plan and draw a grid into a new run folder; `given` as in `plan`.
 
     Raises Faults before anything is made; JobFailed when no cell could be drawn, or at the first that fails under
     `strict`. An interrupt, like every failure, leaves the folder with what was drawn. Of several processes of `accelerate launch` only
     the first one makes a folder; the others draw, and give `out`.
     """
     began = monotonic()
-    return draw_plan(plan(config, store), store, report=report, began=began)
+    return draw_plan(plan(config, store, given=given), store, report=report, began=began)
 
 
 def render_grid(config: GridConfig, *, store: Store | None = None, report: Report = silent) -> GridOutcome:

@@ -20,6 +20,7 @@ from infer.grid.layout import Cell, Layout, expand, replaced_weights
 from infer.grid.order import loading
 from infer.grid.shared_plan import alone_notes, shared_forwards, with_sharing
 from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
+from infer.output.lossy import metadata_fault
 from infer.output.sources import hint_lines, prepared_hints
 from infer.outside.column import OutsideCell, outside_counts, with_columns
 from infer.prompt.dialect import A1111, PLAIN, dialect_notes, read_prompt
@@ -34,6 +35,7 @@ from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
 
 if TYPE_CHECKING:
+    from infer.grid.from_image import Start
     from registry.parts import Parts
     from registry.store import Store
 
@@ -59,6 +61,7 @@ class GridPlan:
     outside: tuple[OutsideCell, ...] = ()  # images made elsewhere, in columns of their own
     memory: GridMemory | None = None  # the settings that were found for a budget
     scores: tuple[Scorer, ...] = ()
+    start: Start | None = None  # the image that the settings are from
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -80,6 +83,7 @@ class GridPlan:
             **({"outside": outside_counts(self.outside)} if self.outside else {}),
             **({"memory": self.memory.to_json()} if self.memory else {}),
             **({"scores": [one.to_json() for one in self.scores]} if self.scores else {}),
+            **({"from": self.start.to_json()} if self.start else {}),
             "notes": list(self.notes),
             **({"hints": hints} if (hints := self._hints()) else {}),
         } | ({"upsampled": rows} if (rows := upsampled_prompts(cell.render for cell in self.cells)) else {})
@@ -110,6 +114,7 @@ class GridPlan:
             )
         lines += self.memory.lines() if self.memory else []
         lines += [f"  score {one.name}: {one.definition}" for one in self.scores]
+        lines += self.start.lines() if self.start else []
         for one in self.layout.dimensions:
             lines.append(f"  {one.name}: {_listed(one.labels)}")
         lines += hint_lines(self._hints())
@@ -119,11 +124,12 @@ class GridPlan:
         return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def plan_grid(config: GridConfig, store: Store, cells: CellStore) -> GridPlan:
-    """The plan of these settings. Raises Faults with everything that is wrong with them."""
+def plan_grid(config: GridConfig, store: Store, cells: CellStore, *, start: Start | None = None) -> GridPlan:
+    """The plan of these settings, which `start` says the origin of. Raises Faults with everything that is wrong with them."""
     resolver = Resolver(store)
     try:
-        return _planned(config, store, cells, resolver)
+        planned = _planned(config, store, cells, resolver)
+        return planned if start is None else replace(planned, start=start, notes=(*start.notes(), *planned.notes))
     finally:
         resolver.keep_answers()
 
@@ -152,6 +158,9 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
     if not faults:
         costs = _Costs(resolver, faults)
         distinct = {cell.render.key(): cell.render for cell in resolved}
+        for render in distinct.values():
+            if (fault := metadata_fault(render, config.image_format.name)) is not None:
+                faults[fault] = None
         missing = [render for key, render in distinct.items() if not cells.has(key)]
         latents = [render.latents_key() for render in missing]  # images that differ in what acts after the latents share them
         first = {key: index for index, key in reversed([*enumerate(latents)])}

@@ -22,7 +22,9 @@ from infer.grid.layout import Cell
 from infer.grid.plan import GridPlan
 from infer.grid.processes import Work
 from infer.output.command import command_of
+from infer.output.encoding import QUALITY, SUFFIXES, ImageFormat
 from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
+from infer.output.lossy import encode_lossy
 from infer.output.page.live import LiveParts
 from infer.output.png import label_png, read_carried
 from infer.output.report import write_live_report, write_report
@@ -189,10 +191,12 @@ class RunFolder:
             return found
         png = label_png(stored.png, cell.render, model_names(self._planned.resolver, cell.render))
         carried = read_carried(png)
-        path = self.path / "images" / image_name(cell.values)
+        config = self._planned.config
+        path = (self.path / "images" / image_name(cell.values)).with_suffix(SUFFIXES[config.image_format.name])
+        data = png if config.image_format is ImageFormat.png else encode_lossy(png, config.image_format.name, config.quality or QUALITY)
         make_folder(path.parent)
-        with atomic_file(path, needed=len(png)) as file:
-            file.write(png)
+        with atomic_file(path, needed=len(data)) as file:
+            file.write(data)
         return replace(found, path=path, parameters=carried.parameters, pixels_sha256=carried.pixels_sha256)
 
 

@@ -29,14 +29,14 @@ def command_of(render: Render) -> str:
     words = words_of(render)
     if any("\0" in word or not _is_utf8(word) for word in words):
         return ""
-    return " ".join(["loraloom grid", *map(_quoted, words)])
+    return " ".join(["loraloom grid", *map(shell_word, words)])
 
 
 def _is_utf8(word: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
-def _quoted(word: str) -> str:
+def shell_word(word: str) -> str:
     r"""The word for a shell; control characters, on which a terminal would act where they are pasted, as escapes: $'a\x1bb'."""
     if not HIDDEN.search(word):
         return shlex.quote(word)

@@ -15,7 +15,9 @@ from infer.draw.files import Adapter, ControlNet
 from infer.draw.render import SETTINGS, Render
 from infer.draw.samplers import SAMPLERS
 from infer.draw.values import number
-from infer.prompt.dialect import A1111, PLAIN
+from infer.metadata.weighted_text import Weighted, spelt
+from infer.prompt.attention import comfy_pieces
+from infer.prompt.dialect import A1111, COMFY, PLAIN
 from infer.prompt.marks import escape
 from infer.sampling.sigmas import SCHEDULES
 from registry.merging.adapter_blocks import as_numbers
@@ -88,18 +90,34 @@ def infotext(render: Render, names: ModelNames, *, version: str) -> str:
         f"<lora:{_tag(names.adapters.get(one.reference, (one.reference, ''))[0])}:{_weights(one, names)}>" for one in render.every_adapter
     ]
     pairs: dict[str, object] = {"RNG": "CPU", "Version": version}
-    spelt = str if render.prompt_dialect in A1111 else escape  # in A1111's own grammar as it is
+    written = SPELT.get(render.prompt_dialect, _literal)
     for one in SETTINGS.values():
         if one.field in WRITERS:
             pairs |= WRITERS[one.field](render, names)
         elif one.infotext:
             pairs[one.infotext] = (one.infotext_value or one.show)(one.value(render))
     pairs = dict(sorted(pairs.items(), key=lambda pair: _rank(pair[0])))
-    lines = [" ".join([spelt(render.prompt), *tags])]
+    lines = [" ".join([written(render.prompt), *tags])]
     if render.negative:
-        lines.append(f"{NEGATIVE} {spelt(render.negative)}")
+        lines.append(f"{NEGATIVE} {written(render.negative)}")
     lines.append(", ".join(f"{key}: {quote(value)}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
+
+
+def _literal(text: str) -> str:
+    """A prompt that is read letter by letter, so that A1111 reads it so: a number behind a colon at its end would be the whole's weight."""
+    literal = escape(text)
+    return f"({literal}:1.0)" if TAIL.search(literal) else literal
+
+
+def _of_comfy(text: str) -> str:
+    """A prompt of ComfyUI's grammar in A1111's: each weight is the whole one there, without nesting."""
+    written = spelt(((Weighted(one.text, one.weight)) for one in comfy_pieces(text)), square=True)
+    return f"({written}:1.0)" if TAIL.search(written) else written
+
+
+TAIL = re.compile(r":\s*[-+]?(?:\d+\.?|\d*\.\d+)\s*$")  # what A1111's AND takes for a weight
+SPELT: dict[str, Callable[[str], str]] = {**dict.fromkeys(A1111, str), COMFY: _of_comfy}
 
 
 def _rank(key: str) -> float:

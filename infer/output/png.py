@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 from infer.draw.machine import version_of
 from infer.draw.render import Render
+from infer.metadata.texts import image_texts
+from infer.output.encoding import Encoding
 from infer.output.infotext import ModelNames, infotext
 from registry.errors import BadFile, LoomError
+from registry.formats.image_file import Unreadable
 from registry.formats.safetensors_header import open_regular
 from registry.plain_values import from_json
 
@@ -29,13 +32,14 @@ PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks that an ima
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """The metadata of an image: the Render, its key, the sha256 of the pixels, and the `parameters` text."""
+    """The metadata of an image: the Render, its key, the sha256 of the pixels as drawn, `parameters`, and how a lossy one was encoded."""
 
     render: Render
     key: str
     pixels_sha256: str
     parameters: str
     made_with: Mapping[str, str]
+    encoding: Encoding | None = None
 
 
 def encode_png(image: "Image", render: Render, names: ModelNames) -> bytes:
@@ -58,7 +62,7 @@ def label_png(png: bytes, render: Render, names: ModelNames, *, pixels_sha256: s
 
 
 def read_png(path: Path) -> Carried:
-    """The metadata of the image at `path`. Raises BadFile for a file that is no PNG, or was not written by `loraloom grid`."""
+    """The metadata of the image at `path`, of a JPEG or WebP too. Raises BadFile where `loraloom grid` did not write it."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > LARGEST:
@@ -72,14 +76,7 @@ def read_png(path: Path) -> Carried:
 
 def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
     """`read_png` of bytes; `path` is for the message."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            image.load()  # text chunks may come after the pixels
-            texts = dict(getattr(image, "text", {}))
-    except Exception as error:  # PIL raises whatever its reader raises: OSError, SyntaxError, zlib.error, DecompressionBombError, ...
-        raise BadFile(path, "not-a-png", f"is not a PNG that can be read ({error}).") from error
+    texts = texts_of(png, path)
     if KEY not in texts:
         raise BadFile(
             path,
@@ -93,18 +90,32 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
             render=render,
             key=str(own["key"]),
             pixels_sha256=str(own["pixels_sha256"]),
-            parameters=texts.get("parameters", ""),
+            parameters=texts.get("parameters", texts.get("UserComment", "")),
             made_with=dict(render.versions),
+            encoding=Encoding.from_json(own.get("encoding")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, LoomError) as error:
         raise BadFile(path, "no-render", f"carries a Render that cannot be read ({error!r}). Was it written by a later version?") from error
 
 
+def texts_of(data: bytes, path: Path = Path("image.png")) -> dict[str, str]:
+    """The texts of an image, by name. Raises BadFile for what is none."""
+    try:
+        return image_texts(data)
+    except Unreadable as error:
+        raise BadFile(path, "not-a-png", f"is no image that can be read: {error}.") from error
+
+
 def bare_png(png: bytes, path: Path = Path("image.png")) -> bytes:
-    """The same pixels without texts, times and whatever else the file carries. Raises BadFile for what is no whole PNG."""
+    """The same pixels without texts and whatever else the file carries, as PNG. Raises BadFile for what is no whole image."""
     from PIL import Image
 
     try:
+        if not png.startswith(SIGNATURE):
+            whole = io.BytesIO()
+            with Image.open(io.BytesIO(png), formats=["JPEG", "WEBP"]) as image:
+                image.convert("RGB").save(whole, "PNG", compress_level=6, exif=b"", icc_profile=None)
+            png = whole.getvalue()
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             image.verify()
         chunks = [(kind, data) for kind, data in _chunks(png) if kind in PIXELS]

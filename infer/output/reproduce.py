@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.render import SETTINGS, Render
 from infer.draw.resolve import Resolver
+from infer.output.encoding import Encoding
+from infer.output.lossy import encoder, through_encoder
 from infer.output.png import Carried, hash_pixels, read_png
 from infer.sharing.alone import TOLERANCE
 from registry.errors import Faults, LoomError
@@ -34,6 +36,7 @@ class Reproduction:
     tolerance: int  # of 255: the largest difference that counts as the same image; 0, but for one whose forwards were shared
     seconds: float
     notes: tuple[str, ...]
+    encoding: Encoding | None = None  # of a lossy image, whose pixels are compared behind the same encoder
 
     @property
     def reproduced(self) -> bool:
@@ -49,6 +52,7 @@ class Reproduction:
             "share_different": self.share_different,
             "edited": self.edited,
             "tolerance": self.tolerance,
+            "encoding": None if self.encoding is None else {"format": self.encoding.format, "quality": self.encoding.quality},
             "reproduced": self.reproduced,
             "seconds": self.seconds,
             "notes": list(self.notes),
@@ -95,9 +99,13 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
         png, seconds = _drawn(session)
     finally:
         session.close()
-    with Image.open(path) as opened, Image.open(io.BytesIO(png)) as again:
-        largest, share = compare(opened.convert("RGB"), again.convert("RGB"))
-        edited = hash_pixels(opened.convert("RGB")) != carried.pixels_sha256
+    with Image.open(path) as opened, Image.open(io.BytesIO(png)) as drawn:
+        there, again = opened.convert("RGB"), drawn.convert("RGB")
+    if carried.encoding is not None:
+        notes += _lossy_notes(carried.encoding, shared=render.shared)
+        again = through_encoder(again, format=carried.encoding.format, quality=carried.encoding.quality)
+    largest, share = compare(there, again)
+    edited = hash_pixels(there) != (carried.pixels_sha256 if carried.encoding is None else carried.encoding.pixels_sha256)
     return Reproduction(
         path=path,
         equal=largest == 0,
@@ -107,7 +115,17 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
         tolerance=TOLERANCE[render.precision] if render.shared else 0,
         seconds=seconds,
         notes=(*notes, *counts.notes),
+        encoding=carried.encoding,
     )
+
+
+def _lossy_notes(encoding: Encoding, *, shared: bool) -> Iterator[str]:
+    """What to know of a comparison of lossy images."""
+    yield f"saved as {encoding}, which loses pixels: the image that was drawn again is compared behind the same encoder"
+    if encoding.encoder != (here := encoder()):
+        yield f"encoded with {encoding.encoder}, here is {here}"
+    if shared:
+        yield "a lossy encoder may widen the small difference of shared forwards"
 
 
 def _drawn(session: Any) -> tuple[bytes, float]:

@@ -10,6 +10,7 @@ from itertools import product
 from math import ceil, isqrt, sqrt
 from typing import Protocol
 
+from infer.output.encoding import size_of
 from infer.output.gallery import OUTSIDE, CellImage, Gallery
 from infer.output.lettering import Style, legible, width, wrap
 from infer.output.sources import SourceImage
@@ -297,8 +298,6 @@ def first_rows(blocks: Sequence[Block], start: int, count: int) -> list[Block]:
 
 
 def _size(image: CellImage) -> tuple[int, int]:
-    """Pixels of an image, from its PNG's header."""
+    """Pixels of an image, from its header."""
     assert image.path is not None
-    with image.path.open("rb") as file:
-        start = file.read(24)
-    return int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
+    return size_of(image.path)

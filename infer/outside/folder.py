@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from infer.outside.texts import Stated, read_texts, stated
+from infer.outside.texts import Stated, read_stated
 from registry.errors import LoomError, Refused
 from registry.formats.image_file import Unreadable
 from registry.formats.safetensors_header import open_regular
@@ -89,13 +89,13 @@ def _image(file: Path, folder: Path, table: Mapping[str, Stated]) -> OutsideImag
     if storable(file.name) != file.name:
         raise Refused("it is called by bytes that are not UTF-8. Rename the file.")
     data = _bytes(file, folder, LARGEST)
-    texts = read_texts(data)
+    texts, states = read_stated(data)
     sources: dict[str, Stated] = {}
     if file.name in table:
         sources["the file of captions"] = table[file.name]
     if (beside := _sidecar(file, folder)) is not None:
         sources[beside[0]] = beside[1]
-    sources |= {f"its metadata ({name})": found for name, found in stated(texts)}
+    sources |= {f"its metadata ({name})": found for name, found in states.items()}
     return OutsideImage(path=file, sha256=sha256(data).hexdigest(), texts=texts, stated=sources)
 
 

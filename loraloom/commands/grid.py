@@ -17,7 +17,9 @@ EXAMPLES = (
     """loraloom grid 'axes.prompt=["a cat","a dog!"]' 'axes.adapter=[none,ink:0.5,ink]'""",
     "loraloom grid prompt='a house' 'axes.adapter=[ink@step-*]' dry_run=true",
     "loraloom grid study=weights adapters=ink prompt='a house'",
+    "loraloom grid from=photo.png 'axes.adapter=[none,ink]' axes.seed=1-2",
 )
+SYNONYMS = {"from": "from_image"}  # `from` is a word of Python's own, and cannot be a setting's name
 
 
 def run(argv: list[str]) -> int:
@@ -32,14 +34,19 @@ def job() -> "Job[GridConfig]":
     from infer.grid.config import GridConfig
     from loraloom.hydra.job import Job
 
-    return Job(name="grid", help=ABOUT, schema=GridConfig, plan=_plan, run=_run, examples=EXAMPLES)
+    return Job(name="grid", help=ABOUT, schema=GridConfig, plan=_plan, run=_run, examples=EXAMPLES, synonyms=SYNONYMS)
 
 
 def _plan(request: "Request[GridConfig]") -> "Plan":
     from infer.grid.job import plan
     from registry.store import Store
 
-    return plan(request.config, Store())
+    return plan(request.config, Store(), given=_given(request))
+
+
+def _given(request: "Request[GridConfig]") -> list[str]:
+    """The settings that the command line gives, by the name of the whole setting."""
+    return list(dict.fromkeys(name.partition(".")[0] for name in request.given))
 
 
 def _run(request: "Request[GridConfig]") -> "Finished":
@@ -49,7 +56,7 @@ def _run(request: "Request[GridConfig]") -> "Finished":
     from registry.store import Store
 
     with console.progress() as report:
-        outcome = run(request.config, Store(), report=report)
+        outcome = run(request.config, Store(), given=_given(request), report=report)
     result = outcome.result
     for note in outcome.notes:
         console.say(f"note: {note}")

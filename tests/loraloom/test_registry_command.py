@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.cli import main
+from tests.infer.metadata.images import png
 from tests.registry.made import diffusers_folder, lora, sd1_attention
 
 RECORD_KEYS = (
@@ -237,3 +238,19 @@ def test_a_listing_imports_neither_torch_nor_diffusers(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [one["name"] for one in json.loads(done.stdout)] == ["pocket"]
+
+
+def test_find_answers_an_image_with_its_models(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+    added = reported(capsys, "add", str(ink), "--name", "ink")
+    assert isinstance(added, dict)
+    pairs = f'Model: sd15, Model hash: 0123456789, Lora hashes: "Ink_v2: {added["hashes"]["tensors_sha256"][:12]}"'
+    text = f"a cat <lora:Ink_v2:0.6>\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, {pairs}"
+    image = str(png(tmp_path / "a.png", parameters=text))
+    found = reported(capsys, "find", image)
+    assert isinstance(found, dict) and (found["tool"], found["source"]) == ("A1111", "parameters")
+    assert [(one["what"], one["name"], one["registered"], one["by"]) for one in found["models"]] == [
+        ("model", "sd15", None, None),
+        ("LoRA", "Ink_v2", "ink", "kohya"),
+    ]
+    assert "not registered" in said(capsys, "find", image)
+    said(capsys, "find", str(png(tmp_path / "b.png")), code=2)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from infer.output.encoding import kind_of, size_of
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file
 
@@ -64,7 +65,7 @@ def embedded(files: Iterable[Path]) -> tuple[dict[Path, PageImage], str, list[st
 def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
     """The images as data URIs, their kind, and a note when they are not the PNGs themselves."""
     if sum(map(len, pngs)) <= LARGEST:
-        return [data_uri("png", png) for png in pngs], "png", []
+        return [data_uri(kind_of(png), png) for png in pngs], "png", []
     for side in (None, 1024, 640, 384, 256, 128):
         smaller = [_webp(png, side) for png in pngs]
         if sum(map(len, smaller)) <= LARGEST:
@@ -93,10 +94,3 @@ def _webp(png: bytes, side: int | None, *, quality: int = 90, method: int = 4) -
     whole = io.BytesIO()
     image.save(whole, "WEBP", quality=quality, method=method)
     return whole.getvalue()
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    """Width and height of a PNG, from its first chunk."""
-    with file.open("rb") as opened:
-        start = opened.read(24)
-    return int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")

@@ -9,6 +9,7 @@ from typing import Any
 
 from loraloom import console
 from loraloom.commands.registry.answers import answer, answer_all, show_table
+from loraloom.commands.registry.image_models import answer_models, image_named
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.errors import LoomError, NotFound, Refused
 from registry.formats.model_folder import CODE, shard_faults
@@ -29,8 +30,9 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("--all", action="store_true", help="all of them")
     parser = add_command(words, "show", show, "all that is known of one model; hashes it when it has no hash yet")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
-    parser = add_command(words, "find", find, "models by words in name, tags, notes, triggers, family, path, hashes, metadata")
-    parser.add_argument("words", nargs="+", metavar="WORD", help="all must be there; or one reference")
+    about = "models by words in name, tags, notes, triggers, family, path, hashes, metadata; or the models of an image"
+    parser = add_command(words, "find", find, about)
+    parser.add_argument("words", nargs="+", metavar="WORD", help="all must be there; or one reference; or an image, IMAGE.png")
     add_command(words, "duplicates", duplicates, "files and weights that are there more than once, of all that is hashed (scan --hash)")
 
 
@@ -57,8 +59,10 @@ def listing(arguments: argparse.Namespace) -> int:
 
 
 def find(arguments: argparse.Namespace) -> int:
-    """List what holds the words, or what the one reference names."""
+    """List what holds the words, what the one reference names, or the models that an image was made with."""
     store = open_store()
+    if len(arguments.words) == 1 and (image := image_named(arguments.words[0])) is not None:
+        return answer_models(image, store, arguments)
     found = store.search(arguments.words)
     if not found and len(arguments.words) == 1:
         try:

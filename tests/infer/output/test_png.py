@@ -15,6 +15,7 @@ from infer.draw.files import Adapter
 from infer.draw.render import Render
 from infer.output.infotext import ModelNames, infotext, quote
 from infer.output.png import KEY, SIGNATURE, _chunks, _packed, encode_png, hash_pixels, label_png, read_carried, read_png
+from infer.prompt.dialect import pieces_of, read_prompt
 from infer.prompt.marks import escape
 from registry.errors import BadFile
 from tests.infer.images import NAMES, a1111_reads, resolved, square
@@ -157,5 +158,24 @@ def test_an_image_that_claims_more_pixels_than_any_is_refused() -> None:
     png = encode_png(Image.new("RGB", (8, 8)), resolved(), NAMES)
     header = struct.pack(">II", 60_000, 60_000) + png[24:29]
     claimed = png[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + png[33:]
-    with pytest.raises(BadFile, match="is not a PNG that can be read"):
+    with pytest.raises(BadFile, match="is no image that can be read"):
         read_carried(claimed)
+
+
+@pytest.mark.parametrize("prompt", ["a cat :0.5", "ratio 16:9", "(a) [b] \\c", "a:b:0.5", "x :-1.", "a cat"])
+def test_a1111_draws_a_plain_prompt_letter_by_letter(prompt: str) -> None:
+    """Its own arithmetic, as prompt_dialect=a1111 has it, finds one text of weight 1."""
+    text = str(a1111_reads(infotext(resolved(prompt=prompt), NAMES, version="1"))["Prompt"])
+    assert [(one.weight, [timed.text for timed in one.texts]) for one in read_prompt(text, "a1111", steps=20)] == [(1.0, [text])]
+    assert [(one.text, one.weight) for one in pieces_of(text, "a1111")] == [(prompt, 1.0)]
+
+
+@pytest.mark.parametrize("prompt", ["a (red:1.3) cat", "((a) b:0.5) [c]", "\\(x\\) a :0.5", "((nested:1.2) x)"])
+def test_a1111_gives_a_prompt_of_comfyui_the_same_weights(prompt: str) -> None:
+    text = str(a1111_reads(infotext(resolved(prompt=prompt, prompt_dialect="comfy"), NAMES, version="1"))["Prompt"])
+    assert [one.weight for one in read_prompt(text, "a1111", steps=20)] == [1.0]
+
+    def letters(dialect: str, whole: str) -> list[tuple[str, float]]:
+        return [(letter, round(one.weight, 5)) for one in pieces_of(whole, dialect) for letter in one.text if letter != " "]
+
+    assert letters("a1111", text) == letters("comfy", prompt)

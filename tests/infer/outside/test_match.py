@@ -11,7 +11,7 @@ import pytest
 from infer.outside.column import read_outside
 from infer.outside.folder import read_folder
 from infer.outside.match import match, slug
-from infer.outside.texts import read_texts, stated
+from infer.outside.texts import read_stated
 from registry.errors import Refused
 from tests.infer.outside.made import captions, image
 
@@ -60,7 +60,7 @@ TEXTS = {
     "parameters": "a red fox, sitting\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, Seed: 7, Size: 64x64",
     "Comment": json.dumps({"prompt": "a red fox, sitting", "seed": 7}),
     "invokeai_metadata": json.dumps({"positive_prompt": "a red fox, sitting", "seed": 7}),
-    "loraloom": json.dumps({"render": {"prompt": "a red fox, sitting", "seed": 7}}),
+    "loraloom": json.dumps({"render": {"base": "pocket", "prompt": "a red fox, sitting", "seed": 7}}),
 }
 
 
@@ -74,13 +74,13 @@ def test_an_images_own_metadata_states_prompt_and_seed(tmp_path: Path, name: str
 def test_swarm_midjourney_and_a1111_in_a_jpeg(tmp_path: Path) -> None:
     image(tmp_path / "s.png", parameters=json.dumps({"sui_image_params": {"prompt": PROMPTS[0], "seed": 5}}))
     image(tmp_path / "m.png", Description=f"{PROMPTS[1]} --ar 3:2 --v 6 Job ID: 0123abcd", Author="anna")
-    image(tmp_path / "a.jpg", UserComment="route 66\nSteps: 20, Seed: 9")
-    image(tmp_path / "graph.png", prompt=json.dumps({"1": {"inputs": {"text": PROMPTS[0]}}}))  # ComfyUI: which text is not said
+    image(tmp_path / "a.jpg", UserComment="route 66\nSteps: 20, Sampler: Euler, Seed: 9")
+    image(tmp_path / "graph.png", prompt=json.dumps({"1": {"inputs": {"text": PROMPTS[0]}}}))  # no sampler reads the text
     found, notes, faults = matched(tmp_path)
     assert found == {"s.png": (0, 0), "m.png": (1, 0), "a.jpg": (2, 0)} and faults == []
     assert notes == ["outside dalle3: 1 images match no prompt and seed of the grid, and are left out: graph.png."]
-    assert read_texts((tmp_path / "m.png").read_bytes())["Author"] == "anna"
-    assert dict(stated(read_texts((tmp_path / "a.jpg").read_bytes())))["UserComment"].seed == 9
+    assert read_stated((tmp_path / "m.png").read_bytes())[0]["Author"] == "anna"
+    assert read_stated((tmp_path / "a.jpg").read_bytes())[1]["UserComment"].seed == 9
 
 
 def test_files_beside_state_prompts_and_seeds(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_numbers_count_the_prompts_where_nothing_else_matches(tmp_path: Path) ->
 
 
 def test_what_may_be_of_two_prompts_is_a_fault(tmp_path: Path) -> None:
-    image(tmp_path / "a-red-fox-sitting.png", parameters="route 66\nSteps: 20, Seed: 1")
+    image(tmp_path / "a-red-fox-sitting.png", parameters="route 66\nSteps: 20, Sampler: Euler, Seed: 1")
     assert (
         "a-red-fox-sitting.png may be of different prompts (its metadata (parameters): 'route 66'; its file name" in matched(tmp_path)[2][0]
     )
@@ -122,7 +122,7 @@ def test_what_may_be_of_two_prompts_is_a_fault(tmp_path: Path) -> None:
     two = ["a house on a hill at night, oil", "a house on a hill at night, ink"]
     assert "may be of different prompts" in matched(tmp_path / "cut", two)[2][0]
     for number in (1, 2):
-        image(tmp_path / "seeds" / f"{number}.png", parameters="route 66\nSteps: 20, Seed: 1")
+        image(tmp_path / "seeds" / f"{number}.png", parameters="route 66\nSteps: 20, Sampler: Euler, Seed: 1")
     assert "1.png and 2.png are both of seed 1" in matched(tmp_path / "seeds")[2][0]
 
 
