@@ -38,6 +38,11 @@ def pocket_lines_dir() -> Path:
     return pocket_dir().with_name("pocket_lines")
 
 
+def pocket_clip_dir() -> Path:
+    """The CLIP of the embedded base: a folder of transformers beside this file."""
+    return Path(__file__).resolve().parent / "pocket_clip"
+
+
 def clip_bpe_dir() -> Path:
     """CLIP's full BPE table as vocab.json and merges.txt (49408 tokens), for single-file checkpoints."""
     return Path(__file__).resolve().parent / "clip_bpe"

@@ -19,7 +19,10 @@ from registry.home import expanded
 from registry.options import Meaning
 
 ModelOption = Annotated[str, Meaning("a folder of transformers (config.json, weights), or a TorchScript or ONNX file")]
-TwoSided = Annotated[str, Meaning("a folder of transformers with an image and a text side, such as CLIP's or SigLIP's")]
+TwoSided = Annotated[
+    str | None,
+    Meaning("a folder of transformers with an image and a text side, such as CLIP's or SigLIP's; null: pocket's own"),
+]
 SizeOption = Annotated[int | None, Meaning("pixels of the short side, for a file that names none; null: 288", 16, 2048)]
 
 

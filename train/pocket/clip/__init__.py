@@ -1,0 +1,1 @@
+"""pocket's CLIP: its training, and how often it finds the prompt of an image."""
