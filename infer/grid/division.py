@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 from infer.draw.render import Render
@@ -20,6 +21,7 @@ from infer.grid.order import added, grouped, in_order, loading
 from infer.grid.shared_forwards import SharedForwards
 from infer.stages.latents import LatentsStore
 from registry.errors import WriteFailed
+from registry.files.read_ahead import ReadAhead
 from registry.progress import Report
 
 LOOK = 5.0  # seconds between two looks for what others have drawn
@@ -53,11 +55,18 @@ class Division:
         self._bases = {key: [ordered[place] for place in places] for key, places in grouped(ordered, loading).items()}
         self._waiting = {render.key(): render for render in ordered}  # without a result
         self._loaded: _Loaded | None = None
+        self._ahead: ReadAhead | None = None
         self._beside_others = settings.found_status != "reused"
         self._looked = monotonic()
 
     def draw(self) -> None:
         """Draw what no other process draws, then wait for what they do, and draw what they did not."""
+        try:
+            self._draw()
+        finally:
+            self._stop_reading()
+
+    def _draw(self) -> None:
         claimed = []
         for key, group in self._bases.items():
             with self._settings.cells.claimed("base", key) as mine:
@@ -65,14 +74,16 @@ class Division:
         for key in claimed:
             self._beside_others = True
             self._draw_base(key, self._bases[key], helping=True)
+        self._stop_reading()
         for group in self._bases.values():
             self._draw_rest(group)
 
     def _draw_base(self, key: Hashable, group: list[Render], *, helping: bool) -> None:
-        """The cells of a base that are free."""
+        """The cells of a base that are free. Once it is loaded, the files of the next one are read ahead."""
         self._look()
+        self._stop_reading()
         group = [render for render in group if render.key() in self._waiting]
-        self._loaded = _Loaded(group, self._settings)
+        self._loaded = _Loaded(group, self._settings, then=lambda: self._read_ahead(key))
         try:
             alone = list(range(len(group)))
             together = [place for place in alone if group[place].shared] if self._settings.batch_size != 1 else []
@@ -88,6 +99,21 @@ class Division:
         finally:
             self._loaded.close()
             self._loaded = None
+
+    def _read_ahead(self, key: Hashable) -> None:
+        """Begin to read the base that this process will probably load after that one."""
+        keys = list(self._bases)
+        for coming in keys[keys.index(key) + 1 :]:
+            first = next((render for render in self._bases[coming] if render.key() in self._waiting), None)
+            if first is not None:
+                self._ahead = ReadAhead([Path(one.path) for one in self._settings.resolver.base(first).record.files])
+                self._ahead.start()
+                return
+
+    def _stop_reading(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
 
     def _draw_together(self, group: list[Render], places: list[int]) -> None:
         """Those that share forwards. What is left of them is drawn alone."""
@@ -181,7 +207,9 @@ class Division:
 class _Loaded:
     """A base that is loaded once one of its Renders is drawn here."""
 
-    def __init__(self, group: Sequence[Render], settings: Settings) -> None:
+    def __init__(self, group: Sequence[Render], settings: Settings, *, then: Callable[[], None] = lambda: None) -> None:
+        """`then` is called once the base is loaded."""
+        self._then = then
         self._group = group
         self._settings = settings
         self._places = {render.key(): place for place, render in enumerate(group)}
@@ -204,6 +232,7 @@ class _Loaded:
                 raise
             for place in self._done:
                 self._session.release(place)
+            self._then()
         return self._session
 
     def release(self, place: int) -> None:

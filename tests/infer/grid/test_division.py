@@ -13,12 +13,14 @@ import pytest
 from infer.draw.files import Adapter
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
+from infer.grid import division
 from infer.grid.cells import CellStore
 from infer.grid.config import Axes, GridConfig
 from infer.grid.engine import CellResult, Counts, render_cells
 from infer.grid.job import run
 from infer.grid.order import added, loading
 from infer.grid.processes import no_locks_note
+from registry.files.read_ahead import ReadAhead
 from registry.launch.processes import Launch
 from registry.store import Store
 from tests.infer.conftest import Shelf
@@ -45,6 +47,22 @@ def test_a_base_that_another_process_has_claimed_is_left_to_the_end(shelf: Shelf
         render_cells(asked, shelf.store, cells, counts=counts, on_result=lambda one: drawn.append(one.render.base))
     assert drawn == ["second", "second", "tiny", "tiny"] and counts.model_loads == 2
     assert not list((tmp_path / "cells").rglob("*.lock"))
+
+
+def test_the_next_base_is_read_ahead_while_one_draws(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.store.add(tiny_sd1(tmp_path / "second", prediction="v_prediction"), name="second")
+    seen: list[Any] = []
+
+    class Watched(ReadAhead):
+        def start(self) -> None:
+            seen.append(sorted(self._paths))
+            super().start()
+
+    monkeypatch.setattr(division, "ReadAhead", Watched)
+    asked = resolved(shelf, {"base": "tiny"}, {"base": "second"})
+    render_cells(asked, shelf.store, CellStore(tmp_path / "cells"), on_result=lambda one: seen.append(one.render.base))
+    weights = set((tmp_path / "second").rglob("*.safetensors"))
+    assert weights <= set(seen[0]) and seen[1:] == ["tiny", "second"]
 
 
 def test_claimed_adapters_are_left_to_the_end_and_helped_with_from_their_end(shelf: Shelf, tmp_path: Path) -> None:
