@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,7 @@ def listed(connection: Connection, *, kind: str | None = None, family: str | Non
         wanted = wanted.where(tagged.exists())
     names, aliases = _grouped(connection, tables.given_name, None), _grouped(connection, tables.alias, None)
     found = [
-        (created or "", shown_name(stem, names.get(id_, ()), aliases.get(id_, ())), id_)
+        (sys.intern(created or ""), shown_name(stem, names.get(id_, ()), aliases.get(id_, ())), id_)
         for id_, created, stem in connection.execute(wanted)
     ]
     return [id_ for _, _, id_ in sorted(found)]
