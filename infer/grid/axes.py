@@ -94,8 +94,10 @@ def axis(
     return keep
 
 
-def field_axes(*names: str, widen: Callable[[Any, "Store"], Sequence[Any]] = _just) -> None:
-    """Register the plain axes of these fields of Render: each sets its field and nothing else."""
+def field_axes(
+    *names: str, widen: Callable[[Any, "Store"], Sequence[Any]] = _just, after: Callable[[Render], Render] = lambda render: render
+) -> None:
+    """Register the plain axes of these fields of Render: each sets its field, and then does what `after` does."""
     for one in (SETTINGS[name] for name in names):
         assert one.axis is not None
         read, spell = BY_TYPE.get(one.scalar, (texts, str))
@@ -106,16 +108,16 @@ def field_axes(*names: str, widen: Callable[[Any, "Store"], Sequence[Any]] = _ju
             spell=one.axis.spell or spell,
             widen=widen,
             across=one.axis.across,
-        )(_setter(one))
+        )(_setter(one, after))
 
 
-def _setter(setting: Setting) -> Callable[[Render, Any], Render]:
+def _setter(setting: Setting, after: Callable[[Render], Render]) -> Callable[[Render, Any], Render]:
     """A Render with the setting of this value; the sha256 of the old one is dropped."""
     found = f"{setting.field}_sha256"
     forgotten: dict[str, Any] = {found: None} if any(one.name == found for one in fields(Render)) else {}
 
     def apply(render: Render, value: Any) -> Render:
-        return replace(render, **setting.fill(value), **forgotten)
+        return after(replace(render, **setting.fill(value), **forgotten))
 
     return apply
 
@@ -324,7 +326,7 @@ def mask(render: Render, value: str | None) -> Render:
     return replace(render, mask=ImageFile(path=value))
 
 
-field_axes("controls")
+field_axes("controls", after=lambda render: render if render.images else replace(render, fit=None))
 
 
 @axis("scale", help="the scale of the Render's ControlNets: 0.5, or 0..1/5 (0 is without)", read=numbers, spell=number)

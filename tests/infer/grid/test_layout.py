@@ -264,3 +264,10 @@ def test_the_weight_of_one_adapter_among_several() -> None:
 def test_faults_of_the_axes_of_one_adapter(axes: dict[str, Any], said: str) -> None:
     _, _, faults = expanded(axes, adapters="ink")
     assert any(said in fault for fault in faults), faults
+
+
+def test_a_cell_without_a_hint_has_no_fit() -> None:
+    _, cells, faults = expanded({"control": ["none", "canny:edges.png"]}, fit="crop")
+    assert faults == [] and [cell.render.fit for cell in cells] == [None, "crop"]
+    _, cells, _ = expanded({"control": ["none", "canny:edges.png"]}, fit="crop", init="photo.png")
+    assert [cell.render.fit for cell in cells] == ["crop", "crop"]
