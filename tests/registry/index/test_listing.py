@@ -14,8 +14,8 @@ from tests.registry.made import lora, sd1_attention
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """Twenty records: some named, some named again, tagged, with another kind or family."""
+def store(tmp_path: Path, pocket: Path) -> Store:
+    """The embedded base and twenty records: some named, some named again, tagged, with another kind or family."""
     store = Store(tmp_path / "home")
     chance = random.Random(7)
     for number in range(20):
