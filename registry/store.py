@@ -213,7 +213,10 @@ class Store(Annotations):
     def with_hash(self, digits: str) -> list[tuple[Record, str]]:
         """(record, name of the hash) of every hashed record that has a hash of any kind that begins with these 8 or more hex digits."""
         with self._index.reading() as connection:
-            return records_by_hash(connection, self._embedded, digits)
+            pocket = self._embedded.records(connection)
+        hashed = [self.hashed(record) for record in pocket]  # small, and computed once
+        with self._index.reading() as connection:
+            return records_by_hash(connection, hashed, digits)
 
     def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
         """The Records of `name@step-*` in the order of their steps, or of `name@key=*` in the order of the values.

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
 from registry.formats.hashing import EMPTY_SHA256
 from registry.index import database as tables
 from registry.index import records, rows
-from registry.index.embedded import Embedded
 from registry.record import Record
 
 LEAST = 8  # digits: what A1111's oldest hash has
 
 
-def records_by_hash(connection: Connection, embedded: Embedded, digits: str) -> list[tuple[Record, str]]:
+def records_by_hash(connection: Connection, embedded: Sequence[Record], digits: str) -> list[tuple[Record, str]]:
     """(record, name of its hash that begins so), those of the whole file first; records of one content once.
 
-    A hash of nothing (AutoV1 of a file under 1 MiB) names no file.
+    `embedded` is the base that is in no index. A hash of nothing (AutoV1 of a file under 1 MiB) names no file.
     """
     digits = digits.lower()
     if not re.fullmatch(r"[0-9a-f]{8,64}", digits) or digits.startswith(EMPTY_SHA256[:LEAST]):
         return []
     inside = select(tables.content.c.record_id).where(tables.content.c.hashes.contains(f'": "{digits}', autoescape=True))
     ids = {*rows.ids_by_sha256(connection, digits), *(str(row.record_id) for row in connection.execute(inside))}
-    found = [*embedded.records(connection), *records.load(connection, ids)]
+    found = [*embedded, *records.load(connection, ids)]
     named = [(record, name) for record in found if (name := hash_name(record, digits)) is not None]
     once: dict[str | None, tuple[Record, str]] = {}
     for record, name in sorted(named, key=lambda pair: pair[1] != "sha256"):

@@ -21,3 +21,8 @@ def test_every_kind_of_hash_finds_its_record(store: Store, tmp_path: Path) -> No
     assert store.with_hash(values["sha256"][:10])[0][1] == "sha256"
     for digits in ("", values["sha256"][:7], "0" * 10, "%" * 10, 'a": "b' + "c" * 8, values["sha256"] + "0"):
         assert store.with_hash(digits) == []
+
+
+def test_the_embedded_base_is_found_before_anything_hashed_it(store: Store, tmp_path: Path) -> None:
+    digits = Store(tmp_path / "other").sha256(store.find("pocket"))
+    assert [(record.name, name) for record, name in store.with_hash(digits[:10])] == [("pocket", "sha256")]
