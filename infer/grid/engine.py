@@ -42,16 +42,18 @@ def render_cells(
 ) -> list[CellResult]:
     """One result a Render, in order; equal images are drawn once, and none that the store has.
 
-    Everything is checked before a model is loaded (Faults). A cell that fails is a result with its error; under `strict` it
-    is a JobFailed. What was drawn is in the store at once, so an interrupt loses only the cells it hits. At most `batch_size`
-    cells (None: as many as fit the memory) share a forward, of those whose Render is `shared`. A cell whose `latents` are kept is
-    only decoded (None: all are denoised). Of the cells that other processes draw at the same time none is drawn twice; under a
-    `launch` of several they count as rendered, and without `locks` each begins with its own share. `on_result` is called for each
-    distinct cell as it is done.
+    Everything is checked before a model is loaded (Faults), unless the Renders come with the `resolver` that has resolved them. A cell
+    that fails is a result with its error; under `strict` it is a JobFailed. What was drawn is in the store at once, so an interrupt loses
+    only the cells it hits. At most `batch_size` cells (None: as many as fit the memory) share a forward, of those whose Render is
+    `shared`. A cell whose `latents` are kept is only decoded (None: all are denoised). Of the cells that other processes draw at the same
+    time none is drawn twice; under a `launch` of several they count as rendered, and without `locks` each begins with its own share.
+    `on_result` is called for each distinct cell as it is done.
     """
     counts = counts if counts is not None else Counts()
-    resolver = resolver if resolver is not None else Resolver(store)
-    resolved = _resolve_all(renders, resolver)
+    if resolver is None:
+        resolver = Resolver(store)
+        renders = _resolve_all(renders, resolver)
+    resolved = list(renders)
     wanted = {render.key(): render for render in reversed(resolved)}  # the first of equal ones names the image
     wanted = dict(reversed(wanted.items()))
     results: dict[str, CellResult] = {}

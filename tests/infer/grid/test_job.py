@@ -24,6 +24,7 @@ from infer.grid.job import new_folder, plan, run
 from infer.output.png import hash_pixels, read_png
 from registry.errors import Faults, JobFailed
 from registry.progress import Tick
+from registry.store import Store
 from tests.infer.conftest import Shelf
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -42,6 +43,19 @@ def pixels(path: Path | str | None) -> str:
     assert path is not None
     with Image.open(path) as image:
         return hash_pixels(image.convert("RGB"))
+
+
+def test_the_same_grid_again_builds_no_model(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the plan found out of the base is not asked again once `device=auto` is a device: torch and diffusers stay out."""
+    asked = config(shelf, {"seed": [1, 2]}, steps=1)
+    run(asked, shelf.store)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the skeleton is built")
+
+    monkeypatch.setattr("infer.draw.resolve._skeleton", refuse)
+    again = run(asked, Store(shelf.home))
+    assert (again.result["reused"], again.result["failed"]) == (2, 0)
 
 
 def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
