@@ -56,14 +56,14 @@ def _address(inner: Path) -> str:
 
 
 def embedded(files: Iterable[Path]) -> tuple[dict[Path, PageImage], str, list[str]]:
-    """The images as data URIs, their kind, and a note when they are not the PNGs themselves."""
+    """The images as data URIs, their kind, and a note when they are not the files themselves."""
     paths = list(files)
     uris, kind, notes = embed([file.read_bytes() for file in paths])
     return {file: PageImage(uri, "", *size_of(file)) for file, uri in zip(paths, uris, strict=True)}, kind, notes
 
 
 def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
-    """The images as data URIs, their kind, and a note when they are not the PNGs themselves."""
+    """The images as data URIs, their kind, and a note when they are not the files themselves."""
     if sum(map(len, pngs)) <= LARGEST:
         return [data_uri(kind_of(png), png) for png in pngs], "png", []
     for side in (None, 1024, 640, 384, 256, 128):
@@ -75,7 +75,7 @@ def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
     return (
         [data_uri("webp", one) for one in smaller],
         "webp",
-        [f"The report shows its images as WebP{limit}: the PNGs are {size}. They are in images/."],
+        [f"The report shows its images as WebP{limit}: the files are {size}. They are in images/."],
     )
 
 

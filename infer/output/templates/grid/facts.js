@@ -25,8 +25,9 @@ function fillFacts(cell) {
   by("save").hidden = cell.image === null;
   if (cell.image !== null) {
     by("save").href = source(cell);
-    by("save").download = data.kind ? `${cell.key.slice(0, 12)}.${data.kind}` : "";
-    by("save").textContent = data.kind === "webp" ? "Save image (the PNG is in images/)" : "Save PNG";
+    const kind = kindOf(source(cell));
+    by("save").download = data.kind ? `${cell.key.slice(0, 12)}.${kind}` : "";
+    by("save").textContent = data.kind === "webp" ? "Save image (the file itself is in images/)" : `Save ${kind.toUpperCase()}`;
   }
 }
 
@@ -37,6 +38,11 @@ function figure([label, address]) {
 function fillText(id, words) {
   by(id).textContent = words;
   by(id).closest(".copyable").hidden = !words;
+}
+
+// "png" of a data: address or a file's.
+function kindOf(address) {
+  return (/^data:image\/(\w+)/.exec(address) ?? /\.(\w+)$/.exec(address) ?? [null, "png"])[1];
 }
 
 function fillTable(id, rows) {
