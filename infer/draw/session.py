@@ -256,7 +256,8 @@ class Session:
         try:
             self._kept.put(key, latents)
         except WriteFailed as error:
-            self._counts.note(f"Latents are not kept from here on, so that another VAE will have to denoise again: {error}")
+            LOG.debug("latents are not kept: %s", error)  # the image goes to the same disk, and has the error
+            self._counts.note(f"{self._kept.folder} takes no file, so that latents are not kept: another VAE will have to denoise again.")
             self._kept = None
 
     def decoded(self, index: int, latents: Tensor) -> Image:

@@ -15,7 +15,7 @@ from tests.infer.conftest import Shelf
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
 
-@pytest.mark.parametrize(("free_kib", "drawn"), [(0, 0), (64, 2)])  # 64 KiB: the report of what is to come, no more
+@pytest.mark.parametrize(("free_kib", "drawn"), [(0, 0), (112, 2)])  # 112 KiB: the report of what is to come, no more
 def test_a_full_run_folder(free_kib: int, drawn: int, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"base": "tiny", "prompt": "a cat", "steps": 2, "axes": Axes(seed="1-2")}
     (tmp_path / "disk").mkdir()

@@ -104,5 +104,4 @@ def _refused_by_a_read_only_home(folder: Path, tmp_path: Path, capsys: pytest.Ca
         patch.setenv("LORALOOM_HOME", str(tmp_path / "closed"))
         close_folder(tmp_path / "closed", patch)
         assert main(["judge", str(folder), "--generic", "a house"]) in (1, 2)
-    said = capsys.readouterr().err
-    assert said.count("error:") == 1 and "the disk is read-only" in said
+    assert capsys.readouterr().err.count("the disk is read-only") == 1
