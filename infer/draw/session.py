@@ -368,10 +368,13 @@ class Session:
                 self._report(Tick("load", 0, 1, note=one.reference))
                 self._nets[key] = control_of(self.family).load(path, self.parts, dtype=dtype, device=self.parts.device)
                 self._report(Tick("load", 1, 1, note=one.reference))
+        pixels = {one: hint_pixels(render, one, self._resolver.hints) for one in render.steering}
+        for one in (one for one, hint in pixels.items() if not bool(hint.any())):
+            self._counts.note(f"The hint for {one.reference} of {one.picture} is black all over: the ControlNet sees nothing in it.")
         return [
             Steering(
                 net=self._nets[str(one.sha256)],
-                pixels=hint_pixels(render, one, self._resolver.hints),
+                pixels=pixels[one],
                 scale=one.scale,
                 start=one.start,
                 end=one.end,

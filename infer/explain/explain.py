@@ -19,6 +19,7 @@ from infer.explain.filmstrip import Filmstrip, Frame
 from infer.explain.similarity import Similarity, similarities
 from infer.explain.tokens import Tokens, tokens_of
 from infer.output.gallery import spell_settings
+from infer.output.lossy import through_encoder
 from infer.output.png import read_png
 from infer.output.reproduce import compare, with_found_files
 from infer.sharing.alone import TOLERANCE
@@ -165,7 +166,10 @@ def _explained(plan: ExplainPlan, session: Session, counts: Counts, report: Repo
         other = _image(session.draw(index)[0])
         changes.append(Change(variant=variant, image=other, difference=difference(image, other)))
         report(Tick("draw", index + 1, total))
-    apart = compare(image, _image(plan.path.read_bytes()))[0]
+    there, again, encoding = _image(plan.path.read_bytes()), image, read_png(plan.path).encoding
+    if encoding is not None:  # a lossy image is compared behind its own encoder
+        again = through_encoder(image, format=encoding.format, quality=encoding.quality)
+    apart = compare(again, there)[0]
     return Explanation(
         plan=plan,
         settings=_settings(render, plan.resolver),
@@ -178,7 +182,7 @@ def _explained(plan: ExplainPlan, session: Session, counts: Counts, report: Repo
         blocks=blocks,
         forwards=0,
         seconds=0.0,
-        notes=tuple(_notes(render, apart)),
+        notes=tuple(_notes(render, apart, resized=None if there.size == image.size else there.size)),
     )
 
 
@@ -205,7 +209,10 @@ def _image(png: bytes) -> Image:
         return opened.convert("RGB")
 
 
-def _notes(render: Render, apart: int) -> list[str]:
+def _notes(render: Render, apart: int, *, resized: tuple[int, int] | None) -> list[str]:
+    if resized is not None:
+        size = f"{resized[0]}x{resized[1]}"
+        return [f"The file has {size} pixels, the image {render.width}x{render.height}: it was cropped or scaled, and is drawn whole here."]
     tolerance = TOLERANCE[render.precision] if render.shared else 0
     if apart <= tolerance:
         return []

@@ -153,11 +153,13 @@ def _drawn(
     counts = Counts(notes=list(planned.notes))
     folder = RunFolder(path, planned, cells, counts, began=began)
     processes = _processes(planned, cells, launch)
+    ended = False
     try:
         _render(planned, store, cells, latents, launch, counts, report, folder.add)
-        if launch.count > 1:
-            folder.processes = [processes.work(counts), *processes.others()]
+        ended = True
     finally:
+        if launch.count > 1:
+            folder.processes = [processes.work(counts), *processes.others(wait=ended)]
         result = folder.finish(report)
     results = folder.results.values()
     if results and all(one.status == "failed" for one in results):

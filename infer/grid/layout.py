@@ -316,6 +316,10 @@ def _cells(base: Render, dimensions: Sequence[Dimension], where: Where | None, l
             ):
                 left_out += 1
                 continue
+        except LoomError as error:  # of every cell alike
+            gather(str(error))
+            return cells
+        try:
             render = base
             for name in ordered:
                 render = applied(name, render, values[name])

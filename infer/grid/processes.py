@@ -80,10 +80,10 @@ class Processes:
             latents_reused=counts.latents_reused,
         )
 
-    def others(self) -> list[Work]:
-        """What the other processes have done, once they end; a killed one, up to its last cell."""
+    def others(self, *, wait: bool) -> list[Work]:
+        """What the other processes have done, once they end, or without `wait` until now; a killed one, up to its last cell."""
         found = []
-        until = monotonic() + PATIENCE
+        until = monotonic() + (PATIENCE if wait else 0.0)
         for rank in range(1, self.launch.count):
             while is_held(self._folder / f"{rank}.lock") and monotonic() < until:
                 sleep(0.05)

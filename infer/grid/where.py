@@ -103,6 +103,6 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
         case ast.Compare():
             items = [_value(item, values) for item in (node.left, *node.comparators)]
             if None in items and "none" in items:
-                raise TypeError("what is not given is null here, not the text 'none'")
+                raise TypeError("what is not given is null here, not the text 'none': write == null or != null")
             return all(_COMPARE[type(op)](items[at], items[at + 1]) for at, op in enumerate(node.ops))
     raise TypeError(f"{ast.unparse(node)} has no value")

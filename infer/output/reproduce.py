@@ -37,6 +37,7 @@ class Reproduction:
     seconds: float
     notes: tuple[str, ...]
     encoding: Encoding | None = None  # of a lossy image, whose pixels are compared behind the same encoder
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None  # of the file and of the image that was drawn, where they differ
 
     @property
     def reproduced(self) -> bool:
@@ -62,6 +63,12 @@ class Reproduction:
         """One paragraph for a person."""
         if self.equal:
             verdict = f"{self.path}: the same pixels, drawn again in {self.seconds:.1f} s."
+        elif self.sizes is not None:
+            (width, height), (drawn_width, drawn_height) = self.sizes
+            verdict = (
+                f"{self.path}: not the same pixels. The file has {width}x{height} pixels, the image that was drawn again"
+                f" {drawn_width}x{drawn_height}: it was cropped or scaled."
+            )
         elif self.reproduced:
             verdict = (
                 f"{self.path}: the same image within the tolerance of shared forwards, drawn again alone in {self.seconds:.1f} s."
@@ -116,6 +123,7 @@ def reproduce(path: Path, store: Store, *, report: Report = silent) -> Reproduct
         seconds=seconds,
         notes=(*notes, *counts.notes),
         encoding=carried.encoding,
+        sizes=None if there.size == again.size else (there.size, again.size),
     )
 
 

@@ -91,10 +91,11 @@ def _read(item: object) -> Given:
     options = dict(value) if isinstance(value, Mapping) else {} if value is None else _first(entry, value)
     name = options.pop("name", kind)
     faults = option_faults(f"The score {kind}", entry.options, options, where=f"{kind}.")
+    needed = [option for option in entry.options.values() if option.required]
+    form = ", ".join(f"{option.name}: {option.name.upper()}" for option in needed)
+    form = f"{{{form}}}" if len(needed) > 1 else "".join(option.name.upper() for option in needed)
     faults += [
-        f"score {kind} needs {option.name}: {option.meaning}. Give {{{kind}: {option.name.upper()}}}."
-        for option in entry.options.values()
-        if option.required and option.name not in options
+        f"score {kind} needs {option.name}: {option.meaning}. Give {{{kind}: {form}}}." for option in needed if option.name not in options
     ]
     if not isinstance(name, str) or not NAME.fullmatch(name):
         faults.append(f"score {kind}: name is {one_line(repr(name))}. Expected small letters, digits, `_` `-` `.`, at most 40.")

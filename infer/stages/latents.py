@@ -75,8 +75,8 @@ class LatentsStore:
             with safe_open(path, "pt") as file:
                 metadata, flat = file.metadata() or {}, file.get_tensor(NAME)
             strides = json.loads(metadata["strides"])
-            if _digest(flat, strides) != metadata["sha256"]:
-                raise ValueError("its numbers are not those that were written")
+            if _digest(key, flat, strides) != metadata["sha256"]:
+                raise ValueError("its numbers are not those that were written under this name")
             os.utime(path)  # the last used go last
         except OSError as error:
             LOG.debug("%s is not read: %s", path, error)
@@ -93,7 +93,7 @@ class LatentsStore:
         overlap = any(stride == 0 and side > 1 for stride, side in zip(strides, latents.shape, strict=True))
         if overlap or not bool(flat.isfinite().all()):
             return
-        data = save({NAME: flat}, {"sha256": _digest(flat, strides), "strides": json.dumps(strides)})
+        data = save({NAME: flat}, {"sha256": _digest(key, flat, strides), "strides": json.dumps(strides)})
         if len(data) > self._most:
             return
         make_folder(self._path(key).parent)
@@ -135,10 +135,10 @@ class LatentsStore:
         return self.folder / key[:2] / f"{key}.safetensors"
 
 
-def _digest(flat: Tensor, strides: list[int]) -> str:
-    """sha256 of contiguous numbers and of the layout that they are put back in."""
+def _digest(key: str, flat: Tensor, strides: list[int]) -> str:
+    """sha256 of contiguous numbers, of the key that they belong to, and of the layout that they are put back in."""
     import torch
 
-    digest = sha256(json.dumps([str(flat.dtype), list(flat.shape), strides]).encode())
+    digest = sha256(json.dumps([key, str(flat.dtype), list(flat.shape), strides]).encode())
     digest.update(memoryview(flat.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]  # numpy arrays are buffers
     return digest.hexdigest()

@@ -55,9 +55,9 @@ def read_grid(folder: Path) -> FinishedGrid:
     """The grid of a run folder of `loraloom grid`. Raises NotFound, or Faults with the lines of cells.jsonl that are none."""
     path = folder / "cells.jsonl"
     if not folder.is_dir():
-        raise NotFound(f"{one_line(folder)}: there is no such folder. Give the folder that `loraloom grid` printed, grids/<name>/<stamp>.")
+        raise NotFound(f"{one_line(folder)}: there is no such folder. Give the folder that `loraloom grid` printed, runs/<name>/<stamp>.")
     if not path.is_file():
-        raise NotFound(f"{one_line(folder)} is not the folder of a grid: it has no cells.jsonl. Give grids/<name>/<stamp>.")
+        raise NotFound(f"{one_line(folder)} is not the folder of a grid: it has no cells.jsonl. Give runs/<name>/<stamp>.")
     if path.stat().st_size > LARGEST:
         raise BadFile(path, "too-large", f"has more than {LARGEST:,} bytes.")
     cells, faults = [], []

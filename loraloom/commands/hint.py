@@ -6,6 +6,7 @@ from typing import Any
 
 from loraloom import console
 from loraloom.output_files import output_path
+from registry.errors import Refused
 
 HELP = "prepare the hint of a ControlNet and look at it: edges, scribble, keypoints, ..."
 
@@ -35,9 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     from infer.hints.alone import one_hint, read_options
     from infer.hints.setting import read_prepare
     from registry.formats.atomic_file import atomic_file
+    from registry.home import expanded
     from registry.store import Store
 
     output = output_path(arguments.output, "--output", "hint", (".png",))
+    if output.exists() and expanded(arguments.image).exists() and output.samefile(expanded(arguments.image)):
+        raise Refused(f"--output {arguments.output} is the image itself, which the hint would take the place of. Give another name.")
     width, height = read_size(arguments.size)
     prepare = read_prepare({"name": arguments.prepare, **read_options(arguments.option)})
     assert prepare is not None

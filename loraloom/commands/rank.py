@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
 
 def add_grids(parser: argparse.ArgumentParser) -> None:
     """The grids, and what is compared in them."""
-    parser.add_argument("grids", nargs="+", metavar="GRID", help="folders of finished grids, grids/<name>/<stamp>")
+    parser.add_argument("grids", nargs="+", metavar="GRID", help="folders of finished grids, runs/<name>/<stamp>")
     parser.add_argument(
         "--compare",
         metavar="AXIS[,AXIS]",
@@ -47,7 +47,7 @@ def read_grids(arguments: argparse.Namespace) -> tuple[list[Path], tuple[str, ..
     if len(given) > 1:
         raise Refused(f"compare is given {len(given)} times: {', '.join(given)}. Give it once, several axes with commas between them.")
     if not folders:
-        raise Refused("No grid is given. Give the folder that `loraloom grid` printed, grids/<name>/<stamp>.")
+        raise Refused("No grid is given. Give the folder that `loraloom grid` printed, runs/<name>/<stamp>.")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise Refused("A grid is given twice. Give each folder once.")
     return folders, read_axes(given[0] if given else None)

@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
     """Add `score` to the command line."""
     about = f"{HELP.capitalize()}. The numbers go into cells.jsonl and result.json of the grid's folder."
     parser: argparse.ArgumentParser = subparsers.add_parser("score", help=HELP, description=about)
-    parser.add_argument("grid", nargs="?", metavar="GRID", help="the folder of a finished grid, grids/<name>/<stamp>")
+    parser.add_argument("grid", nargs="?", metavar="GRID", help="the folder of a finished grid, runs/<name>/<stamp>")
     parser.add_argument(
         "--score",
         action="append",
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return _list(as_json=arguments.json)
     if arguments.grid is None:
-        raise Refused("No grid is given. Give the folder that `loraloom grid` printed, grids/<name>/<stamp>; --list shows the scores.")
+        raise Refused("No grid is given. Give the folder that `loraloom grid` printed, runs/<name>/<stamp>; --list shows the scores.")
     if not DEVICE.fullmatch(arguments.device):
         raise Refused(f"--device {arguments.device}: expected auto, cpu, mps, cuda or cuda:NUMBER.")
     with console.progress() as report:

@@ -132,6 +132,9 @@ def test_a_hint_is_written_and_all_faults_of_one_are_reported(
     assert "Did you mean 'low'?" in message and "another shape" in message and not output.exists()
     assert main([*words, "edgse"]) == 2
     assert "Did you mean 'edges'?" in capsys.readouterr().err
+    before = (tmp_path / "p.png").read_bytes()
+    assert main(["hint", str(tmp_path / "p.png"), "--prepare", "edges", "--output", str(tmp_path / "p.png")]) == 2
+    assert "is the image itself" in capsys.readouterr().err and (tmp_path / "p.png").read_bytes() == before
 
 
 def test_the_demo_is_reported_where(monkeypatch: pytest.MonkeyPatch) -> None:

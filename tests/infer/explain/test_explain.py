@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from infer.explain.blocks import changes_by_block
 from infer.explain.changes import difference
@@ -16,6 +17,7 @@ from infer.explain.explain import explain, plan_explanation
 from infer.explain.page import write_explanation
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import run
+from infer.output.encoding import ImageFormat
 from loraloom.cli import main
 from registry.errors import BadFile, Refused
 from tests.infer.conftest import Shelf
@@ -79,6 +81,27 @@ def test_the_image_without_its_adapter_is_the_one_that_a_grid_draws(shelf: Shelf
     assert guidance.variant.what == "guidance" and without.variant.what == "adapter"
     assert (numpy.asarray(without.image) == pixels(plain)).all()
     assert without.difference.mean == pytest.approx(abs(pixels(image).astype(float) - pixels(plain)).mean(), abs=1e-3)
+
+
+def test_a_lossy_image_is_compared_behind_its_encoder_and_a_cropped_one_is_named(
+    shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = drawn(shelf, image_format=ImageFormat.jpeg, name="lossy")
+    assert main(["explain", str(image), "--frames", "2", "--out", str(tmp_path / "out"), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["largest_difference"] == 0 and not any("drawn again" in note for note in values["notes"])
+    whole = drawn(shelf, name="whole")
+    with Image.open(whole) as opened:
+        opened.crop((0, 0, 16, 16)).save(tmp_path / "part.png", pnginfo=_texts(opened))
+    assert main(["explain", str(tmp_path / "part.png"), "--frames", "2", "--out", str(tmp_path / "part"), "--json"]) == 0
+    assert any("has 16x16 pixels, the image 32x32" in note for note in json.loads(capsys.readouterr().out)["notes"])
+
+
+def _texts(opened: Any) -> Any:
+    found = PngInfo()
+    for name, text in opened.text.items():
+        found.add_itxt(name, text)
+    return found
 
 
 def test_a_difference_in_numbers() -> None:

@@ -266,6 +266,11 @@ def test_faults_of_the_axes_of_one_adapter(axes: dict[str, Any], said: str) -> N
     assert any(said in fault for fault in faults), faults
 
 
+def test_a_condition_that_does_not_work_is_one_fault() -> None:
+    _, _, faults = expanded({"blocks": ["none", "OUT*=0"], "seed": "1-50"}, adapters="ink", where='blocks == "none"')
+    assert len(faults) == 1 and "write == null" in faults[0]
+
+
 def test_a_cell_without_a_hint_has_no_fit() -> None:
     _, cells, faults = expanded({"control": ["none", "canny:edges.png"]}, fit="crop")
     assert faults == [] and [cell.render.fit for cell in cells] == [None, "crop"]

@@ -62,6 +62,10 @@ def test_an_edited_image_is_reported(png: Path, shelf: Shelf) -> None:
     found = reproduce(edited, shelf.store)
     assert not found.equal and found.edited and found.max_difference in (9, 247) and found.share_different == 1 / (32 * 32)
     assert "edited" in found.to_text()
+    image.crop((0, 0, 20, 16)).save(edited)
+    edited.write_bytes(label_png(edited.read_bytes(), carried.render, NAMES, pixels_sha256=carried.pixels_sha256))
+    cropped = reproduce(edited, shelf.store)
+    assert not cropped.reproduced and "has 20x16 pixels, the image that was drawn again 32x32: it was cropped" in cropped.to_text()
 
 
 def test_an_image_of_others_is_refused(shelf: Shelf, tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
         assert any(said in fault for fault in found), said
 
 
+def test_all_options_that_a_score_needs_are_shown(tmp_path: Path) -> None:
+    assert any("Give {clip_image: {model: MODEL, references: REFERENCES}}." in fault for fault in faults([{"clip_image": str(tmp_path)}]))
+
+
 def test_every_score_is_defined(tmp_path: Path) -> None:
     for name, entry in SCORES.items():
         assert entry.summary.endswith(".") and all(option.meaning for option in entry.options.values()), name

@@ -42,6 +42,15 @@ def test_what_is_not_there_is_none(tmp_path: Path) -> None:
     assert not latents.has(key(1)) and not latents.has(key(2))
 
 
+def test_latents_of_another_key_are_noticed(tmp_path: Path) -> None:
+    latents = LatentsStore(tmp_path, most=10_000)
+    latents.put(key(1), numbers())
+    (path,) = tmp_path.rglob("*.safetensors")
+    path.with_name(f"{key(2)}.safetensors").write_bytes(path.read_bytes())
+    with pytest.raises(LatentsError, match=key(2)):
+        latents.get(key(2), CPU)
+
+
 @pytest.mark.parametrize("damage", ["numbers", "cut off", "layout"])
 def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
     latents = LatentsStore(tmp_path, most=10_000)

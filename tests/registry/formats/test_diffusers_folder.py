@@ -92,7 +92,7 @@ def test_code_of_a_folder_is_never_run_nor_asked_for(folder: Path, tmp_path: Pat
     _family, parts = load_base(str(place), dtype=torch.float32, device="cpu")
     assert type(parts.tokenizers["tokenizer"]).__module__.startswith("transformers.")
     loaded = [str(getattr(module, "__file__", None)) for module in list(sys.modules.values())]
-    assert asked == [] and not any(file.endswith("/own.py") and str(place) in file or "transformers_modules" in file for file in loaded)
+    assert asked == [] and not any((file.endswith("/own.py") and str(place) in file) or "transformers_modules" in file for file in loaded)
 
 
 def test_an_auto_class_is_refused_before_anything_is_loaded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
