@@ -43,6 +43,7 @@ class Start:
     settings: Mapping[str, Any]  # name -> value, of what the image set
     models: tuple[FoundModel, ...]
     unread: tuple[Unread, ...]
+    absent: tuple[str, ...]
     remarks: tuple[str, ...]
     command: str
 
@@ -69,7 +70,11 @@ class Start:
 
     def notes(self) -> list[str]:
         """What a person must know: what is not drawn as it was, by name and value."""
-        return [*self.remarks, *(f"Not taken over from {self.path.name}: {one}." for one in self.unread)]
+        return [*self.remarks, *self.missing()]
+
+    def missing(self) -> list[str]:
+        """What was not taken over, by name and value: it may be why a plan is refused."""
+        return [*self.absent, *(f"Not taken over from {self.path.name}: {one}." for one in self.unread)]
 
 
 def start_from(config: GridConfig, given: Collection[str] | None, store: Store) -> tuple[GridConfig, Start]:
@@ -78,7 +83,7 @@ def start_from(config: GridConfig, given: Collection[str] | None, store: Store) 
     `given` names the settings that the image does not replace (None: those that differ from their defaults). Raises BadFile for an image
     that says nothing, Faults with every model and sampler that is not here.
     """
-    path = expanded(str(config.from_image)).absolute()
+    path = _image_path(str(config.from_image))
     taken = _Taking(config, _given(config, given), read_metadata(path), store)
     if taken.faults:
         raise Faults(f"A grid cannot start from {path.name}:", taken.faults)
@@ -89,10 +94,20 @@ def start_from(config: GridConfig, given: Collection[str] | None, store: Store) 
         settings={name: member_name(value) for name, value in taken.settings.items()},
         models=tuple(taken.models),
         unread=tuple(dict.fromkeys(taken.unread)),
+        absent=tuple(taken.absent),
         remarks=tuple(taken.remarks),
         command=command_of(filled),
     )
     return filled, start
+
+
+def _image_path(given: str) -> Path:
+    path = expanded(given).absolute()
+    if not given.strip() or path.is_dir():
+        raise Refused(
+            f"from={given} {'is a folder' if given.strip() else 'is empty'}. Expected the path of one image, such as from=IMAGE.png."
+        )
+    return path
 
 
 def command_of(config: GridConfig) -> str:
@@ -107,14 +122,15 @@ def command_of(config: GridConfig) -> str:
 def _given(config: GridConfig, given: Collection[str] | None) -> frozenset[str]:
     """The settings that the image does not replace, by name; one whose axis is varied is among them."""
     varied = axis_settings(config)
-    named = {one.name for one in SETTINGS.values() if _axis(one) in varied}
+    named = {one.name for one in SETTINGS.values() if one.help and _axis(one) in varied}
     if given is None:
         given = [one.name for one in SETTINGS.values() if one.help and getattr(config, one.name) != one.default]
     return frozenset({*given, *named, *(["seed"] if "seed" in varied else [])})
 
 
-def _axis(one: Setting) -> str | None:
-    return None if one.axis is None else one.axis.name or one.name
+def _axis(one: Setting) -> str:
+    """The name of its axis, where it has one: `strength`, `init` and `mask` are axes that are not declared at their settings."""
+    return one.axis.name or one.name if one.axis is not None else one.name
 
 
 @dataclass
@@ -128,6 +144,7 @@ class _Taking:
     settings: dict[str, Any] = field(default_factory=dict)
     models: list[FoundModel] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -262,10 +279,15 @@ class _Taking:
 
     def _networks(self) -> None:
         found = self.metadata
-        if "adapters" not in self.given:
+        if "adapters" in self.given:
+            self.unread += found.unread_loras
+        else:
+            self.faults += [
+                f"The image's LoRA {one.value}: {one.why}. Or give adapters=..., or adapters=none." for one in found.unread_loras
+            ]
             adapters = [_adapter(self.find("LoRA", one), one) for one in found.loras]
             self.put("adapters", adapters_setting(adapters) if adapters else None)
-        elif found.loras:
+        if "adapters" in self.given and found.loras:
             self.leave("LoRAs", ", ".join(map(str, found.loras)), "other adapters are given; always=NAME:1 keeps one in every cell")
         if "embeddings" not in self.given:
             embeddings = [(self.find("embedding", one), one) for one in found.embeddings]
@@ -301,9 +323,10 @@ class _Taking:
 
     def _noise(self) -> None:
         noise, tool = self.metadata.noise, self.metadata.tool
-        if noise is not None and noise.upper() != "CPU" and "seed" not in self.given:
+        if noise is not None and noise.upper() != "CPU" and "seed" in self.settings:
+            source = "" if noise.upper() == "GPU" else f" ({noise})"
             self.remarks.append(
-                f"{tool} drew the noise of this seed on the GPU ({noise}), and here it is drawn on the CPU: the same settings, another"
+                f"{tool} drew the noise of this seed on the GPU{source}, and here it is drawn on the CPU: the same settings, another"
                 " start, another image. With RNG set to CPU, A1111 has the noise that is drawn here."
             )
 
@@ -320,7 +343,7 @@ class _Taking:
         stated["guidance"] = found.guidance if found.distilled is None else found.distilled
         absent = [name for name, value in stated.items() if value is None and name not in self.given]
         if absent:
-            self.remarks.append(f"The image does not say its {', '.join(absent)}: as the defaults here are.")
+            self.absent.append(f"The image says no {', '.join(absent)} that can be read: as the defaults here are.")
 
     def _from_render(self) -> None:
         """All settings of an image that was drawn here; its files are found by their sha256."""
@@ -352,7 +375,14 @@ def _without_weights(text: str, dialect: str) -> str:
 
 
 def _adapter(model: FoundModel, one: LoraName) -> Adapter:
-    return Adapter(reference=model.reference or "?", weight=one.weight, text_weight=one.text_weight, blocks=one.blocks)
+    return Adapter(
+        reference=model.reference or "?",
+        weight=one.weight,
+        text_weight=one.text_weight,
+        start=one.start,
+        end=one.end,
+        blocks=one.blocks,
+    )
 
 
 def adapters_setting(adapters: list[Adapter]) -> Any:

@@ -22,7 +22,7 @@ from infer.grid.processes import Processes, no_locks_note, use_own_device
 from infer.grid.run_folder import RunFolder
 from infer.sharing.width import read_batch_size
 from infer.stages.latents import LatentsStore, latents_of
-from registry.errors import JobFailed
+from registry.errors import Faults, JobFailed
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import write_text
 from registry.launch.processes import Launch
@@ -52,7 +52,10 @@ def plan(config: GridConfig, store: Store, *, given: Collection[str] | None = No
     from infer.grid.from_image import start_from
 
     filled, start = start_from(config, given, store)
-    return plan_grid(filled, store, cells_of(store), start=start)
+    try:
+        return plan_grid(filled, store, cells_of(store), start=start)
+    except Faults as error:  # what the image does not give may be the reason
+        raise Faults(f"A grid from {start.path.name} cannot be drawn:", [*error.faults, *start.missing()]) from error
 
 
 def cells_of(store: Store) -> CellStore:

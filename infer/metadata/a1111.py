@@ -21,6 +21,8 @@ from registry.plain_values import from_json
 LONGEST = 1 << 20  # characters of a text that is parsed
 PAIR = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"\s*(\d{1,6})\s*x\s*(\d{1,6})\s*")
+LARGE = re.compile(r"\s*\d+\s*x\s*\d+\s*")
+RANGE = re.compile(r"\s*(.+): ([\d.e+-]+?)\.\.([\d.e+-]+) of the steps\s*")  # "ink: 0.2..0.8 of the steps", as we write it
 TAG = re.compile(r"<(\w{1,20}):([^<>]{1,500})>")
 BRACKETED = re.compile(r"^(.*?)\s*\[([0-9a-fA-F]{6,64})\]$", re.DOTALL)
 BARE = re.compile(r", Hashes: (\{[^{}]{0,20000}\})(?=,|$)")  # as Civitai writes it, without quotes around the JSON
@@ -39,7 +41,6 @@ IDLE = (
     "Civitai resources",
     "Civitai metadata",
     "Time taken",
-    "Lora ranges",
     "Raw prompt",
     "Raw negative prompt",
     "Performance",
@@ -53,6 +54,7 @@ def read(text: str, *, source: str) -> ImageMetadata | None:
     if not pairs and negative is None:
         return None
     fields = Fields(pairs)
+    _report_cut(text[:LONGEST], fields)
     version = fields.text("Version") or ""
     found = ImageMetadata(
         tool=_tool(version, fields),
@@ -82,7 +84,8 @@ def read(text: str, *, source: str) -> ImageMetadata | None:
         found,
         typed=prompt if text != prompt else None,
         prompt=text,
-        loras=(*loras, *weighted),
+        loras=_ranged((*loras, *weighted), fields),
+        unread_loras=tuple(fields.unread_loras),
         embeddings=embeddings,
         controls=tuple(_controls(fields)),
     )
@@ -109,6 +112,17 @@ def parts(text: str) -> tuple[str, str | None, dict[str, str]]:
             negative, line = negative or [], line.removeprefix(NEGATIVE).strip()
         (prompt if negative is None else negative).append(line)
     return "\n".join(prompt), None if negative is None else "\n".join(negative), pairs
+
+
+def _report_cut(text: str, fields: Fields) -> None:
+    """Report the values that go on behind a comma: A1111 reads 7 of "CFG scale: 7,5", and so is it read here."""
+    last = BARE.sub("", text.strip().rpartition("\n")[2])
+    matches = list(PAIR.finditer(last))
+    ends = [match.start() for match in matches[1:]] + [len(last)]
+    for match, end in zip(matches, ends, strict=True):
+        rest = last[match.end() : end].strip(" ,")
+        if rest and match[1].strip() in fields.names() and match[1].strip() not in IDLE:
+            fields.report(match[1].strip(), f"{match[2]},{rest}", f"read as {match[2]}: a comma ends a value")
 
 
 def _unquoted(value: str) -> str:
@@ -178,7 +192,7 @@ def _weighted(fields: Fields, hashes: Mapping[str, str]) -> Iterator[LoraName]:
         if colon and number is not None:
             yield LoraName(name=name.strip(), digits=hashes.get(f"lora:{name.strip()}"), weight=number)
         elif part.strip():
-            fields.report("Lora weights", part.strip(), "it is no name with a weight")
+            fields.report_lora("Lora weights", part.strip(), "it is no name with a weight")
 
 
 def _networks(
@@ -186,6 +200,7 @@ def _networks(
 ) -> tuple[str, tuple[LoraName, ...], tuple[ModelName, ...]]:
     """(the prompt without its tags, the LoRAs they name, the embeddings that have a hash)."""
     loras: list[LoraName] = []
+    named = set(listed)
 
     def taken(match: re.Match[str]) -> str:
         if match[1].lower() not in KINDS:
@@ -194,7 +209,8 @@ def _networks(
         try:
             (one,) = networks(match[0])[1]
         except Refused as error:
-            fields.report("prompt", match[0], str(error))
+            named.add(match[2].partition(":")[0].strip())
+            fields.report_lora("prompt", match[0], str(error).removeprefix(match[0]).lstrip(": ").removesuffix("."))
             return ""
         apart = None if one.text_weight == one.weight else one.text_weight
         digits = hashes.get(f"lora:{one.name}")
@@ -202,11 +218,34 @@ def _networks(
         return ""
 
     text = TAG.sub(taken, prompt).strip()
-    named = {*listed, *(one.name for one in loras)}
+    named |= {one.name for one in loras}
     for key in (key for key in hashes if key.startswith("lora:") and key[5:] not in named):
         fields.report("Lora hashes", f"{key[5:]}: {hashes[key]}", "no tag of the prompt names it")
     embeddings = [ModelName(name=key[6:], digits=digits) for key, digits in hashes.items() if key.startswith("embed:")]
     return text, tuple(loras), tuple(embeddings)
+
+
+def _ranged(loras: tuple[LoraName, ...], fields: Fields) -> tuple[LoraName, ...]:
+    """The LoRAs with their parts of the steps, of our own `Lora ranges`: one for each LoRA of its name, in their order."""
+    ranges: dict[str, list[tuple[float, float]]] = {}
+    for part in (fields.text("Lora ranges") or "").split(","):
+        match = RANGE.fullmatch(part)
+        low, high = (real_number(match[2]), real_number(match[3])) if match else (None, None)
+        if match and low is not None and high is not None and 0 <= low < high <= 1:
+            ranges.setdefault(match[1], []).append((low, high))
+        elif part.strip():
+            fields.report("Lora ranges", part.strip(), "expected NAME: 0.2..0.8 of the steps")
+    for name, several in ranges.items():
+        count = sum(one.name == name for one in loras)
+        if count != len(several):
+            fields.report("Lora ranges", f"{name}: {len(several)}", f"the prompt names {count} LoRAs so")
+            several.clear()
+    found = []
+    for one in loras:
+        several = ranges.get(one.name or "", [])
+        start, end = several.pop(0) if several else (0.0, 1.0)
+        found.append(replace(one, start=start, end=end))
+    return tuple(found)
 
 
 def _models(fields: Fields, hashes: Mapping[str, str]) -> tuple[ModelName | None, ModelName | None]:
@@ -228,7 +267,8 @@ def _size(fields: Fields) -> tuple[int | None, int | None]:
     text = fields.text("Size")
     match = SIZE.fullmatch(text) if text else None
     if text and match is None:
-        fields.report("Size", text, "expected WIDTHxHEIGHT")
+        large = LARGE.fullmatch(text) is not None
+        fields.report("Size", text, "a side has more than 6 digits" if large else "expected WIDTHxHEIGHT")
     return (int(match[1]), int(match[2])) if match else (None, None)
 
 

@@ -19,6 +19,7 @@ class Fields:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._left = {str(name): value for name, value in values.items()}
         self.unread: list[Unread] = []
+        self.unread_loras: list[Unread] = []
 
     def take(self, *names: str) -> Any:
         """The value of the first of these names that there is, any type; None where there is none."""
@@ -41,7 +42,7 @@ class Fields:
         """A whole number of at most 20 digits, also as a text or as 20.0."""
         value = self.take(*names)
         if (found := whole_number(value)) is None and value not in (None, ""):
-            self.report(names[0], value, "it is no whole number")
+            self.report(names[0], value, "it has more than 20 digits" if _is_long(value) else "it is no whole number")
         return found
 
     def real(self, *names: str) -> float | None:
@@ -80,6 +81,10 @@ class Fields:
         """Keep a value as one that was not read."""
         self.unread.append(unread(name, value, why))
 
+    def report_lora(self, name: str, value: Any, why: str) -> None:
+        """Keep what names a LoRA and cannot be read: the image is another one without it."""
+        self.unread_loras.append(unread(name, value, why))
+
     def finish(self, *, idle: Iterable[Any] = (None, "", False)) -> tuple[Unread, ...]:
         """What was not read, with all that nobody took; `idle` values of the latter change nothing."""
         for name, value in self._left.items():
@@ -117,6 +122,16 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value.is_integer() and abs(value) < 1e20 else None
     return value if isinstance(value, int) and abs(value) < 10**20 else None
+
+
+def _is_long(value: Any) -> bool:
+    """Whether it is a whole number, but for its many digits."""
+    if isinstance(value, str):
+        digits = value.strip().removeprefix("-")
+        return digits.isascii() and digits.isdecimal()
+    if isinstance(value, float):
+        return math.isfinite(value) and value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def real_number(value: Any) -> float | None:

@@ -36,7 +36,16 @@ def read_own(text: str) -> ImageMetadata | None:
         model=ModelName(name=render.base, digits=render.base_sha256),
         vae=None if render.vae is None else ModelName(name=render.vae, digits=render.vae_sha256),
         loras=tuple(
-            LoraName(name=one.reference, digits=one.sha256, weight=one.weight, text_weight=one.text_weight) for one in render.every_adapter
+            LoraName(
+                name=one.reference,
+                digits=one.sha256,
+                weight=one.weight,
+                text_weight=one.text_weight,
+                blocks=one.blocks,
+                start=one.start,
+                end=one.end,
+            )
+            for one in render.every_adapter
         ),
         embeddings=tuple(ModelName(name=one.reference, digits=one.sha256) for one in render.embeddings),
         controls=tuple(

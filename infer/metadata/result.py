@@ -45,6 +45,8 @@ class LoraName(ModelName):
     weight: float = 1.0
     text_weight: float | None = None
     blocks: str | None = None
+    start: float = 0.0  # shares of the steps
+    end: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ class ImageMetadata:
     model: ModelName | None = None
     vae: ModelName | None = None
     loras: tuple[LoraName, ...] = ()
+    unread_loras: tuple[Unread, ...] = ()  # what names a LoRA and cannot be read
     embeddings: tuple[ModelName, ...] = ()
     controls: tuple[ControlName, ...] = ()
     init: str | None = None  # what is said of an image that was redrawn; its pixels are in no metadata

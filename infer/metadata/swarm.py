@@ -59,6 +59,7 @@ def read(value: Any, *, source: str) -> ImageMetadata | None:
         found = replace(found, strength=strength, init=fields.text("initimage") or "an image")
     refiner = {name: fields.text(name) or "" for name in fields.names() if name.startswith("refiner")}
     fields.drop(*IDLE)
+    found = replace(found, unread_loras=tuple(fields.unread_loras))
     return replace(found, hires=refiner if any(name != "refinermodel" for name in refiner) else {}, unread=fields.finish())
 
 
@@ -89,7 +90,7 @@ def _loras(fields: Fields, hashes: Mapping[str, str]) -> Iterator[LoraName]:
         weight = real_number(weights[place]) if place < len(weights) else 1.0
         apart = real_number(text_weights[place]) if place < len(text_weights) else None
         if weight is None:
-            fields.report("loraweights", weights[place], "it is no number")
+            fields.report_lora("loraweights", f"{name}: {weights[place]}", "it is no number")
             continue
         yield LoraName(name=name, digits=hashes.get(bare_name(name)), weight=weight, text_weight=None if apart == weight else apart)
 
@@ -102,7 +103,8 @@ def _without_tags(text: str, fields: Fields) -> tuple[str, list[LoraName]]:
         name, *weights = (match[2] or "").split(":")
         numbers = [real_number(weight) for weight in weights]
         if match[1].lower() != "lora" or not name or len(weights) > 2 or None in numbers:
-            fields.report("prompt", match[0], "this tag is not drawn with here")
+            report = fields.report_lora if match[1].lower() == "lora" else fields.report
+            report("prompt", match[0], "this tag is not drawn with here")
             return ""
         weight, apart = (*[number for number in numbers if number is not None], 1.0)[0], numbers[1] if len(numbers) > 1 else None
         found.append(LoraName(name=name, weight=weight, text_weight=None if apart == weight else apart))

@@ -14,6 +14,8 @@ from registry.errors import Refused
 from registry.merging.adapter_blocks import read_block_weights
 
 _TAG = re.compile(r"<(\w+):([^<>]+)>")
+# Forge acts where the 0-based step is N, A1111 where it is N - 1, newer ones read 0.4 as a share (scripts/lora_block_weight.py at 04b986c2)
+OF_STEPS = ("start", "stop", "step")
 KINDS = ("lora", "lyco", "lycoris", "locon")  # A1111 and its LyCORIS extension
 
 
@@ -39,6 +41,11 @@ def _network(kind: str, inner: str, tag: str) -> Network:
     name, *rest = inner.split(":")
     named = dict(part.split("=", 1) for part in rest if "=" in part)
     plain = [part for part in rest if "=" not in part]
+    if of_steps := [part for part in rest if part.partition("=")[0] in OF_STEPS and "=" in part]:
+        raise Refused(
+            f"{tag} has {', '.join(of_steps)}, which is not read here: LoRA Block Weight counts these steps otherwise in A1111 than in "
+            f"Forge. Give the LoRA by adapters={{adapter: {name.strip()}, weight: 0.8, start: 0, end: 0.5}}, in shares of the steps."
+        )
     if unknown := set(named) - {"te", "unet", "lbw"}:
         raise Refused(f"{tag} has {', '.join(sorted(unknown))}, which is not read here. Expected te, unet and lbw.")
     if len(plain) > 2 or not name.strip():

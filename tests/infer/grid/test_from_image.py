@@ -174,6 +174,80 @@ def test_our_own_image_is_drawn_as_it_was(shelf: Shelf, tmp_path: Path) -> None:
     assert (planned.distinct, planned.stored) == (2, 1)
 
 
+def test_an_axis_wins_over_what_was_drawn_here(shelf: Shelf, tmp_path: Path) -> None:
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.new("RGB", (32, 24)).save(photo)
+    Image.new("L", (32, 24), 255).save(mask)
+    given = {**BY_HAND, "prompt": "a cat", "init": str(photo), "mask": str(mask), "strength": 0.5}
+    (image,) = run(GridConfig(out=str(tmp_path), **given), shelf.store).folder.glob("images/*.png")
+    other = str(tmp_path / "other.png")
+    Image.new("RGB", (32, 24), "white").save(other)
+    for name, values in {"strength": [0.5, 1.0], "init": [str(photo), other], "mask": [str(mask), other]}.items():
+        by_axis = {one: value for one, value in given.items() if one != name}
+        axes = Axes(**{name: values})
+        assert keys(GridConfig(from_image=str(image), axes=axes), shelf) == keys(GridConfig(axes=axes, **by_axis), shelf)
+
+
+@pytest.mark.parametrize(
+    ("tag", "why"),
+    [
+        ("<lora:INK:0.8:step=0-3>", "has step=0-3, which is not read here: LoRA Block Weight counts these steps otherwise"),
+        ("<lora:INK:abc>", "has the weight 'abc'. Expected a number such as 0.8. Or give adapters="),
+    ],
+)
+def test_a_lora_that_cannot_be_read_is_refused(tag: str, why: str, shelf: Shelf, tmp_path: Path) -> None:
+    image = a1111(shelf, tmp_path / "a.png", prompt=f"a cat {tag}")
+    with pytest.raises(Faults) as caught:
+        plan(GridConfig(from_image=str(image)), shelf.store)
+    (fault,) = caught.value.faults
+    assert why in fault and fault.count(tag) == 1
+    planned = plan(GridConfig(from_image=str(image), adapters="ink:0.8"), shelf.store)
+    (note,) = (note for note in planned.notes if tag in note)
+    assert note.count(tag) == 1 and not note.endswith(".).")
+
+
+def test_the_parts_of_the_steps_are_read_of_our_parameters(shelf: Shelf, tmp_path: Path) -> None:
+    given = {**BY_HAND, "prompt": "a cat", "prompt_dialect": "a1111", "adapters": {"adapter": "ink", "weight": 0.7, "start": 0.5}}
+    (image,) = run(GridConfig(out=str(tmp_path), **given), shelf.store).folder.glob("images/*.png")
+    with Image.open(image) as opened:
+        text = opened.info["parameters"]
+    assert "Lora ranges" in text
+    alone = png(tmp_path / "a.png", parameters=text)
+    assert keys(GridConfig(from_image=str(alone)), shelf) == keys(GridConfig(**given), shelf)
+
+
+def test_what_was_not_read_is_said_where_the_plan_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+    nodes = graph(n4={"ckpt_name": "tiny.safetensors"}, n6={"text": ["99", 0]})
+    image = comfy_png(tmp_path / "c.png", nodes)
+    with pytest.raises(Faults) as caught:
+        plan(GridConfig(from_image=str(image), adapters="hat", vae=None), shelf.store, given=["adapters", "vae"])
+    assert "No prompt is given" in caught.value.faults[0] and "c.png" in str(caught.value)
+    assert any("Not taken over from c.png" in fault for fault in caught.value.faults[1:])
+    assert any("says no prompt that can be read" in fault for fault in caught.value.faults[1:])
+    with pytest.raises(Faults) as caught:
+        plan(GridConfig(from_image=str(a1111(shelf, tmp_path / "a.png")), axes=Axes(strength=[0.5])), shelf.store)
+    assert "GPU" not in str(caught.value)  # of a note that is no reason
+
+
+def test_the_gpu_is_named_where_its_noise_was_asked_for(shelf: Shelf, tmp_path: Path) -> None:
+    def notes(old: str, new: str) -> str:
+        with Image.open(a1111(shelf, tmp_path / "a.png")) as opened:
+            text = opened.info["parameters"].replace(old, new)
+        return "\n".join(plan(GridConfig(from_image=str(png(tmp_path / "b.png", parameters=text))), shelf.store).notes)
+
+    assert "noise of this seed on the GPU, and here" in notes("", "")
+    assert "noise of this seed on the GPU (NV), and here" in notes("Seed: 7", "Seed: 7, RNG: NV")
+    none = notes("Seed: 7", f"Seed: {'9' * 30}")
+    assert "GPU" not in none and "says no seed that can be read" in none and "(it has more than 20 digits)" in none
+
+
+def test_a_path_that_is_no_image_says_what_is_expected(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, why in (("", "from= is empty"), (str(tmp_path), "is a folder")):
+        assert main(["grid", f"from={given}", "dry_run=true"]) == 2
+        error = capsys.readouterr().err
+        assert why in error and "Expected the path of one image" in error
+
+
 def test_what_says_nothing_is_one_error(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BadFile):
         plan(GridConfig(from_image=str(png(tmp_path / "a.png"))), shelf.store)
@@ -206,7 +280,7 @@ def test_a1111_skips_no_layers_of_an_sdxl_base(shelf: Shelf, tmp_path: Path) -> 
     image = png(tmp_path / "b.png", parameters=json.dumps(fooocus))
     config, start = start_from(GridConfig(from_image=str(image)), None, shelf.store)
     assert config.clip_skip == 1  # the third layer from the end, one before SDXL's own
-    assert any("The image does not say its guidance" in note for note in start.notes())
+    assert any("The image says no guidance that can be read" in note for note in start.notes())
 
 
 WRONG: list[Any] = [None, True, -1, 1.5, 1e308, 10**25, "x", "", "nan", "\x1b[31m\u202e", [], [[]], {}, {"a": [1]}, ["4", 0], ["3", 1]]

@@ -68,7 +68,8 @@ def test_tags_of_all_spellings() -> None:
         LoraName(name="b", weight=2.0, text_weight=0.1),
         LoraName(name="c"),
     )
-    assert [each.value for each in one.unread] == ["<hypernet:d:1>", "<lora:e:x>"]
+    assert [each.value for each in one.unread] == ["<hypernet:d:1>"]
+    assert [str(each) for each in one.unread_loras] == ["prompt: <lora:e:x> (has the weight 'x'. Expected a number such as 0.8)"]
 
 
 def test_values_of_other_types_are_reported() -> None:
@@ -81,6 +82,22 @@ def test_values_of_other_types_are_reported() -> None:
         "Variation seed": "7",
         "Seed resize from": "64x64",
     }
+
+
+def test_why_a_value_is_not_read() -> None:
+    one = found(f"a cat\nSteps: 20, Sampler: Euler, CFG scale: 7,5, Seed: {'9' * 30}, Size: 9999999x64, Version: v1, x")
+    assert one.guidance == 7.0 and [str(each) for each in one.unread] == [
+        "CFG scale: 7,5 (read as 7: a comma ends a value)",
+        f"Seed: {'9' * 30} (it has more than 20 digits)",
+        "Size: 9999999x64 (a side has more than 6 digits)",
+    ]
+
+
+def test_parts_of_the_steps() -> None:
+    ranges = 'Lora ranges: "a: 0..0.5 of the steps, a: 0.5..1 of the steps, b: 1..0 of the steps, c: 0.2..0.8 of the steps"'
+    one = with_pairs(ranges, "<lora:a:1><lora:b:1><lora:a:0.5>")
+    assert [(each.name, each.start, each.end) for each in one.loras] == [("a", 0.0, 0.5), ("b", 0.0, 1.0), ("a", 0.5, 1.0)]
+    assert [each.value for each in one.unread] == ["b: 1..0 of the steps", "c: 1"]
 
 
 @pytest.mark.parametrize("text", ["", "a cat", "a cat, 4k: yes", "Steps: 20, Sampler: Euler"])

@@ -23,7 +23,9 @@ def test_tags(text: str, left: str, found: list[Network]) -> None:
     assert networks(text) == (left, found)
 
 
-@pytest.mark.parametrize("text", ["<hypernet:old:1>", "<lora:ink:x>", "<lora:ink:1:1:1>", "<lora:ink:dyn=8>", "<lora: :1>"])
+@pytest.mark.parametrize(
+    "text", ["<hypernet:old:1>", "<lora:ink:x>", "<lora:ink:1:1:1>", "<lora:ink:dyn=8>", "<lora:ink:1:stop=8>", "<lora: :1>"]
+)
 def test_what_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(Refused, match=text[:6]):
         networks(text)
