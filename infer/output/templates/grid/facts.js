@@ -67,6 +67,16 @@ function reach(axis, step, { around = false } = {}) {
 
 function flip(axis, step, options) {
   const cell = axis === undefined || axis === null ? null : reach(axis, step, options);
+  return turnTo(cell);
+}
+
+// The next cell of the list of all cells, or the one before.
+function flipInList(step) {
+  const cells = ranking();
+  return turnTo(cells[cells.indexOf(state.open) + step]);
+}
+
+function turnTo(cell) {
   if (!cell) return false;
   state.open = cell;
   for (const one of state.select) state.at[one] = cell.place[one];

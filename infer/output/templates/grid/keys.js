@@ -23,7 +23,10 @@ function inGrid(event) {
 }
 
 function inViewer(event) {
+  if (event.key === " " && comparing() && event.target.tagName !== "SELECT") { event.preventDefault(); by("stage").classList.add("peek"); return; }
   if (["INPUT", "SELECT"].includes(event.target.tagName)) return;
+  const along = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (along && state.view === "ranking") { event.preventDefault(); flipInList(along); return; }
   const columns = state.columns.at(-1) ?? state.rows.at(-1);
   const rows = state.rows.at(-1) ?? columns;
   const outer = [...state.rows.slice(0, -1), ...state.columns.slice(0, -1), ...state.select][0];
@@ -36,7 +39,6 @@ function inViewer(event) {
   else if (event.key === "c") hold(state.held ? null : state.open);
   else if (event.key === "m") mark(state.open);
   else if (modes[Number(event.key) - 1] && comparing()) setMode(modes[Number(event.key) - 1]);
-  else if (event.key === " " && event.target.tagName !== "BUTTON") { event.preventDefault(); by("stage").classList.add("peek"); }
 }
 
 document.addEventListener("keydown", (event) => {
@@ -47,7 +49,13 @@ document.addEventListener("keydown", (event) => {
   if (by("viewer").open) inViewer(event);
   else inGrid(event);
 });
-document.addEventListener("keyup", (event) => { if (event.key === " ") by("stage").classList.remove("peek"); });
+document.addEventListener("keyup", (event) => {
+  const { classList } = by("stage");
+  if (event.key !== " " || !classList.contains("peek")) return;
+  event.preventDefault(); // Firefox presses a button here
+  classList.remove("peek");
+});
+addEventListener("blur", () => by("stage").classList.remove("peek")); // the key is let go elsewhere
 by("keys").addEventListener("click", () => by("help").showModal());
 
 by("grid").addEventListener("click", (event) => {

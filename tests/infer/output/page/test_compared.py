@@ -57,6 +57,19 @@ def test_two_cells_under_a_slider(report: Shown) -> None:
     assert report.page.locator(".cell.held").count() == 0
 
 
+def test_space_shows_a_whatever_button_has_the_focus(report: Shown) -> None:
+    frame = compare(report, "0,0,0", "0,0,2")
+    for button in ("#close", "#pin", "#modes [data-mode=blink]"):
+        report.page.locator(button).focus()
+        report.page.keyboard.down(" ")
+        assert colours(report, frame) == ((0, 0, 0), (0, 0, 0))
+        report.page.keyboard.up(" ")
+        assert colours(report, frame) == ((0, 0, 0), (0, 0, 80))  # open, compared, and under the slider still
+    report.page.keyboard.press("c")
+    report.page.locator("#close").press(" ")  # nothing is compared: a button keeps its key
+    report.page.wait_for_function("() => !document.getElementById('viewer').open")
+
+
 def test_a_difference_has_a_gain_and_an_exact_number(report: Shown) -> None:
     frame = compare(report, "0,0,0", "1,1,2")  # (0, 0, 0) and (40, 40, 80)
     report.page.keyboard.press("4")
@@ -144,6 +157,16 @@ def test_scores_are_on_the_tiles_and_order_values_and_ranking(scored: Gallery, t
     assert page.locator(".score").count() == 10 and report.cell("0,1,2").locator(".score").inner_text() == "2.1"
     page.locator("#view").select_option("ranking")
     assert report.places()[:3] == ["0,1,2", "0,0,2", "0,1,1"] and report.places()[-1] == "0,0,1"  # without a score: last
+    report.open("0,1,2")
+    for key, caption in (
+        ("ArrowRight", "a cat · seed 1 · weight 1"),
+        ("ArrowDown", "a cat · seed 2 · weight 0.5"),
+        ("ArrowLeft", "a cat · seed 1 · weight 1"),
+    ):
+        page.keyboard.press(key)
+        assert report.text("#caption") == f"prompt {caption}"
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => state.open === null")
     page.locator("#view").select_option("grid")
     page.locator("#sides").click()
     page.get_by_label("Order of weight").select_option(label="by sharp")
