@@ -2,32 +2,49 @@
 
 const MARKS = `loraloom marks ${data.id}`;
 
-function readMarks() {
+let keeps = true; // whether this browser keeps marks
+
+// The keys that are kept now, by this page or by another tab: null where nothing can be kept.
+function keptMarks() {
+  let found;
+  try { found = localStorage.getItem(MARKS); } catch { return null; }
   try {
-    const found = JSON.parse(localStorage.getItem(MARKS) ?? "[]");
-    const known = new Set(data.cells.map(({ key }) => key));
-    state.marked = new Set(Array.isArray(found) ? found.filter((key) => known.has(key)) : []);
+    const keys = JSON.parse(found ?? "[]");
+    return new Set(Array.isArray(keys) ? keys : []);
   } catch {
-    state.marked = new Set(); // a browser that keeps nothing, or what another page wrote
+    return new Set(); // what another page wrote
   }
+}
+
+function readMarks() {
+  const known = new Set(data.cells.map(({ key }) => key));
+  state.marked = new Set([...keptMarks() ?? []].filter((key) => known.has(key)));
 }
 
 function mark(cell) {
-  if (state.marked.has(cell.key)) state.marked.delete(cell.key);
-  else state.marked.add(cell.key);
-  keepMarks();
-  for (const one of data.cells) if (one.key === cell.key) redraw(one);
+  changeMarks(state.marked.has(cell.key) ? "delete" : "add", [cell.key]);
+  showMarks(new Set([cell.key]));
+}
+
+// The change is made to what is kept now, which another tab may have written since.
+function changeMarks(change, keys) {
+  const kept = keeps ? keptMarks() : null;
+  for (const set of [state.marked, ...kept ? [kept] : []]) for (const key of keys) set[change](key);
+  try {
+    if (kept) localStorage.setItem(MARKS, JSON.stringify([...kept]));
+    keeps = kept !== null;
+  } catch {
+    keeps = false;
+  }
+  if (!keeps) hint("This browser keeps no marks for this page: copy or save them before you close it.");
+  else readMarks();
+}
+
+function showMarks(keys) {
+  for (const one of data.cells) if (keys.has(one.key)) redraw(one);
   if (state.onlyMarked) drawGrid();
   drawMarks();
   if (state.open) showCell();
-}
-
-function keepMarks() {
-  try {
-    localStorage.setItem(MARKS, JSON.stringify([...state.marked]));
-  } catch {
-    hint("This browser keeps no marks for this page: copy or save them before you close it.");
-  }
 }
 
 function drawMarks() {
@@ -48,5 +65,11 @@ function saveMarks() {
 by("marks").addEventListener("click", () => by("marked").showModal());
 by("only").addEventListener("click", () => { state.onlyMarked = !state.onlyMarked; drawAll(); });
 by("save-marks").addEventListener("click", saveMarks);
-by("clear-marks").addEventListener("click", () => { state.marked.clear(); state.onlyMarked = false; keepMarks(); drawAll(); });
+by("clear-marks").addEventListener("click", () => { changeMarks("delete", [...state.marked]); state.onlyMarked = false; drawAll(); });
 copies(by("copy-marks"), "marked-keys");
+addEventListener("storage", ({ key }) => {
+  if (!keeps || (key !== MARKS && key !== null)) return; // null: all was deleted
+  const before = state.marked;
+  readMarks();
+  showMarks(new Set([...before, ...state.marked].filter((one) => before.has(one) !== state.marked.has(one))));
+});

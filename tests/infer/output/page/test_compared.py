@@ -140,6 +140,27 @@ def test_marks_are_kept_filtered_copied_and_saved(report: Shown, tmp_path: Path)
     assert sorted(report.places()) == ["0,0,0", "1,1,2"]
 
 
+def test_marks_of_two_tabs_are_added_to_one_another(shown: Gallery, tmp_path: Path, browser: "Browser") -> None:
+    write_report(tmp_path / "report.html", shown)
+    context = browser.new_context()
+    report, other = (Shown(context.new_page(), tmp_path / "report.html") for _ in range(2))
+    for tab, place in ((report, "0,0,0"), (other, "1,1,2"), (report, "0,1,0")):
+        tab.cell(place).focus()
+        tab.page.keyboard.press("m")
+    for tab in (report, other):
+        tab.page.wait_for_function("() => document.querySelectorAll('.cell.marked').length === 3")
+        assert tab.text("#marks") == "★ 3"
+    report.page.reload()
+    assert report.page.locator(".cell.marked").count() == 3
+    other.cell("0,0,0").focus()
+    other.page.keyboard.press("m")
+    report.page.wait_for_function("() => state.marked.size === 2")
+    other.page.evaluate("localStorage.setItem(MARKS, JSON.stringify([...keptMarks()].slice(1)))")  # written, and not yet heard of here
+    report.page.wait_for_function("() => state.marked.size === 1")
+    context.close()
+    assert report.troubles == other.troubles == []
+
+
 @pytest.fixture
 def scored(shown: Gallery) -> Gallery:
     """The grid with a score that grows with the weight and is lower for the second prompt."""
