@@ -81,7 +81,7 @@ def page(gallery: Gallery, data: dict[str, Any], notes: Iterable[str] = ()) -> s
         title=gallery.title,
         generator=f"LoRA Loom {version_of('loraloom')}",
         allowed=Markup(f"'sha256-{digest}'{' ' + chr(39) + 'self' + chr(39) if data['live'] else ''}"),
-        summary=_summary(gallery),
+        summary=_summary(gallery, live=bool(data["live"])),
         fixed=list(gallery.fixed.items()),
         sources=data["sources"],
         notes=[*gallery.notes, *notes],
@@ -91,10 +91,12 @@ def page(gallery: Gallery, data: dict[str, Any], notes: Iterable[str] = ()) -> s
     )
 
 
-def _summary(gallery: Gallery) -> str:
+def _summary(gallery: Gallery, *, live: bool) -> str:
     result = gallery.result
     outside = sum(one.status == OUTSIDE for one in gallery.images)
     parts = [f"{sum(one.status not in (OUTSIDE, 'absent') for one in gallery.images)} cells"]
+    if live:
+        return parts[0]  # what is done is counted by the page itself: this text stays while the grid is drawn
     parts += [f"{result[name]} {name}" for name in ("rendered", "reused", "failed") if result.get(name)]
     parts += [f"{outside} made elsewhere"] if outside else []
     if missing := sum(one.status == "missing" for one in gallery.images):

@@ -43,5 +43,5 @@ function countLive() {
   const done = waiting.filter(({ status }) => status !== "missing").length;
   by("progress").hidden = false;
   by("progress").textContent = `Being drawn: ${done} of ${waiting.length} cells are done; this page takes in the others as they come. `
-    + "If nothing changes any more the run was ended: start it again, and it goes on where it was.";
+    + "If nothing changes any more the run was ended: start it again, and it goes on in a new folder, where nothing is drawn again that was drawn.";
 }

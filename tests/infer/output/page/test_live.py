@@ -56,6 +56,7 @@ def test_cells_come_into_an_open_page_and_its_view_stays(tmp_path: Path, browser
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     opened = Shown(page, path)
     assert page.locator(".cell").count() == 4 and "0 of 4 cells are done" in opened.text("#progress")
+    assert opened.text(".summary") == "4 cells" and "in a new folder" in opened.text("#progress")
     page.locator("#sides").click()
     page.get_by_label("Place of prompt").select_option("columns")
     write_live_report(path, waiting(found, 1), live)
@@ -70,5 +71,6 @@ def test_cells_come_into_an_open_page_and_its_view_stays(tmp_path: Path, browser
     page.keyboard.press("Escape")
     page.wait_for_function("() => data.live === false")
     assert page.locator("#progress").is_hidden() and page.evaluate("state.columns.length") == 2  # the view came along
-    assert page.title() == "a grid" and [one for one in opened.troubles if "live/0.js" not in one and "ERR_FILE_NOT_FOUND" not in one] == []
+    assert page.title() == "a grid" and opened.text(".summary") == "4 cells · 4 rendered · 1.5 s"
+    assert [one for one in opened.troubles if "live/0.js" not in one and "ERR_FILE_NOT_FOUND" not in one] == []
     page.close()
