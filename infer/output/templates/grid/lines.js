@@ -39,7 +39,7 @@ function spell(score) {
 
 function inTile(cell, caption) {
   if (!cell) return make("span", { class: "empty", title: "This grid has no such cell" }, "–");
-  return caption === undefined ? cellButton(cell) : make("figure", {}, make("figcaption", {}, caption), cellButton(cell));
+  return caption === undefined ? cellButton(cell) : make("figure", {}, make("figcaption", { title: caption }, caption), cellButton(cell));
 }
 
 // A line: its label (or null) and its cells; `captions` stand over cells of a list.

@@ -121,7 +121,10 @@ function corner(row, column) {
 function headings(list, before) {
   const outer = list.slice(0, -1);
   if (!outer.length || outer.join() === before.slice(0, -1).join()) return [];
-  return [make("h2", { class: "super" }, ...outer.map((value, index) => make("span", {}, make("small", {}, data.axes[state.rows[index]].name), ` ${labelOf(state.rows[index], value)}`)))];
+  return [make("h2", { class: "super" }, ...outer.map((value, index) => {
+    const label = labelOf(state.rows[index], value);
+    return make("span", { title: label }, make("small", {}, data.axes[state.rows[index]].name), ` ${label}`);
+  }))];
 }
 
 // The columns' labels, a line for each of their axes; those of super-columns span theirs.
@@ -135,7 +138,8 @@ function header(columns, inner) {
       let end = start + 1;
       const same = (index) => columns[index].list.slice(0, level + 1).join() === columns[start].list.slice(0, level + 1).join();
       while (end < columns.length && same(end)) end += 1;
-      const name = make("div", { class: level < state.columns.length - 1 ? "name spans" : "name", role: "columnheader" }, make("span", {}, labelOf(axis, columns[start].list[level])));
+      const label = labelOf(axis, columns[start].list[level]);
+      const name = make("div", { class: level < state.columns.length - 1 ? "name spans" : "name", role: "columnheader", title: label }, make("span", {}, label));
       name.style.gridColumn = `span ${end - start}`;
       names.append(name);
       start = end;

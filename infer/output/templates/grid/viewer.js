@@ -36,7 +36,7 @@ function comparing() {
 function showCell() {
   const cell = state.open;
   const both = comparing();
-  by("caption").textContent = labels(cell).join(" · ") || data.title;
+  by("caption").textContent = by("caption").title = labels(cell).join(" · ") || data.title;
   by("pin").textContent = state.held === cell ? "This is A: flip to its B" : state.held ? "Stop comparing" : "Compare from here";
   by("pin").setAttribute("aria-pressed", String(state.held !== null));
   by("pin").disabled = cell.image === null && !state.held;

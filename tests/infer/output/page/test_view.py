@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,36 @@ def test_all_columns_fit_the_window_at_first(columns: int, window: Any, least: i
     assert box and box["x"] + box["width"] <= window["width"] and box["width"] >= least
     page.close()
     assert opened.troubles == []
+
+
+def test_labels_of_narrow_columns_are_cut_to_one_line_that_can_be_read(tmp_path: Path, browser: "Browser") -> None:
+    labels = [f"a checkpoint with a name that is far too long for its column {at}" for at in range(40)]
+    write_report(tmp_path / "report.html", gallery(tmp_path / "images", {"prompt": ["a", "b"], "adapter": labels}))
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    opened = Shown(page, tmp_path / "report.html")
+    boxes = page.locator(".name").evaluate_all(
+        "all => all.map((one) => { const { left, right } = one.getBoundingClientRect(); return [left, right]; })"
+    )
+    assert len(boxes) == 40 and all(one[1] <= other[0] for one, other in pairwise(boxes))
+    assert page.locator(".name").first.get_attribute("title") == labels[0]
+    page.close()
+    assert opened.troubles == []
+
+
+def test_a_label_over_columns_begins_at_their_left_and_stays_in_sight(report: Shown) -> None:
+    report.go("#rows=0&columns=1.2&tile=512")
+    report.page.reload()
+    label = report.page.locator(".name.spans > span").first
+
+    def left(selector: str) -> float:
+        found: float = report.page.locator(selector).first.evaluate("one => one.getBoundingClientRect().left")
+        return found
+
+    assert left(".name.spans > span") == pytest.approx(left(".name.spans"), abs=1)
+    report.page.evaluate("scrollTo(900, 0)")
+    assert left(".name.spans") < 0 and label.bounding_box()
+    right = report.page.locator(".side").first.evaluate("one => one.getBoundingClientRect().right")
+    assert 0 <= left(".name.spans > span") - right < 20
 
 
 def test_a_click_shows_the_image_and_all_its_settings(report: Shown) -> None:
