@@ -79,7 +79,7 @@ function axisCard(axis) {
     drawAll();
   }))] : [];
   const boxes = make("fieldset", {}, make("legend", {}, `Values of ${name}`), ...all.map((_, value) => valueBox(axis, value)));
-  return make("section", { class: "axis" },
+  return make("section", { class: "axis", "data-axis": axis },
     make("div", { class: "axis-head" }, make("h3", {}, name),
       chooser(`Place of ${name}`, Object.entries(SIDES), side, (value) => putAxis(axis, value)),
       push("↑", `${name}: further out`, () => moveAxis(axis, -1), list[0] === axis),
@@ -93,9 +93,12 @@ function axisCard(axis) {
 function drawSides() {
   const panel = by("panel");
   if (panel.hidden) return;
-  const place = [...panel.querySelectorAll("button, select, input")].indexOf(document.activeElement);
-  const scrolled = [...panel.querySelectorAll("fieldset")].map((one) => one.scrollTop);
+  const controls = (card) => [...card.querySelectorAll("button, select, input")];
+  const before = document.activeElement.closest(".axis");
+  const place = before ? controls(before).indexOf(document.activeElement) : -1;
+  const scrolled = new Map([...panel.children].map((card) => [card.dataset.axis, card.querySelector("fieldset").scrollTop]));
   panel.replaceChildren(...[...state.rows, ...state.columns, ...state.select].map(axisCard));
-  [...panel.querySelectorAll("fieldset")].forEach((one, index) => { one.scrollTop = scrolled[index] ?? 0; });
-  if (place >= 0) panel.querySelectorAll("button, select, input")[place]?.focus();
+  for (const card of panel.children) card.querySelector("fieldset").scrollTop = scrolled.get(card.dataset.axis) ?? 0;
+  const again = place < 0 ? null : controls([...panel.children].find((card) => card.dataset.axis === before.dataset.axis))[place];
+  (again?.disabled ? again.parentElement.querySelector("button:enabled") : again)?.focus(); // an axis that is at an end moves the other way
 }

@@ -41,6 +41,10 @@ def test_all_axes_stand_on_the_sides_and_are_moved(report: Shown) -> None:
     report.page.get_by_role("button", name="seed: further out").click()
     assert report.page.locator(".super").all_inner_texts() == ["seed 1", "seed 2"]
     assert report.places()[:3] == ["0,0,0", "0,0,1", "0,0,2"] and report.places()[3] == "1,0,0"
+    assert report.page.evaluate("document.activeElement.title") == "seed: further in"  # it cannot go further out
+    report.page.keyboard.press("Enter")
+    assert report.page.evaluate("document.activeElement.title") == "seed: further out"
+    report.page.keyboard.press("Enter")
     assert report.cell("0,0,0").locator("img").evaluate("image => image.naturalWidth") == 64
 
 
