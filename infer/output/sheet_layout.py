@@ -27,7 +27,7 @@ TITLE = Style(26, bold=True)
 FIXED = Style(14, colour="#6e6e73")
 BLOCK = Style(17, bold=True)
 LABEL = Style(14)
-AXIS = Style(12, colour="#8e8e93")
+AXIS = Style(12, colour="#6e6e73")
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,7 @@ def test_texts_have_the_contrast_that_readers_need(report: Shown) -> None:
         "fault fault-well",
         "held paper",
         "held card",
+        "on-held held",
     ]
     script = """(pairs) => {
       const style = getComputedStyle(document.documentElement);
