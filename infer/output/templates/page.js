@@ -17,6 +17,7 @@ function make(tag, given = {}, ...inside) {
 
 // A button that copies the text of an element.
 function copies(button, id) {
+  const own = button.textContent;
   button.addEventListener("click", async () => {
     let done = false;
     try {
@@ -30,12 +31,28 @@ function copies(button, id) {
       done = document.execCommand("copy");
     }
     button.textContent = done ? "Copied" : "Press Ctrl+C";
-    setTimeout(() => { button.textContent = "Copy"; }, 1600);
+    setTimeout(() => { button.textContent = own; }, 1600);
   });
 }
 
+// The choice is remembered while it differs from the system's.
+const THEME = "loraloom theme";
+const system = matchMedia("(prefers-color-scheme: dark)");
+
+try {
+  const chosen = localStorage.getItem(THEME);
+  if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
+} catch { /* a browser that keeps nothing */ }
+
 by("theme").addEventListener("click", () => {
   const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
+  const now = root.dataset.theme ?? (system.matches ? "dark" : "light");
+  const next = now === "dark" ? "light" : "dark";
+  const own = (next === "dark") === system.matches;
+  if (own) delete root.dataset.theme;
+  else root.dataset.theme = next;
+  try {
+    if (own) localStorage.removeItem(THEME);
+    else localStorage.setItem(THEME, next);
+  } catch { /* then this page alone has it */ }
 });

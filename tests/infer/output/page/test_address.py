@@ -24,6 +24,8 @@ def test_a_link_opens_the_same_comparison_in_the_same_view(report: Shown) -> Non
     page.locator("#copy-link").click()
     page.get_by_text("Copied").wait_for()
     link = page.evaluate("navigator.clipboard.readText()")
+    page.get_by_text("Copied").wait_for(state="hidden")
+    assert report.text("#copy-link") == "Copy link"
     page.goto("about:blank")
     page.goto(link)
     assert report.text("#caption").endswith("seed 2 · weight 1") and report.text("#gain-text") == "× 2"

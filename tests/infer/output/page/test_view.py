@@ -203,6 +203,10 @@ def test_light_and_dark(report: Shown) -> None:
     dark = paper()
     report.page.locator("#theme").click()
     assert light == paper() != dark
+    report.page.locator("#theme").click()
+    report.page.reload()
+    assert paper() == dark  # the choice is remembered
+    report.page.locator("#theme").click()
     report.page.emulate_media(color_scheme="dark")
     report.page.reload()
     assert paper() == dark
