@@ -9,6 +9,7 @@ modules/infotext_utils.py; `Lora hashes` and `TI hashes` of its extra networks, 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ LONGEST = 1 << 20  # characters of a text that is parsed
 PAIR = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"\s*(\d{1,6})\s*x\s*(\d{1,6})\s*")
 LARGE = re.compile(r"\s*\d+\s*x\s*\d+\s*")
-RANGE = re.compile(r"\s*(.+): ([\d.e+-]+?)\.\.([\d.e+-]+) of the steps\s*")  # "ink: 0.2..0.8 of the steps", as we write it
+RANGE = re.compile(r"\s*(.{1,500}): ([\d.e+-]{1,20}?)\.\.([\d.e+-]{1,20}) of the steps\s*")  # "ink: 0.2..0.8 of the steps", as we write it
 TAG = re.compile(r"<(\w{1,20}):([^<>]{1,500})>")
 BRACKETED = re.compile(r"^(.*?)\s*\[([0-9a-fA-F]{6,64})\]$", re.DOTALL)
 BARE = re.compile(r", Hashes: (\{[^{}]{0,20000}\})(?=,|$)")  # as Civitai writes it, without quotes around the JSON
@@ -118,10 +119,11 @@ def _report_cut(text: str, fields: Fields) -> None:
     """Report the values that go on behind a comma: A1111 reads 7 of "CFG scale: 7,5", and so is it read here."""
     last = BARE.sub("", text.strip().rpartition("\n")[2])
     matches = list(PAIR.finditer(last))
+    names = set(fields.names()).difference(IDLE)
     ends = [match.start() for match in matches[1:]] + [len(last)]
     for match, end in zip(matches, ends, strict=True):
         rest = last[match.end() : end].strip(" ,")
-        if rest and match[1].strip() in fields.names() and match[1].strip() not in IDLE:
+        if rest and match[1].strip() in names:
             fields.report(match[1].strip(), f"{match[2]},{rest}", f"read as {match[2]}: a comma ends a value")
 
 
@@ -235,10 +237,10 @@ def _ranged(loras: tuple[LoraName, ...], fields: Fields) -> tuple[LoraName, ...]
             ranges.setdefault(match[1], []).append((low, high))
         elif part.strip():
             fields.report("Lora ranges", part.strip(), "expected NAME: 0.2..0.8 of the steps")
+    counts = Counter(one.name for one in loras)
     for name, several in ranges.items():
-        count = sum(one.name == name for one in loras)
-        if count != len(several):
-            fields.report("Lora ranges", f"{name}: {len(several)}", f"the prompt names {count} LoRAs so")
+        if counts[name] != len(several):
+            fields.report("Lora ranges", f"{name}: {len(several)}", f"the prompt names {counts[name]} LoRAs so")
             several.clear()
     found = []
     for one in loras:

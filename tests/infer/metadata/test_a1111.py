@@ -1,5 +1,7 @@
 """A1111's text: every key is read, or reported by name and value."""
 
+from time import monotonic
+
 import pytest
 
 from infer.metadata.a1111 import parts, read
@@ -98,6 +100,14 @@ def test_parts_of_the_steps() -> None:
     one = with_pairs(ranges, "<lora:a:1><lora:b:1><lora:a:0.5>")
     assert [(each.name, each.start, each.end) for each in one.loras] == [("a", 0.0, 0.5), ("b", 0.0, 1.0), ("a", 0.5, 1.0)]
     assert [each.value for each in one.unread] == ["b: 1..0 of the steps", "c: 1"]
+
+
+@pytest.mark.parametrize("value", ["x: " + "." * 500_000, ", ".join(f"ab{number}:1,;" for number in range(40_000))])
+def test_a_long_text_takes_no_longer(value: str) -> None:
+    """Nothing of a stranger's text is read in quadratic time: that would be minutes."""
+    began = monotonic()
+    with_pairs(f"Lora ranges: {value}")
+    assert monotonic() - began < 10
 
 
 @pytest.mark.parametrize("text", ["", "a cat", "a cat, 4k: yes", "Steps: 20, Sampler: Euler"])
