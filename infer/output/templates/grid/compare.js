@@ -19,7 +19,7 @@ function showModes(both) {
   if (both) {
     const differs = state.open.place.map((value, axis) => value !== state.held.place[axis] ? axis : -1).filter((axis) => axis >= 0);
     const side = (one) => differs.map((axis) => `${data.axes[axis].name} ${labelOf(axis, one.place[axis])}`).join(" · ");
-    by("pair-text").replaceChildren(make("span", {}, make("b", {}, "A "), side(state.held)), make("span", {}, side(state.open), make("b", {}, " B")));
+    by("pair-text").replaceChildren(make("span", { title: side(state.held) }, make("b", {}, "A "), side(state.held)), make("span", { title: side(state.open) }, side(state.open), make("b", {}, " B")));
     tellApart(state.held, state.open);
   }
   blink(both && state.mode === "blink");
