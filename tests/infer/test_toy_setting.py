@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def aspect(render: Render, value: float) -> Render:
 # file -> (the text that the insertion comes before, the insertion); None: the end of the file
 SETTING_EDITS = {
     "infer/draw/render.py": ("    # filled in by the resolver\n", FIELD),
-    "infer/draw/session.py": ("        return encode_png(", ACTS),
+    "infer/draw/session.py": ("        return pasted(image, render", ACTS),
 }
 AXIS_EDITS = {"infer/grid/axes.py": (None, AXIS)}
 
@@ -119,7 +120,7 @@ def test_it_is_an_axis_that_shows_in_the_pixels_and_in_the_key(answers: dict[str
     assert [one["axes"]["sharpness"] for one in (soft, sharp)] == [0.0, 2.0] and soft["key"] != sharp["key"]
     first, second = (numpy.asarray(Image.open(folder / one["image"])) for one in (soft, sharp))
     assert not numpy.array_equal(first, second)
-    assert _forwards(answers["axis"]) == _forwards(answers["plain"])  # in_latents=False: one denoising serves both
+    assert _forwards(answers["axis"]) == 0 < _forwards(answers["plain"])  # in_latents=False: one denoising serves all three
 
 
 def test_it_is_a_setting_of_the_same_cell(answers: dict[str, dict[str, Any]]) -> None:
@@ -140,7 +141,11 @@ def test_it_is_in_the_report_and_in_parameters(answers: dict[str, dict[str, Any]
     with Image.open(folder / "images" / "sharpness-2.png") as image:
         texts: dict[str, str] = image.text  # type: ignore[attr-defined]
     assert "Sharpness: 2, Version: " in texts["parameters"] and json.loads(texts["loraloom"])["render"]["sharpness"] == 2.0
-    assert '["sharpness","2"]' in (folder / "report.html").read_text(encoding="utf-8")
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', (folder / "report.html").read_text(encoding="utf-8"))
+    assert found is not None
+    data = json.loads(found[1])
+    texts_of = [[data["texts"][number] for number in cell["settings"]] for cell in data["cells"]]
+    assert [one[one.index("sharpness") + 1] for one in texts_of] == ["0", "2"]
 
 
 def test_reproduce_draws_with_it(answers: dict[str, dict[str, Any]]) -> None:
