@@ -13,11 +13,14 @@ LoomError
     └── WriteFailed         a file that the disk did not take: full, read-only, broken
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from registry.printable import one_line
+
+T = TypeVar("T")
 
 
 class LoomError(Exception):
@@ -99,6 +102,17 @@ class Faults(Refused):
         self.faults = list(faults)
         nested = (fault.replace("\n", "\n    ") for fault in self.faults)
         super().__init__("\n".join([title, *(f"  - {fault}" for fault in nested)]))
+
+
+def gathered(faults: list[str], find: Callable[[], T]) -> T | None:
+    """The result of `find`; a refusal is added to the faults and gives None."""
+    try:
+        return find()
+    except Faults as error:
+        faults += error.faults
+    except LoomError as error:
+        faults.append(str(error))
+    return None
 
 
 class JobFailed(LoomError):

@@ -30,7 +30,7 @@ from infer.remembered.base import Base, BaseFacts
 from registry.adapters.in_place import is_beside, layout_of, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
-from registry.errors import FamilyMismatch, Faults, LoomError, Refused
+from registry.errors import FamilyMismatch, Faults, LoomError, Refused, gathered
 from registry.formats.peft_config import config_beside
 from registry.merging.adapter_blocks import blocks_of, on_blocks
 from registry.quantised.checks import device_faults, refuse_fused, stored_faults
@@ -129,9 +129,9 @@ class Resolver:
         Without `upsample` the prompt stays as typed, and no language model is loaded: to find the other faults first.
         """
         faults: list[str] = []
-        render = _gathered(faults, lambda: with_networks(render)) or render
-        render = _gathered(faults, lambda: self._upsampled(render, upsample)) or render
-        base = _gathered(faults, lambda: self.base(render))
+        render = gathered(faults, lambda: with_networks(render)) or render
+        render = gathered(faults, lambda: self._upsampled(render, upsample)) or render
+        base = gathered(faults, lambda: self.base(render))
         render = replace(
             render,
             adapters=self._adapters(render.adapters, render, base, faults),
@@ -143,16 +143,16 @@ class Resolver:
         faults += self._stored_faults(base, dtypes, pick_device(render.device)) if base else []
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:
-            render = replace(render, vae_sha256=_gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
+            render = replace(render, vae_sha256=gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
         render = with_contents(render, self.hints, faults)
         render = replace(render, controls=self._controls(render, base, faults))
         if base:
             render = self._with_defaults(render, base)
             faults += self._setting_faults(render, base)
             faults += _text_faults(render, base)
-            _gathered(faults, lambda: base.family.check_chunks(render.prompt_chunks))
+            gathered(faults, lambda: base.family.check_chunks(render.prompt_chunks))
             if (skip := render.clip_skip) is not None:
-                _gathered(faults, lambda: self.ask(base, ["skip", skip], lambda: _try_clip_skip(base, skip)))
+                gathered(faults, lambda: self.ask(base, ["skip", skip], lambda: _try_clip_skip(base, skip)))
             faults += image_faults(render, base.family, self.hints, cell=base.facts.latent_factor)
         if faults or base is None:
             raise Faults("This cannot be drawn:", faults)
@@ -223,11 +223,11 @@ class Resolver:
         """The adapters with their contents; what is wrong with them, and with each on this base, goes to the faults."""
         adapters: list[Adapter] = []
         for one in given:
-            found = _gathered(faults, lambda one=one: self.adapter(one.reference))  # type: ignore[misc]
+            found = gathered(faults, lambda one=one: self.adapter(one.reference))  # type: ignore[misc]
             if found and base:
-                _gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
+                gathered(faults, lambda one=one: self._check_fit(one.reference, render))  # type: ignore[misc]
             if one.blocks and base:
-                one = _gathered(faults, lambda one=one: self._by_block(one, base)) or one  # type: ignore[misc]
+                one = gathered(faults, lambda one=one: self._by_block(one, base)) or one  # type: ignore[misc]
             adapters.append(replace(one, sha256=found.sha256) if found else one)
         return tuple(adapters)
 
@@ -249,11 +249,11 @@ class Resolver:
         controls: list[ControlNet] = []
         for one in render.controls:
             modes: int | None = None
-            found = _gathered(faults, lambda one=one: self.controlnet(one.reference))  # type: ignore[misc]
+            found = gathered(faults, lambda one=one: self.controlnet(one.reference))  # type: ignore[misc]
             if found and base:
-                modes = _gathered(faults, lambda one=one: self._modes(one.reference, render))  # type: ignore[misc]
+                modes = gathered(faults, lambda one=one: self._modes(one.reference, render))  # type: ignore[misc]
             faults += control_faults(one, modes=modes)
-            prepare = one.prepare and _gathered(faults, lambda one=one: self.hints.resolved(one.prepare))  # type: ignore[misc]
+            prepare = one.prepare and gathered(faults, lambda one=one: self.hints.resolved(one.prepare))  # type: ignore[misc]
             controls.append(replace(one, sha256=found.sha256 if found else None, prepare=prepare or one.prepare))
         return tuple(controls)
 
@@ -261,9 +261,9 @@ class Resolver:
         """The textual inversion embeddings with their spellings and contents; what is wrong with them goes to the faults."""
         embeddings: list[Embedding] = []
         for one in render.embeddings:
-            found = _gathered(faults, lambda one=one: self.embedding(one.reference))  # type: ignore[misc]
-            token = _gathered(faults, lambda one=one: self._token(one, render)) if found and base else None  # type: ignore[misc]
-            embeddings.append(replace(one, sha256=found.sha256, token=token) if token else one)
+            found = gathered(faults, lambda one=one: self.embedding(one.reference))  # type: ignore[misc]
+            token = gathered(faults, lambda one=one: self._token(one, render)) if found and base else None  # type: ignore[misc]
+            embeddings.append(replace(one, sha256=found.sha256, token=token) if found and token else one)
         tokens = [one.token for one in embeddings if one.token is not None]
         twice = sorted({token for token in tokens if tokens.count(token) > 1})
         faults += [f"Two textual inversion embeddings are both spelt {token!r}. Give one of them another token." for token in twice]
@@ -447,17 +447,6 @@ def _path_of(record: Record) -> Path:
     return Path(record.path)
 
 
-def _gathered(faults: list[str], find: Callable[[], Any]) -> Any:
-    """The result of `find`; a refusal is added to the faults and gives None."""
-    try:
-        return find()
-    except Faults as error:
-        faults += error.faults
-    except LoomError as error:
-        faults.append(str(error))
-    return None
-
-
 def _twice(render: Render) -> list[str]:
     """Files that an image is given more than once, in its own adapters or beside those of every cell."""
     by_content: dict[str, list[Adapter]] = {}
@@ -490,17 +479,17 @@ def _setting_faults(render: Render, base: Base) -> list[str]:
     assert render.width is not None and render.height is not None
     faults: list[str] = []
     width, height = render.width, render.height
-    _gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
+    gathered(faults, lambda: check_size(base.family, base.skeleton, width=width, height=height))
     prediction, config = base.skeleton.prediction, base.skeleton.scheduler_config
-    _gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, prediction=prediction, config=config))
-    _gathered(faults, lambda: check_sampler(render.sampler, prediction=prediction, config=config))
+    gathered(faults, lambda: check_steps(render.sampler, render.steps or 0, prediction=prediction, config=config))
+    gathered(faults, lambda: check_sampler(render.sampler, prediction=prediction, config=config))
     if render.vae_tiling is not None:
-        _gathered(faults, partial(check_tile, base.skeleton, render.vae_tiling))
-    _gathered(faults, lambda: check_swapped(render, base.family, base.skeleton))
-    _gathered(faults, lambda: check_eta(base.skeleton, render.sampler, render.eta))
-    chosen = _gathered(faults, lambda: chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
-    _gathered(faults, lambda: check_ends(base.skeleton, chosen))
-    _gathered(faults, lambda: check_schedule(base.skeleton, render.sampler, chosen))
+        gathered(faults, partial(check_tile, base.skeleton, render.vae_tiling))
+    gathered(faults, lambda: check_swapped(render, base.family, base.skeleton))
+    gathered(faults, lambda: check_eta(base.skeleton, render.sampler, render.eta))
+    chosen = gathered(faults, lambda: chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
+    gathered(faults, lambda: check_ends(base.skeleton, chosen))
+    gathered(faults, lambda: check_schedule(base.skeleton, render.sampler, chosen))
     return faults
 
 

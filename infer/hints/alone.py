@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from infer.draw.files import ControlNet, ImageFile
 from infer.draw.input_images import InputImages, check_fit, fit_notes
@@ -12,14 +11,12 @@ from infer.draw.machine import pick_device
 from infer.draw.render import LARGEST_SIDE
 from infer.hints.hints import Hints
 from infer.hints.setting import Prepare
-from registry.errors import Faults, LoomError, Refused
+from registry.errors import Faults, Refused, gathered
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from registry.store import Store
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +46,10 @@ def one_hint(path: str, prepare: Prepare, store: Store, *, size: tuple[int, int]
     """The hint of a file, of `size` (width, height in pixels; None: its own). Raises Faults with all that is wrong with it."""
     hints = Hints(InputImages(store.home / "pictures"), store.home / "hints", store.file_sha256)
     faults: list[str] = []
-    device = _gathered(faults, lambda: pick_device(device)) or "cpu"
+    device = gathered(faults, lambda: pick_device(device)) or "cpu"
     one = ControlNet(reference="a ControlNet", picture=ImageFile(path=path), prepare=prepare)
-    resolved = _gathered(faults, lambda: hints.resolved(prepare))
-    digest = _gathered(faults, lambda: hints.sha256(one))
+    resolved = gathered(faults, lambda: hints.resolved(prepare))
+    digest = gathered(faults, lambda: hints.sha256(one))
     if digest is not None:
         one = replace(one, picture=replace(one.picture, sha256=digest))
         seen = hints.seen(one)
@@ -62,7 +59,7 @@ def one_hint(path: str, prepare: Prepare, store: Store, *, size: tuple[int, int]
         elif not 0 < min(size) <= max(size) <= LARGEST_SIDE:
             faults.append(f"The size {size[0]}x{size[1]} is out of range. Expected 1 to {LARGEST_SIDE} pixels a side.")
         else:
-            _gathered(faults, lambda: check_fit("image", seen, size, fit) if seen else None)
+            gathered(faults, lambda: check_fit("image", seen, size, fit) if seen else None)
             faults += hints.faults(one, size)
     if faults or size is None or resolved is None:
         raise Faults("This hint cannot be prepared:", faults)
@@ -97,13 +94,3 @@ def read_options(words: list[str]) -> dict[str, Any]:
             plain = value
         found[name.strip()] = plain if plain is None or isinstance(plain, str | int | float) else value
     return found
-
-
-def _gathered(faults: list[str], find: Callable[[], T]) -> T | None:
-    try:
-        return find()
-    except Faults as error:
-        faults += error.faults
-    except LoomError as error:
-        faults.append(str(error))
-    return None
