@@ -52,10 +52,10 @@ def read_block_weights(value: object) -> str | None:
     """Block weights as text, their names not yet held against a base; None of None. Raises Refused."""
     if value is None:
         return None
-    if isinstance(value, Mapping):
-        return ",".join(f"{_name(name)}={_number(weight)}" for name, weight in value.items()) or None
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(_number, value)) or None
+    if isinstance(value, Mapping) and value:
+        return ",".join(f"{_name(name)}={_number(weight)}" for name, weight in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        return ",".join(map(_number, value))
     if isinstance(value, str) and value.strip():
         items = [item.strip() for item in value.split(",")]
         if len(items) == 1 and "=" not in value and not _is_number(items[0]):
@@ -72,7 +72,7 @@ def on_blocks(text: str, names: Sequence[str], attended: Sequence[str]) -> str |
 
     Raises Refused for a number of weights that is none of this base's, and for names that it has not.
     """
-    known = [BASE, *names]
+    known, text = [BASE, *names], str(read_block_weights(text))  # it may come from an image's metadata, which anyone can write
     if "=" in text:
         weights = dict.fromkeys(known, 1.0)
         for name, weight in _pairs(text):
@@ -121,11 +121,10 @@ def as_numbers(text: str, names: Sequence[str]) -> str:
 
 def _listed(numbers: list[float], names: Sequence[str], attended: Sequence[str]) -> dict[str, float]:
     forms = {"all blocks": list(names), "BASE and all blocks": [BASE, *names], "BASE and the blocks with attention": [BASE, *attended]}
-    fitting = {tuple(form): None for form in forms.values() if len(form) == len(numbers)}
+    fitting = {tuple(form) for form in forms.values() if len(form) == len(numbers)}
     if len(fitting) == 1:
-        ((form,),) = [tuple(fitting)]
-        rest = {} if len(form) > len(names) or BASE not in form else dict.fromkeys(names, 0.0)
-        return rest | dict(zip(form, numbers, strict=True))
+        (form,) = fitting
+        return dict.fromkeys(names, 0.0) | dict(zip(form, numbers, strict=True))  # a block that is not named has 0, as there
     if fitting:
         raise Refused(f"{len(numbers)} block weights may mean two things for this base. Name the blocks: {{{names[0]}: 0.5, ...}}.")
     counts = ", ".join(f"{len(form)} ({what})" for what, form in forms.items())

@@ -65,12 +65,20 @@ def test_what_is_by_name_stays_as_it_is() -> None:
         ({"a,b": 1}, "no name of a block"),
         (7, "no block weights"),
         ("", "no block weights"),
+        ({}, "no block weights"),
+        ([], "no block weights"),
     ],
 )
 def test_what_is_refused(given: Any, said: str) -> None:
     with pytest.raises(Refused) as refused:
         weighed(given)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["IN00=abc", "=1", "IN00", "1,x", "IN00=1,,", "IN00=1e999", ",", "IN00=1=2"])
+def test_a_text_that_anyone_may_have_written_is_refused(text: str) -> None:
+    with pytest.raises(Refused):
+        on_blocks(text, NAMES, ATTENDED)
 
 
 @pytest.mark.parametrize(
