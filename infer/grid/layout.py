@@ -123,27 +123,27 @@ def _replaced(config: GridConfig) -> Iterator[str]:
             )
 
 
-# axis -> (setting, what it replaces of its files)
-REPLACES = {
-    "weight": ("adapters", "weight"),
-    "textweight": ("adapters", "text_weight"),
-    "adapterstart": ("adapters", "start"),
-    "adapterend": ("adapters", "end"),
-    "blocks": ("adapters", "blocks"),
-    "scale": ("controls", "scale"),
+# axis -> (setting, what it replaces of its files, the value that nobody gave)
+REPLACES: Mapping[str, tuple[str, str, Any]] = {
+    "weight": ("adapters", "weight", 1.0),
+    "textweight": ("adapters", "text_weight", None),
+    "adapterstart": ("adapters", "start", 0.0),
+    "adapterend": ("adapters", "end", 1.0),
+    "blocks": ("adapters", "blocks", None),
+    "scale": ("controls", "scale", 1.0),
 }
 
 
 def replaced_weights(config: GridConfig) -> Iterator[str]:
     """A note for each weight of an adapter, and scale of a ControlNet, that is given with it and replaced by its axis in every cell."""
     varied = axis_settings(config)
-    for axis, (name, part) in ((axis, of) for axis, of in REPLACES.items() if axis in varied):
+    for axis, (name, part, plain) in ((axis, of) for axis, of in REPLACES.items() if axis in varied):
         one = SETTINGS[name]
         values = [getattr(config, name), *every(varied.get(one.axis.name if one.axis is not None else name, ()))]
         filled = [file for given in values if isinstance(value := _filled(one, given), dict) for file in value[name]]
         if isinstance(named := varied[axis], Mapping):
             filled = [file for file in (*filled, *read_adapters(config.always)) if file.reference in named]
-        files = [file for file in filled if getattr(file, part) != type(file).__dataclass_fields__[part].default]
+        files = [file for file in filled if getattr(file, part) != plain]
         if files:
             yield f"axes.{axis} replaces the {part} given with {some(dict.fromkeys(map(str, files)))}: it has no effect."
 

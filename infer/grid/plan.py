@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from infer.prompt.upsampling.upsample import RULES
 from infer.remembered.base import Base
 from infer.score.scorer import Scene, Scorer
 from infer.sharing.width import MOST, read_batch_size
-from infer.stages.latents import latents_of
+from infer.stages.latents import LatentsStore, latents_of
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
 from registry.printable import as_lines, some
@@ -161,15 +161,7 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
         for render in distinct.values():
             if (fault := metadata_fault(render, config.image_format.name)) is not None:
                 faults[fault] = None
-        missing = [render for key, render in distinct.items() if not cells.has(key)]
-        latents = [render.latents_key() for render in missing]  # images that differ in what acts after the latents share them
-        first = {key: index for index, key in reversed([*enumerate(latents)])}
-        reused = {key for key in first if kept is not None and kept.has(key)}
-        forwards = [
-            costs.forwards(render) if first[key] == index and key not in reused else 0
-            for index, (key, render) in enumerate(zip(latents, missing, strict=True))
-        ]
-        denoised = [render for key, render in zip(latents, missing, strict=True) if key not in reused]
+        work = _work([render for key, render in distinct.items() if not cells.has(key)], kept, costs)
     if faults:
         raise Faults("This grid cannot be drawn:", faults)
     return GridPlan(
@@ -177,16 +169,14 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
         layout=layout,
         cells=tuple(resolved),
         distinct=len(distinct),
-        stored=len(distinct) - len(missing),
-        model_loads=len({loading(render) for render in missing}),
-        encodes=len({text for render in denoised for text in costs.texts(render)}),
-        shared=sum(render.shared for render in denoised),
-        forwards=shared_forwards(
-            [(loading(render), render, calls) for render, calls in zip(missing, forwards, strict=True)], resolver, width=batch_size
-        ),
-        control_calls=sum(_control_calls(render, count) for render, count in zip(missing, forwards, strict=True)),
-        latents_reused=len(reused),
-        seconds=_seconds(missing, forwards, cells),
+        stored=len(distinct) - len(work.missing),
+        model_loads=len({loading(render) for render in work.missing}),
+        encodes=len({text for render in work.denoised for text in costs.texts(render)}),
+        shared=sum(render.shared for render in work.denoised),
+        forwards=shared_forwards([(loading(render), render, calls) for render, calls in work.calls()], resolver, width=batch_size),
+        control_calls=sum(_control_calls(render, calls) for render, calls in work.calls()),
+        latents_reused=work.latents_reused,
+        seconds=_seconds(work.missing, work.forwards, cells),
         notes=tuple(
             dict.fromkeys(
                 [
@@ -205,6 +195,36 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
         outside=tuple(outside),
         memory=memory,
         scores=scores,
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is left to draw: the images that are not there, each one's denoiser calls, those whose latents are not kept either."""
+
+    missing: Sequence[Render]
+    forwards: Sequence[int]
+    denoised: Sequence[Render]
+    latents_reused: int
+
+    def calls(self) -> Iterator[tuple[Render, int]]:
+        """(image, its denoiser calls)."""
+        return zip(self.missing, self.forwards, strict=True)
+
+
+def _work(missing: Sequence[Render], kept: LatentsStore | None, costs: _Costs) -> _Work:
+    """The work of the images that the store has not. Images that differ in what acts after the latents are denoised once."""
+    latents = [render.latents_key() for render in missing]
+    first = {key: index for index, key in reversed([*enumerate(latents)])}
+    reused = {key for key in first if kept is not None and kept.has(key)}
+    return _Work(
+        missing=missing,
+        forwards=[
+            costs.forwards(render) if first[key] == index and key not in reused else 0
+            for index, (key, render) in enumerate(zip(latents, missing, strict=True))
+        ],
+        denoised=[render for key, render in zip(latents, missing, strict=True) if key not in reused],
+        latents_reused=len(reused),
     )
 
 
