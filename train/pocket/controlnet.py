@@ -5,7 +5,6 @@ It starts as a copy of the UNet's down half behind zero convolutions. The passes
 
 import copy
 import json
-import os
 import random
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from train.pocket.denoiser import Views, save
 from train.pocket.lines import hint, reshaped
 from train.pocket.muon import MuonAdam
 from train.pocket.nouns import NOUNS
-from train.pocket.pack import scheduler
+from train.pocket.pack import scheduler, write_without_source
 from train.pocket.team import Clock, Team
 from train.pocket.tokenizer import MAX_TOKENS
 from train.pocket.vae import encode
@@ -183,11 +182,7 @@ class Trainer:
 def pack(net: ControlNetModel, folder: Path) -> None:
     """Write the net to `folder` in fp16, its config without the folder that the UNet was read from."""
     copy.deepcopy(net).half().save_pretrained(folder)
-    config = folder / "config.json"
-    plain = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-    fresh = config.with_suffix(".tmp")
-    fresh.write_text(json.dumps(plain, indent=2) + "\n")
-    os.replace(fresh, config)
+    write_without_source(folder / "config.json")
 
 
 def schedule(share: float, step: int) -> float:

@@ -46,9 +46,7 @@ def pack(work: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, fo
     for name in ("vocab.json", "merges.txt"):
         shutil.copyfile(work / "tokenizer" / name, fresh / "tokenizer" / name)
     for name in ("unet", "vae"):
-        config = fresh / name / "config.json"  # without the folder that the part was once read from
-        plain = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-        config.write_text(json.dumps(plain, indent=2) + "\n")
+        write_without_source(fresh / name / "config.json")
     # transformers opens weights in the dtype its config names, diffusers in float32: without this a plain from_pretrained mixes the two
     config = fresh / "text_encoder" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
@@ -57,6 +55,14 @@ def pack(work: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, fo
         os.replace(folder, old)
     os.replace(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_without_source(config: Path) -> None:
+    """Take the folder that a part was once read from out of its config: a path of the machine that trained it."""
+    plain = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
+    fresh = config.with_suffix(".tmp")
+    fresh.write_text(json.dumps(plain, indent=2) + "\n")
+    os.replace(fresh, config)
 
 
 def write(work: Path) -> None:
