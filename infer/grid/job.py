@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from infer.draw.inputs import make_hints
-from infer.grid.cell_result import CellResult
+from infer.grid.cell_result import CellResult, look_up
 from infer.grid.cells import CellStore
 from infer.grid.config import GridConfig, to_plain
 from infer.grid.engine import Counts, render_cells
@@ -162,6 +162,7 @@ def _drawn(
         ended = True
     finally:
         if launch.count > 1:
+            _take_in(planned, cells, counts, folder)
             folder.processes = [processes.work(counts), *processes.others(wait=ended)]
         result = folder.finish(report)
     results = folder.results.values()
@@ -169,6 +170,13 @@ def _drawn(
         errors = list(dict.fromkeys(str(one.error) for one in results))
         raise JobFailed(f"None of the {len(results)} cells could be drawn: {errors[0]} The folder {path} has the details.")
     return GridOutcome(folder=path, result=result, notes=tuple(counts.notes))
+
+
+def _take_in(planned: GridPlan, cells: CellStore, counts: Counts, folder: RunFolder) -> None:
+    """What the other processes have drawn until an end that came too early; at any other end nothing is left."""
+    for render in {cell.render.key(): cell.render for cell in planned.cells if cell.render.key() not in folder.results}.values():
+        if stored := look_up(cells, render.key(), counts):
+            folder.add(CellResult(key=stored.key, render=render, status="rendered", path=stored.path, process=stored.process))
 
 
 def new_folder(out: Path, name: str) -> Path:

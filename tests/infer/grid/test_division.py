@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from infer.draw.files import Adapter
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
-from infer.grid import division
+from infer.grid import division, job
 from infer.grid.cells import CellStore
 from infer.grid.config import Axes, GridConfig
 from infer.grid.engine import CellResult, Counts, render_cells
 from infer.grid.job import run
 from infer.grid.order import added, loading
 from infer.grid.processes import no_locks_note
+from infer.output.infotext import ModelNames
+from infer.output.png import encode_png
 from registry.files.read_ahead import ReadAhead
 from registry.launch.processes import Launch
 from registry.store import Store
@@ -136,6 +139,27 @@ def two(shelf: Shelf) -> dict[str, Any]:
 
 def drawn_by(shelf: Shelf, process: int) -> list[Path]:
     return [path for path in (shelf.home / "cells").glob("??/*.json") if f'"process": {process}' in path.read_text()]
+
+
+def test_what_others_drew_before_an_early_end_is_taken_in(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = GridConfig(base="tiny", prompt="a cat", steps=1, size=32, axes=Axes(seed=[1, 2, 3]), out=str(shelf.work))
+
+    def ended(planned: Any, _store: Store, cells: CellStore, *_rest: object) -> None:
+        render = planned.cells[1].render
+        png = encode_png(Image.new("RGB", (32, 32), "red"), render, ModelNames(base="tiny", adapters={}))
+        CellStore(cells.folder, process=1).put(render, png, seconds=0.5, forwards=2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "_render", ended)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(KeyboardInterrupt):
+        run(asked, shelf.store)
+    (folder,) = (shelf.work / "grid").iterdir()
+    lines = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+    assert [(one["status"], one.get("process")) for one in lines] == [("missing", None), ("rendered", 1), ("missing", None)]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["rendered"] == 1 and len(result["processes"]) == 1 and (folder / lines[1]["image"]).is_file()
 
 
 @pytest.mark.slow
