@@ -2,6 +2,10 @@
 
 DejaVu Sans, which travels with matplotlib, holds Latin, Greek, Cyrillic and much more. For what it lacks (Chinese, Japanese,
 Korean, ...) the machine's own fonts are asked; what none of them holds is written as its code point.
+
+libraqm, where Pillow has it, joins letters and puts right-to-left text in order (Unicode Standard Annex 9), line by line in the
+direction of the paragraph. Characters that override that order are written as code points. In a line that takes several fonts the parts
+of one font follow one another in the line's direction.
 """
 
 from collections.abc import Iterator
@@ -10,6 +14,7 @@ from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import bidirectional, category
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -29,7 +34,15 @@ FALLBACKS = (
     "pingfang",
     "hiragino",
     "arialuni",
+    "notosans",
+    "freesans",
+    "lohit",
+    "nirmala",
+    "leelaw",
+    "segoeui",
 )
+OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # would reorder the rest of a line
+MARKS = {True: "\u200f", False: "\u200e"}  # RIGHT-TO-LEFT MARK, LEFT-TO-RIGHT MARK: no width, and a direction
 
 
 @dataclass(frozen=True)
@@ -47,36 +60,57 @@ class Style:
 
 
 def legible(text: str, style: Style) -> str:
-    """The text with each character that no font has as its code point, [732B]: nothing is lost."""
+    """The text with each character that no font has, or that would reorder a line, as its code point, [732B]: nothing is lost."""
     return "".join(
         character if character == "\n" or _file_of(character, style.bold) else " " if character.isspace() else f"[{ord(character):04X}]"
         for character in text
     )
 
 
+@cache
+def shapes() -> bool:
+    """Whether Pillow joins letters and orders right-to-left text: it has libraqm, and FriBidi, which its wheels look for, is installed."""
+    from PIL import features
+
+    return bool(features.check("raqm"))
+
+
+def needs_shaping(text: str) -> bool:
+    """Whether the text is wrong without libraqm: written from right to left, or with marks that stand over or under letters."""
+    return any(bidirectional(character) in ("R", "AL") or category(character)[0] == "M" for character in text)
+
+
+@lru_cache(maxsize=8192)
+def right_to_left(text: str) -> bool:
+    """Whether the first letter of the text is of a script written from right to left (rule P2 of Annex 9; HTML's dir=auto)."""
+    return next((kind != "L" for kind in map(bidirectional, text) if kind in ("L", "R", "AL")), False)
+
+
 @lru_cache(maxsize=8192)
 def width(text: str, style: Style) -> int:
     """Pixels from the first character's origin to the end of the last, rounded up."""
-    return -int(-sum(_font(file, style.size).getlength(run) for run, file in _runs(text, style)) // 1)
+    direction = _direction(text)
+    return -int(-sum(_font(file, style.size).getlength(run, direction=direction) for run, file in _runs(text, style)) // 1)
 
 
 def ink(text: str, style: Style) -> tuple[int, int, int, int]:
     """The box that the letters cover, for a line whose box begins at (0, 0)."""
-    boxes, x = [(0, 0, 0, 0)], 0.0
+    boxes, x, direction = [(0, 0, 0, 0)], 0.0, _direction(text)
     for run, file in _runs(text, style):
-        left, top, right, bottom = _font(file, style.size).getbbox(run, anchor="ls")
+        left, top, right, bottom = _font(file, style.size).getbbox(run, anchor="ls", direction=direction)
         boxes.append((int(x + left), int(_baseline(style) + top), -int(-(x + right) // 1), -int(-(_baseline(style) + bottom) // 1)))
-        x += _font(file, style.size).getlength(run)
+        x += _font(file, style.size).getlength(run, direction=direction)
     lefts, tops, rights, bottoms = zip(*boxes[1:] or boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def letter(draw: "ImageDraw", left: int, top: int, line: str, style: Style) -> None:
     """Draw a line whose box begins at (left, top), on one baseline whatever fonts it takes."""
-    x = float(left)
+    x, direction = float(left), _direction(line)
     for run, file in _runs(line, style):
-        draw.text((round(x), top + _baseline(style)), run, font=_font(file, style.size), fill=style.colour, anchor="ls")
-        x += _font(file, style.size).getlength(run)
+        font = _font(file, style.size)
+        draw.text((round(x), top + _baseline(style)), run, font=font, fill=style.colour, anchor="ls", direction=direction)
+        x += font.getlength(run, direction=direction)
 
 
 @lru_cache(maxsize=8192)
@@ -84,7 +118,7 @@ def wrap(text: str, style: Style, room: int) -> tuple[str, ...]:
     """The text in lines no wider than `room` pixels: broken at spaces, and inside a word that is wider than a line."""
     lines: list[str] = []
     for paragraph in legible(text, style).split("\n"):
-        line = ""
+        line, first = "", len(lines)
         for word in paragraph.split():
             if line and width(f"{line} {word}", style) <= room:
                 line = f"{line} {word}"
@@ -93,17 +127,22 @@ def wrap(text: str, style: Style, room: int) -> tuple[str, ...]:
                 lines.append(line)
             *whole, line = _pieces(word, style, room)
             lines += whole
-        lines.append(line)
+        lines[first:] = [_directed(one, right_to_left(paragraph)) for one in (*lines[first:], line)]
     while len(lines) > 1 and not lines[-1]:
         lines.pop()
     return tuple(lines)
 
 
+def _directed(line: str, leftwards: bool) -> str:
+    """A line of a paragraph with a mark before it where it alone would take the other direction."""
+    return line if right_to_left(line) == leftwards or not shapes() else MARKS[leftwards] + line
+
+
 def _pieces(word: str, style: Style, room: int) -> list[str]:
-    """A word in pieces no wider than the room; at least one character a piece."""
+    """A word in pieces no wider than the room; at least one letter with its marks a piece."""
     pieces = [""]
     for character in word:
-        if pieces[-1] and width(pieces[-1] + character, style) > room:
+        if pieces[-1] and category(character)[0] != "M" and width(pieces[-1] + character, style) > room:
             pieces.append("")
         pieces[-1] += character
     return pieces
@@ -116,7 +155,12 @@ def _pieces(word: str, style: Style, room: int) -> list[str]:
 def _font(file: str, size: int) -> "FreeTypeFont":
     from PIL import ImageFont
 
-    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.RAQM if shapes() else ImageFont.Layout.BASIC)
+
+
+def _direction(line: str) -> str | None:
+    """The direction of a line as Pillow takes it; None where it knows of none."""
+    return ("rtl" if right_to_left(line) else "ltr") if shapes() else None
 
 
 @cache
@@ -154,7 +198,9 @@ def _others() -> tuple[str, ...]:
 
 @cache
 def _file_of(character: str, bold: bool) -> str | None:
-    """The font file that has the character: DejaVu before any other; None when no font has it."""
+    """The font file that has the character: DejaVu before any other; None when no font has it, or it is an override."""
+    if character in OVERRIDES:
+        return None
     if ord(character) in _signs(_dejavu(bold)):
         return _dejavu(bold)
     if not character.isprintable():
@@ -163,6 +209,7 @@ def _file_of(character: str, bold: bool) -> str | None:
 
 
 def _runs(text: str, style: Style) -> Iterator[tuple[str, str]]:
-    """(run of characters, the font file that has them); `text` is legible."""
-    for file, characters in groupby(text, lambda character: _file_of(character, style.bold) or _dejavu(style.bold)):
-        yield "".join(characters), file
+    """(run of characters, the font file that has them) from left to right; `text` is legible."""
+    groups = groupby(text, lambda character: _file_of(character, style.bold) or _dejavu(style.bold))
+    runs = [("".join(characters), file) for file, characters in groups]
+    yield from reversed(runs) if shapes() and right_to_left(text) else runs

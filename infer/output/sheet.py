@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer.output.gallery import CellImage, Gallery
-from infer.output.lettering import Style, letter, width, wrap
+from infer.output.lettering import Style, letter, needs_shaping, right_to_left, shapes, width, wrap
 from infer.output.sheet_layout import COMFORT, Block, Box, Sheet, Words, arrange, cut_columns, first_rows, largest, most_columns, tables
 from registry.formats.atomic_file import atomic_file
 
@@ -24,6 +24,10 @@ PAGES, WHOLE = 24, 4  # pages at most, and with cells of 512 pixels and more at 
 FAST = 8_000_000  # pixels of a page beyond which it is written in less time and some more bytes
 
 FAULT = Style(12, colour="#a1261b")
+UNSHAPED = (
+    "Pillow has no libraqm here: on the sheet, letters written from right to left (Arabic, Hebrew) are in the wrong order and not joined; "
+    "the report has them right. Pillow's wheels hold libraqm and need FriBidi beside it: apt install libfribidi0, brew install fribidi."
+)
 PAPER, FAULT_PAPER, NOTHING, EDGE = "#ffffff", "#fbecea", "#f5f5f7", "#e5e5ea"
 
 
@@ -37,6 +41,8 @@ def write_sheet(path: Path, gallery: Gallery) -> list[str]:
             file.write(whole.getvalue())
     if len(sheets) > 1:
         notes.insert(0, f"The sheet has {len(sheets)} pages: {path.name} to {page_path(path, len(sheets)).name}.")
+    if not shapes() and any(needs_shaping(line) for sheet in sheets for words in sheet.words for line in words.lines):
+        notes.append(UNSHAPED)
     return notes
 
 
@@ -159,8 +165,8 @@ def paint(sheet: Sheet) -> "Image":
 
 def _letter(draw: "ImageDraw", words: Words) -> None:
     for index, line in enumerate(words.lines):
-        room = words.box.right - words.box.left
-        left = words.box.left + ((room - width(line, words.style)) // 2 if words.centred else 0)
+        room = words.box.right - words.box.left - width(line, words.style)
+        left = words.box.left + (room // 2 if words.centred else room if right_to_left(line) else 0)
         letter(draw, left, words.box.top + index * words.style.leading, line, words.style)
 
 

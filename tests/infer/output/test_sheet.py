@@ -6,12 +6,12 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, features
 
 import infer.output.sheet
 from infer.output import lettering
 from infer.output.gallery import Gallery
-from infer.output.lettering import Style, ink, legible, width, wrap
+from infer.output.lettering import Style, ink, legible, letter, right_to_left, shapes, width, wrap
 from infer.output.sheet import SMALLEST, write_sheet
 from infer.output.sheet import fit as pages
 from infer.output.sheet_layout import Box, Sheet
@@ -24,6 +24,10 @@ GRIDS: dict[str, dict[str, list[object]]] = {
     "one axis": {"seed": list(range(1, 21))},
     "two axes": {"prompt": ["a cat", LONG, "ein Hund, Ünï, кот, 猫"], "weight": [0, 0.5, 1]},
     "long columns": {"sampler": ["euler", LONG, "dpmpp_2m_sde_karras"], "negative": ["a", LONG]},
+    "right to left": {
+        "prompt": ["قطة صغيرة على سجادة حمراء " * 4, "חתול (קטן) ו-3 כלבים", "a rug, שלום"],
+        "negative": ["مرحبا", "cafe\u0301"],
+    },
     "three axes": {"prompt": ["a cat", "a dog"], "seed": [1, 2, 3], "weight": [0, 1]},
     "many": {"steps": list(range(20)), "guidance": list(range(16))},
 }
@@ -213,6 +217,51 @@ def test_wrapping_loses_no_sign() -> None:
         assert all(width(line, style) <= 120 for line in lines)
         assert "".join(lines).replace(" ", "") == legible(text, style).replace(" ", "").replace("\n", "")
     assert wrap("a cat and a dog", style, 10_000) == ("a cat and a dog",)
+
+
+def drawn(*placed: tuple[int, str]) -> bytes:
+    """The pixels of texts, each from its own left edge on."""
+    image = Image.new("L", (200, 30), "white")
+    for left, text in placed:
+        letter(ImageDraw.Draw(image), left, 5, text, Style(14, colour="black"))
+    return image.tobytes()
+
+
+def test_text_from_right_to_left_has_its_first_letter_at_the_right_and_its_letters_joined() -> None:
+    style = Style(14)
+    left, right = ("ב", "א") if shapes() else ("א", "ב")
+    assert drawn((10, "אב")) == drawn((10, left), (10 + round(lettering._font(lettering._dejavu(False), 14).getlength(left)), right))
+    assert (width("مرحبا", style) < sum(width(one, style) for one in "مرحبا") - 4) == shapes()
+    assert (drawn((10, "cafe\u0301")) == drawn((10, "café"))) == shapes()
+
+
+def test_each_line_has_the_direction_of_its_paragraph() -> None:
+    style = Style(14)
+    first, second = wrap("שלום עולם sd_xl_base_1.0", style, 120)
+    assert first == "שלום עולם" and second == ("\u200fsd_xl_base_1.0" if shapes() else "sd_xl_base_1.0")
+    assert right_to_left(second) == shapes() and width(second, style) == width("sd_xl_base_1.0", style)
+    assert wrap("a cat named\nשלום", style, 120) == ("a cat named", "שלום")
+    assert not right_to_left("1, 2: a שלום") and right_to_left("1, 2: שלום a")
+
+
+def test_what_would_reorder_a_line_is_spelt_out() -> None:
+    assert legible("a\u202egnp.exe\u2066", Style(14)) == "a[202E]gnp.exe[2066]"
+
+
+def test_a_piece_of_a_word_does_not_begin_with_a_mark() -> None:
+    assert all(line[0] == "e" for line in wrap("e\u0301" * 40, Style(14), 30))
+
+
+def test_without_libraqm_a_note_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = gallery(tmp_path / "images", {"prompt": ["שלום", "a cat"]})
+    assert (write_sheet(tmp_path / "sheet.png", shown) == []) == shapes()
+    monkeypatch.setattr(features, "check", lambda name: False)
+    for kept in (lettering.shapes, lettering._font, lettering.width, lettering.wrap):
+        kept.cache_clear()
+    assert write_sheet(tmp_path / "sheet.png", shown) == [infer.output.sheet.UNSHAPED]
+    assert write_sheet(tmp_path / "sheet.png", gallery(tmp_path / "others", {"prompt": ["a dog", "ein Hund, Ünï, кот"]})) == []
+    for kept in (lettering.shapes, lettering._font, lettering.width, lettering.wrap):
+        kept.cache_clear()
 
 
 def test_a_sign_that_no_font_has_is_spelt_out(monkeypatch: pytest.MonkeyPatch) -> None:
