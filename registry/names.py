@@ -13,13 +13,16 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-def suggest(name: str, known: Iterable[str], *, listed: int | None = None) -> str:
-    """The words that help after a mistyped name: the nearest known ones in any case, else all of them, or their number above `listed`."""
+def suggest(name: str, known: Iterable[str], *, listed: int | None = None, whole: bool = False) -> str:
+    """The words that help after a mistyped name: the nearest known ones in any case, else all of them, or their number above `listed`.
+
+    `whole`: all of them even so, after the nearest ones.
+    """
     known = sorted(known)
     near = get_close_matches(name.casefold(), {one.casefold() for one in known}, n=3, cutoff=0.6)
     close = [one for folded in near for one in known if one.casefold() == folded][:3]
     if close:
-        return f"Did you mean {' or '.join(map(repr, close))}?"
+        return f"Did you mean {' or '.join(map(repr, close))}?" + (f" There are: {', '.join(known)}." if whole else "")
     if listed is not None and len(known) > listed:
         return f"None of the {len(known):,} known names is like it."
     return f"Known: {', '.join(known)}." if known else "There are none."

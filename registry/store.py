@@ -199,15 +199,16 @@ class Store(Annotations):
             ]
             yield Listing(connection, own, records.listed(connection, kind=kind, family=family, tag=tag))
 
-    def find(self, reference: str, *, kind: str | None = None, fresh: bool = True) -> Record:
+    def find(self, reference: str, *, kind: str | None = None, expected: str | None = None, fresh: bool = True) -> Record:
         """The one Record a reference names: `name`, `name@alias`, `name@step-300`, `sha256:<prefix>`, an id or a path.
 
         A path that is not in the index is inspected on the fly, not added. A file that has changed is inspected again,
         unless `fresh` is False: then the Record is as the index has it. Raises NotFound with the nearest names, Ambiguous
-        with the candidates, Refused when it is of another kind.
+        with the candidates, Refused when it is of another kind. `expected` is a kind that decides between several and is suggested,
+        and refuses no other.
         """
         validate_overrides({"kind": kind})
-        found = self._finder.one(reference, kind)
+        found = self._finder.one(reference, kind, expected)
         return refresh_record(found, self._index, self._digests.digest) if fresh else found
 
     def with_hash(self, digits: str) -> list[tuple[Record, str]]:
@@ -218,12 +219,12 @@ class Store(Annotations):
         with self._index.reading() as connection:
             return records_by_hash(connection, hashed, digits)
 
-    def expand(self, reference: str, *, kind: str | None = None) -> list[Record]:
+    def expand(self, reference: str, *, kind: str | None = None, expected: str | None = None) -> list[Record]:
         """The Records of `name@step-*` in the order of their steps, or of `name@key=*` in the order of the values.
 
         `*` may stand in both: `ink@lora.rank=*@step-300`. Any other reference gives the one that `find` gives.
         """
-        return [one if isinstance(one, Record) else self.find(one, kind=kind) for one in self._finder.expand(reference)]
+        return [one if isinstance(one, Record) else self.find(one, kind=kind, expected=expected) for one in self._finder.expand(reference)]
 
     def search(self, words: Sequence[str]) -> list[Record]:
         """Records that contain every word, ignoring case, in name, tags, notes, triggers, evidence, path, hashes or metadata."""

@@ -71,7 +71,7 @@ def _ways(text: str) -> list[tuple[str, str]]:
 def _of_record(record: Mapping[Any, Any]) -> ControlNet:
     unknown = [str(key) for key in record if key not in KEYS]
     if unknown:
-        raise Refused(f"A ControlNet's record has no {', '.join(unknown)}. {suggest(unknown[0], KEYS)} It has: {', '.join(KEYS)}.")
+        raise Refused(f"A ControlNet's record has no {', '.join(unknown)}. {suggest(unknown[0], KEYS, whole=True)}")
     if not isinstance(record.get("net"), str) or not isinstance(record.get("image"), str):
         raise Refused(f"The ControlNet's record {dict(record)} must name net and image. {EXAMPLE}")
     numbers: dict[str, Any] = {key: record[key] for key in ("scale", "start", "end") if record.get(key) is not None}

@@ -314,7 +314,7 @@ class Resolver:
     def _find_base(self, render: Render) -> Base:
         from registry.detect.loading import family_of, prediction_override
 
-        record, base_config = self._store.find(render.base), render.base_config
+        record, base_config = self._store.find(render.base, expected="checkpoint"), render.base_config
         path = _path_of(record)
         prediction = render.prediction or prediction_override(record)
         family = family_of(record)

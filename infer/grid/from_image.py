@@ -198,7 +198,11 @@ class _Taking:
 
         try:
             found = next((one.record for one in self.models if one.what == "model" and one.record is not None), None)
-            return family_of(found if found is not None else self.store.find(self.config.base)) if not self._varies_base else None
+            return (
+                family_of(found if found is not None else self.store.find(self.config.base, expected="checkpoint"))
+                if not self._varies_base
+                else None
+            )
         except LoomError:
             return None  # the plan says what is wrong with it
 

@@ -76,7 +76,7 @@ def normalised(prepare: Prepare) -> Prepare:
 def prepare_faults(prepare: Prepare) -> list[str]:
     """What is wrong with a preparation's name and its options: each fault in a sentence; no file is looked at."""
     if prepare.name not in PREPARE:
-        return [f"prepare is {prepare.name!r}. {suggest(prepare.name, PREPARE)} There is: {', '.join(PREPARE)}."]
+        return [f"prepare is {prepare.name!r}. {suggest(prepare.name, PREPARE, whole=True)}"]
     known, given = PREPARE[prepare.name], dict(prepare.options)
     faults = option_faults(f"prepare: {prepare.name}", known.options, given, where=f"{prepare.name}: ")
     for option in known.options.values():

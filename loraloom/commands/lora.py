@@ -343,7 +343,7 @@ def _read(reference: str, store: Store) -> Any:
     from registry.adapters.named_sources import weights_named
     from registry.adapters.reader import read_adapter
 
-    record = store.find(weights_named(reference))
+    record = store.find(weights_named(reference), expected="adapter")
     if record.kind not in ("adapter", "unknown"):
         raise Refused(f"{reference} is of kind {record.kind}; an adapter was expected.")
     return read_adapter(str(record.path))

@@ -129,10 +129,8 @@ class OverrideChecker:
 
     def _presets_like(self, name: str, group: str) -> str:
         known = self.presets.groups[group]
-        words = suggest(name, known)
-        all_of_them = "" if words.startswith("Signature") else f" There are: {', '.join(sorted(known))}."
         setting = self.schema.settings.get(f"{group}.name")
-        return words + all_of_them + (f" A value of the setting itself is given as {setting.name}={name}." if setting else "")
+        return suggest(name, known, whole=True) + (f" A value of the setting itself is given as {setting.name}={name}." if setting else "")
 
     def _value_fault(self, raw: str, name: str, value: Any) -> str | None:
         """Whether the schema takes the value, alone; for a dict of a section, each of its values."""

@@ -37,7 +37,7 @@ def find_adapters(references: Sequence[Weighted], store: Store, faults: list[str
     found = []
     for one in references:
         try:
-            for record in store.expand(weights_named(one.reference)):
+            for record in store.expand(weights_named(one.reference), expected="adapter"):
                 if record.kind not in ("adapter", "unknown"):
                     advice = " Checkpoints are merged by `loraloom merge`." if record.kind == "checkpoint" else ""
                     faults.append(f"{one.reference} is of kind {record.kind}; an adapter was expected.{advice}")
@@ -79,7 +79,7 @@ def find_checkpoint(
 ) -> tuple[Record, Layout] | None:
     """A checkpoint's Record and layout; None after a fault was added."""
     try:
-        record = store.find(reference)
+        record = store.find(reference, expected="checkpoint")
         if record.kind in ("adapter", "embedding", "dataset", "run"):
             faults.append(f"{reference} is of kind {record.kind}; {expected}")
             return None

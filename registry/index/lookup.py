@@ -39,13 +39,16 @@ class Finder:
         self._digests = digests
         self._embedded = embedded
 
-    def one(self, reference: str, kind: str | None) -> Record:
-        """The one Record of a reference. Raises NotFound, Ambiguous with the candidates, Refused for another kind."""
+    def one(self, reference: str, kind: str | None, expected: str | None = None) -> Record:
+        """The one Record of a reference. Raises NotFound, Ambiguous with the candidates, Refused for another kind.
+
+        `expected` is the kind that decides between several and is suggested; one of another kind is given all the same.
+        """
         found = self._candidates(reference)
         if len({record.id or record.path for record in found}) > 1:
-            found = _narrowed(found, kind)
+            found = _narrowed(found, kind or expected)
         if not found:
-            raise self._not_found(reference, kind)
+            raise self._not_found(reference, kind or expected)
         if len(found) > 1:
             raise Ambiguous(as_lines([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
         if kind is not None and found[0].kind != kind:
@@ -185,13 +188,14 @@ class Finder:
             return NotFound(f"{reference} is not registered. Download it first: loraloom registry add {reference}")
         if looks_like_path(reference):
             return NotFound(
-                f"There is no file or folder {reference!r}, and no {what} is registered under that name. {self._nearest(reference)}"
+                f"There is no file or folder {reference!r}, and no {what} is registered under that name. {self._nearest(reference, kind)}"
             )
-        return NotFound(f"No {what} is registered as {reference!r}, and no file is called so. {self._nearest(reference)}")
+        return NotFound(f"No {what} is registered as {reference!r}, and no file is called so. {self._nearest(reference, kind)}")
 
-    def _nearest(self, reference: str) -> str:
+    def _nearest(self, reference: str, kind: str | None = None) -> str:
         with self._index.reading() as connection:
-            known = rows.all_names(connection) | {record.name for record in self._embedded.records(connection)}
+            embedded = {record.name for record in self._embedded.records(connection) if kind in (None, record.kind)}
+            known = rows.all_names(connection, kind) | embedded
         head, colon, tail = reference.rpartition(":")
         if colon and head in known:
             return f"{head!r} is; the part after the colon must be a weight, a number such as {head}:0.6, not {tail!r}."

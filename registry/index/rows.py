@@ -14,7 +14,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from registry.index import database as tables
 from registry.record import Hashes, Record
@@ -316,13 +316,18 @@ def ids_by_source(connection: Connection, source: str) -> list[str]:
     return [str(row.record_id) for row in found]
 
 
-def all_names(connection: Connection) -> set[str]:
-    """Every name a reference may use: given names, file names of what has none, `name@alias`."""
-    given = tables.given_name
-    names = {str(row.name) for row in connection.execute(select(given.c.name).where(given.c.current == 1))}
-    named = select(given.c.record_id).where(given.c.record_id == tables.record.c.id).exists()
-    names |= {str(row.stem) for row in connection.execute(select(tables.record.c.stem).where(~named))}
-    return names | {f"{row.name}@{row.alias}" for row in connection.execute(select(tables.alias.c.name, tables.alias.c.alias))}
+def all_names(connection: Connection, kind: str | None = None) -> set[str]:
+    """Every name a reference may use: given names, file names of what has none, `name@alias`; those of one kind."""
+    given, aliased, record = tables.given_name, tables.alias, tables.record
+    stated = tables.given
+    wanted = select(record.c.id).outerjoin(stated, stated.c.record_id == record.c.id)
+    wanted = wanted if kind is None else wanted.where(func.coalesce(stated.c.kind, record.c.kind) == kind)
+    of_names = select(given.c.name).where(given.c.current == 1, given.c.record_id.in_(wanted))
+    named = select(given.c.record_id).where(given.c.record_id == record.c.id).exists()
+    of_files = select(record.c.stem).where(~named, record.c.id.in_(wanted))
+    of_aliases = select(aliased.c.name, aliased.c.alias).where(aliased.c.record_id.in_(wanted))
+    found = {str(name) for query in (of_names, of_files) for (name,) in connection.execute(query)}
+    return found | {f"{row.name}@{row.alias}" for row in connection.execute(of_aliases)}
 
 
 def mark_missing(connection: Connection, paths: Iterable[str], missing: bool) -> None:

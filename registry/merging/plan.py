@@ -212,7 +212,7 @@ def _method(recipe: Recipe, faults: list[str]) -> Method | None:
 def _source(source: Source, store: Store, number: int, faults: list[str]) -> tuple[Record | None, Layout | None]:
     """A source's Record and Layout; what is wrong with it goes to the faults."""
     try:
-        record = store.find(source.ref)
+        record = store.find(source.ref, expected="checkpoint")
         if record.kind in ("adapter", "embedding"):
             advice = ADAPTER_ADVICE if record.kind == "adapter" else "It changes words, not weights."
             faults.append(f"source {number} ({source.ref}) is an {record.kind}, not a checkpoint. {advice}")

@@ -53,6 +53,34 @@ def test_a_path_that_is_not_registered_is_inspected_and_not_added(store: Store, 
     assert one(store, str(tmp_path / "new.safetensors")) == "" and store.records(kind="adapter") == []
 
 
+def test_a_reference_for_any_folder_is_a_path_where_a_path_is_meant(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(store, tmp_path / "x" / "ink.safetensors", "a")
+    lora(tmp_path / "here" / "hat.safetensors", sd1_attention(blocks=(0,)))
+    for name in ("ink", "sd15", "pocket"):
+        (tmp_path / "here" / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    names = ["ink", "pocket", "ink@best", "none there", "./none.safetensors", "sha256:abcd", "hf:owner/repo"]
+    assert [store.lasting(name) for name in names] == names
+    paths = ["sd15", "./ink", "hat.safetensors", "../x/ink.safetensors"]
+    assert [store.lasting(path) for path in paths] == [str((tmp_path / "here" / path).resolve()) for path in paths]
+
+
+def test_what_is_suggested_is_of_the_kind_that_is_asked_for(store: Store, tmp_path: Path) -> None:
+    add(store, tmp_path / "ink.safetensors", "a", name="inks")
+    (tmp_path / "set").mkdir()
+    store.add_dataset(tmp_path / "set", name="inky", sha256="0" * 64)
+    store.alias("inks", "best")
+    with pytest.raises(NotFound, match=r"No adapter is registered as 'unknown'.* Known: inks, inks@best\.$"):
+        one(store, "unknown", "adapter")
+    with pytest.raises(NotFound, match=r"Did you mean 'inks' or 'inks@best'\?$"):
+        one(store, "inkss", "adapter")
+    with pytest.raises(NotFound, match=r"Known: pocket\.$"):
+        store.find("unknown", expected="checkpoint")
+    with pytest.raises(NotFound, match=r"Known: inks, inks@best, inky, pocket\.$"):
+        one(store, "unknown")
+    assert store.find("inks", expected="checkpoint").kind == "adapter"
+
+
 def test_a_kind_decides_between_records_of_one_name(store: Store, tmp_path: Path) -> None:
     adapter = add(store, tmp_path / "ink.safetensors", "a", name="ink")
     (tmp_path / "set").mkdir()
