@@ -6,9 +6,10 @@ A terminal acts on C0 and C1 controls (ESC begins commands, BEL rings, CR overwr
 
 import json
 import re
+import shlex
 from collections.abc import Iterable
 
-__all__ = ["as_lines", "json_printable", "one_line", "printable", "script_json", "some"]
+__all__ = ["as_lines", "json_printable", "one_line", "printable", "script_json", "shell_line", "shell_word", "some"]
 
 BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 HIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
@@ -40,6 +41,23 @@ def some(names: Iterable[str], most: int = 3, *, between: str = ", ") -> str:
 def json_printable(document: str) -> str:
     r"""A JSON document whose strings have control characters as \u escapes: it reads back as the same values."""
     return HIDDEN.sub(lambda match: "\n" if match[0] == "\n" else f"\\u{ord(match[0]):04x}", document)
+
+
+def shell_word(word: str) -> str:
+    r"""The word for a shell; control characters, on which a terminal would act where they are pasted, as escapes: $'a\x1bb'."""
+    if not HIDDEN.search(word):
+        return shlex.quote(word)
+    escaped = re.sub(r"[\\']", r"\\\g<0>", word)
+    return "$'" + HIDDEN.sub(lambda match: "".join(f"\\x{byte:02x}" for byte in _bytes_of(match[0])), escaped) + "'"
+
+
+def _bytes_of(character: str) -> bytes:
+    return character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
+
+
+def shell_line(*words: object) -> str:
+    """A command with its words for a shell."""
+    return " ".join(shell_word(str(word)) for word in words)
 
 
 def script_json(value: object) -> str:

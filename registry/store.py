@@ -211,6 +211,10 @@ class Store(Annotations):
         found = self._finder.one(reference, kind, expected)
         return refresh_record(found, self._index, self._digests.digest) if fresh else found
 
+    def lasting(self, reference: str) -> str:
+        """The reference as it is valid from any folder: an absolute path where a path in this folder is meant, a name as it is."""
+        return self._finder.lasting(reference)
+
     def with_hash(self, digits: str) -> list[tuple[Record, str]]:
         """(record, name of the hash) of every hashed record that has a hash of any kind that begins with these 8 or more hex digits."""
         with self._index.reading() as connection:

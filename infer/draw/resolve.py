@@ -80,6 +80,10 @@ class Resolver:
         """The adapter of that name. Raises Refused with the reason."""
         return self._once(("adapter", reference), lambda: self._find_file(reference, "adapter"))  # type: ignore[no-any-return]
 
+    def lasting(self, reference: str) -> str:
+        """The reference of a model as it is valid from any folder."""
+        return self._once(("lasting", reference), lambda: self._store.lasting(reference))  # type: ignore[no-any-return]
+
     def is_beside(self, reference: str) -> bool:
         """Whether an adapter acts beside the weights, where each row of a forward may have its own. Raises Refused, BadFile."""
         from registry.adapters.in_place import is_beside

@@ -18,10 +18,10 @@ from infer.metadata.models import FoundModel, find_model
 from infer.metadata.reader import read_metadata
 from infer.metadata.result import ImageMetadata, LoraName, Unread
 from infer.metadata.samplers import sampler_settings
-from infer.output.command import shell_word
 from infer.prompt.dialect import PLAIN, pieces_of
 from registry.errors import Faults, LoomError, Refused
 from registry.home import expanded
+from registry.printable import shell_line
 from registry.references import split_joined
 from registry.settings import spelled
 
@@ -111,12 +111,13 @@ def _image_path(given: str) -> Path:
 
 
 def command_of(config: GridConfig) -> str:
-    """The command line that gives these settings, for a shell."""
+    """The line for a shell that gives these settings from any folder: it goes to this one first, for paths and patterns of them."""
     plain = {one.name: one.default for one in fields(GridConfig)} | {one.name: one.default for one in SETTINGS.values()}
     values = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in (*LEFT_OUT, "axes")}
     changed = {name: member_name(value) for name, value in values.items() if member_name(value) != member_name(plain.get(name))}
     changed |= {f"axes.{name}": value for name, value in axis_settings(config).items()}
-    return " ".join(["loraloom grid", *(shell_word(f"{name}={spelled(value)}") for name, value in changed.items())])
+    words = shell_line("loraloom", "grid", *(f"{name}={spelled(value)}" for name, value in changed.items()))
+    return f"{shell_line('cd', Path.cwd())} && {words}"
 
 
 def _given(config: GridConfig, given: Collection[str] | None) -> frozenset[str]:

@@ -33,6 +33,7 @@ from infer.output.sources import cell_sources, source_images
 from infer.outside.shown import outside_image, outside_line
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json, write_text
+from registry.printable import shell_line
 from registry.progress import Report, Tick
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class RunFolder:
         if not self._planned.scores:
             return
         if any(one.error == UNFINISHED for one in self._images):
-            self._counts.note(f"The run was interrupted: no scores. They are added by: loraloom score {self.path}")
+            self._counts.note(f"The run was interrupted: no scores. They are added by: {shell_line('loraloom', 'score', self.path)}")
             return
         from infer.score.compute import score_grid
         from infer.score.page import write_score_page
@@ -180,7 +181,7 @@ class RunFolder:
             path=None,
             settings=spell_settings(cell.render, base=base.record.name, scheduler=base.facts.scheduler_class),
             details=spell_details(cell.render),
-            command=command_of(cell.render),
+            command=command_of(cell.render, self._planned.resolver.lasting),
             error="not drawn yet",
         )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from infer.hints.table import PREPARE, NetworkKind
 from registry.errors import Refused, understood
 from registry.options import Meaning
+from registry.printable import shell_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,7 +76,7 @@ def faults_of_hed(path: Path) -> list[str]:
     if path.suffix == ".h5":
         return [] if find_spec("h5py") is not None else [f"{path} {NEED}"]
     if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
-        advice = f"loraloom registry convert {path.name} --to safetensors --output {path.stem}.safetensors"
+        advice = shell_line("loraloom", "registry", "convert", path, "--to", "safetensors", "--output", path.with_suffix(".safetensors"))
         return [f"{path} is a pickle. Make it safetensors first: {advice}."]
     if path.suffix != ".safetensors":
         return [f"{path} is no HED network. {EXPECTED}."]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,7 +11,8 @@ from infer.draw.files import Adapter, ControlNet, Embedding, ImageFile
 from infer.draw.render import SETTINGS, Render
 from infer.draw.values import number
 from infer.hints.setting import Prepare
-from registry.printable import HIDDEN
+from registry.home import expanded
+from registry.printable import shell_line
 from registry.settings import spelled
 
 PLAIN = re.compile(r"(?!none$)[A-Za-z0-9_][\w.@-]*", re.ASCII | re.IGNORECASE)  # a name that no grammar reads as anything else
@@ -24,24 +24,51 @@ NAMES: Mapping[type, Mapping[str, str]] = {
 }
 
 
-def command_of(render: Render) -> str:
-    """The line for a shell that draws a resolved Render; "" where no command line can have its texts."""
-    words = words_of(render)
+def command_of(render: Render, lasting: Callable[[str], str] = str) -> str:
+    """The line for a shell that draws a resolved Render from any folder; "" where no command line can have its texts.
+
+    `lasting` gives a model's reference as it is valid from any folder; by default it stays as it was given.
+    """
+    words = words_of(_from_anywhere(render, lasting))
     if any("\0" in word or not _is_utf8(word) for word in words):
         return ""
-    return " ".join(["loraloom grid", *map(shell_word, words)])
+    return shell_line("loraloom", "grid", *words)
+
+
+def place(path: str) -> str:
+    """The absolute path of a file that is no registered model."""
+    return str(expanded(path).absolute())
+
+
+def _from_anywhere(render: Render, lasting: Callable[[str], str]) -> Render:
+    """The Render with the files it names as they are found from any folder."""
+    changes: dict[str, Any] = {}
+    for one in SETTINGS.values():
+        value = getattr(render, one.field)
+        if isinstance(value, ImageFile):
+            changes[one.field] = replace(value, path=place(value.path))
+        elif one.file and isinstance(value, str):
+            changes[one.field] = lasting(value)
+        elif one.file and isinstance(value, tuple):
+            changes[one.field] = tuple(_file_from_anywhere(file, lasting) for file in value)
+    return replace(render, **changes)
+
+
+def _file_from_anywhere(file: Any, lasting: Callable[[str], str]) -> Any:
+    file = replace(file, reference=lasting(file.reference))
+    if not isinstance(file, ControlNet):
+        return file
+    prepare = file.prepare if file.prepare is None else replace(file.prepare, options=absolute_options(file.prepare))
+    return replace(file, picture=replace(file.picture, path=place(file.picture.path)), prepare=prepare)
+
+
+def absolute_options(prepare: Prepare) -> tuple[tuple[str, Any], ...]:
+    """The options of a preparation, its network by an absolute path."""
+    return tuple((name, place(value) if name == "model" and isinstance(value, str) else value) for name, value in prepare.options)
 
 
 def _is_utf8(word: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in word)
-
-
-def shell_word(word: str) -> str:
-    r"""The word for a shell; control characters, on which a terminal would act where they are pasted, as escapes: $'a\x1bb'."""
-    if not HIDDEN.search(word):
-        return shlex.quote(word)
-    escaped = re.sub(r"[\\']", r"\\\g<0>", word)
-    return "$'" + HIDDEN.sub(lambda match: "".join(f"\\x{byte:02x}" for byte in match[0].encode()), escaped) + "'"
 
 
 def words_of(render: Render) -> list[str]:

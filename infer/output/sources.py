@@ -6,7 +6,6 @@ A hint that is prepared stands behind the image that it is made of.
 from __future__ import annotations
 
 import io
-import shlex
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,8 @@ from infer.draw.files import file_name
 from infer.draw.inputs import hint_image
 from infer.draw.values import spell
 from infer.hints.hints import reads_keypoints
+from infer.output.command import absolute_options, place
+from registry.printable import shell_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -120,11 +121,11 @@ def hint_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _command(one: ControlNet, size: tuple[int, int], fit: str | None) -> str:
     assert one.prepare is not None
-    words = ["loraloom", "hint", one.picture.path, "--prepare", one.prepare.name, "--size", f"{size[0]}x{size[1]}"]
+    words = ["loraloom", "hint", place(one.picture.path), "--prepare", one.prepare.name, "--size", f"{size[0]}x{size[1]}"]
     words += ["--fit", fit] if fit is not None else []
-    for name, value in one.prepare.options:
+    for name, value in absolute_options(one.prepare):
         words += ["--option", f"{name}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"]
-    return shlex.join([*words, "--output", "hint.png"])
+    return shell_line(*words, "--output", "hint.png")
 
 
 def _label(one: ControlNet) -> str:

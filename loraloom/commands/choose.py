@@ -10,6 +10,7 @@ from loraloom.commands.vote import add_page, check_page, serve, write_page
 from loraloom.output_files import html_path
 from registry.errors import Refused
 from registry.home import expanded
+from registry.printable import shell_line
 
 HELP = "choose a run's checkpoint and weight by blind votes, and keep the winner as NAME@best"
 ABOUT = """\
@@ -103,7 +104,8 @@ def _page(choice: "Choice", grid: "FinishedGrid", page: Path, arguments: argpars
     from train.choosing.drawn import AXIS
 
     write_page([grid], (AXIS,), page, arguments)
-    console.say(f"Votes come back as a JSON file: loraloom choose {choice.run.folder} --votes FILE, with the same settings.")
+    again = shell_line("loraloom", "choose", choice.run.folder)
+    console.say(f"Votes come back as a JSON file: {again} --votes FILE, with the same settings.")
     if arguments.json:
         console.answer_json({"run": str(choice.run.folder), "grid": str(grid.folder), "page": str(page)})
     else:

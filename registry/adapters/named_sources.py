@@ -102,6 +102,10 @@ def place_faults(output: Path, name: str | None) -> list[str]:
 def source_entries(records: Sequence[Record], references: Sequence[str], store: Store) -> list[dict[str, Any]]:
     """The sources as a recipe keeps them: reference, name, sha256."""
     return [
-        {"ref": str(record.path) if looks_like_path(ref) else ref, "name": record.name, "sha256": store.sha256(record)}
+        {
+            "ref": str(record.path) if looks_like_path(ref) or store.lasting(ref) != ref else ref,
+            "name": record.name,
+            "sha256": store.sha256(record),
+        }
         for record, ref in zip(records, references, strict=True)
     ]

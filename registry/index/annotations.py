@@ -18,6 +18,7 @@ from registry.index.notes_file import Imported, import_entries, may_match, notes
 from registry.index.overrides import validate_overrides, write_overrides
 from registry.index.run_checkpoints import checkpoint_step
 from registry.names import suggest
+from registry.printable import shell_line
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.references import EMBEDDED, absolute, check_alias, check_name, check_texts, without_alias
@@ -123,5 +124,5 @@ class Annotations(ABC):
     def _registered(self, reference: str) -> Record:
         record = self.find(reference)
         if not record.id:
-            raise Refused(f"{reference} is not registered. Add it first: loraloom registry add {reference}")
+            raise Refused(f"{reference} is not registered. Add it first: {shell_line('loraloom', 'registry', 'add', reference)}")
         return record

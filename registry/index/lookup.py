@@ -55,6 +55,13 @@ class Finder:
             raise Refused(_wrong_kind(reference, found[0], kind))
         return found[0]
 
+    def lasting(self, reference: str) -> str:
+        """The reference as it is valid from any folder: an absolute path where a path in this folder is meant, a name as it is."""
+        here = absolute(reference)
+        if is_hash(reference) is not None or is_source(reference) or not os.path.exists(here):
+            return reference
+        return reference if not looks_like_path(reference) and self._by_name(reference) else str(here)
+
     def steps(self, name: str) -> list[Record]:
         """The checkpoints of the run of that name, or of the run that made the adapter of that name. Raises NotFound."""
         found = self._steps(name)

@@ -87,15 +87,15 @@ def pinned(plan: MergePlan, store: Store, report: Report) -> Recipe:
         digest = store.sha256(record, report=report)
         if source.sha256 and not digest.startswith(source.sha256.lower()):
             faults.append(f"source {number} ({source.ref}) has the sha256 {digest[:12]}..., the recipe means {source.sha256[:12]}...")
-        sources.append(Source(ref=_lasting(source.ref, record), name=record.name, sha256=digest))
+        sources.append(Source(ref=_lasting(source.ref, record, store), name=record.name, sha256=digest))
     if faults:
         raise Faults("This merge was not started, its sources are not those of the recipe:", faults)
     return replace(plan.recipe, sources=tuple(sources))
 
 
-def _lasting(ref: str, record: Record) -> str:
+def _lasting(ref: str, record: Record, store: Store) -> str:
     """A reference that is valid from any folder: an absolute path, the name of a hash."""
-    return str(record.path) if looks_like_path(ref) else record.name if is_hash(ref) else ref
+    return str(record.path) if looks_like_path(ref) or store.lasting(ref) != ref else record.name if is_hash(ref) else ref
 
 
 def metadata_of(plan: MergePlan, recipe: Recipe) -> dict[str, str]:

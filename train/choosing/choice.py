@@ -14,7 +14,7 @@ from infer.grid.plan import GridPlan, duration, plan_grid
 from infer.prompt.prompt_file import prompt_lines
 from infer.vote.ranking.verdict import preview
 from registry.errors import Faults, Refused
-from registry.printable import as_lines
+from registry.printable import as_lines, shell_line
 from registry.references import check_name
 from train.choosing.candidates import BASE, MOST, Candidate, read_steps, read_weights
 from train.judging.draw import NONE, check_drawable, grid_settings
@@ -124,7 +124,7 @@ def _choosable(folder: Path) -> RunFiles:
     if run.config.tokens.add:
         raise Refused(
             f"{run.folder} trained new tokens: each checkpoint has vectors of its own beside the adapter, and an alias names one file."
-            f" Compare them by their images: loraloom judge {run.folder}"
+            f" Compare them by their images: {shell_line('loraloom', 'judge', run.folder)}"
         )
     return run
 

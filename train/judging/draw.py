@@ -13,6 +13,7 @@ from infer.grid.config import Axes, GridConfig
 from infer.grid.job import cells_of, draw_plan
 from infer.grid.plan import GridPlan, plan_grid
 from registry.errors import JobFailed, Refused
+from registry.printable import shell_line
 from registry.progress import Report, silent
 from train.judging.tokens import plan_with_tokens
 from train.loop import checkpoint
@@ -112,7 +113,8 @@ def _of_step(number: int, drawing: Drawing, axes: Sequence[str], places: dict[tu
 def check_drawable(run: RunFiles) -> None:
     """Raise Refused for a run whose checkpoints cannot be compared."""
     if not run.checkpoints:
-        raise Refused(f"{run.folder} has no checkpoints to compare. Train it on: loraloom train resume={run.folder}")
+        again = shell_line("loraloom", "train", f"resume={run.folder}")
+        raise Refused(f"{run.folder} has no checkpoints to compare. Train it on: {again}")
     if run.config.objective.name == "slider":
         raise Refused(f"{run.folder} trained a slider, which comes near to no held-out images. Draw it: loraloom grid axes.weight=[-1,0,1]")
     if run.config.objective.name == "dpo":

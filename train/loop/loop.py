@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from registry.errors import JobFailed
+from registry.printable import shell_line
 from registry.progress import Report, Tick
 from train.config import Precision
 from train.loop import checkpoint
@@ -299,5 +300,5 @@ class Loop:
         self.out(f"stopped after step {step}")
         raise Interrupted(
             f"Stopped by {self.stop_request.signal_name or 'another process'} after step {step} of {self.state.config.steps}. "
-            f"The checkpoint is saved; resume with: loraloom train resume={self.folder}"
+            f"The checkpoint is saved; resume with: {shell_line('loraloom', 'train', f'resume={self.folder}')}"
         )

@@ -13,6 +13,7 @@ from registry.errors import JobFailed, Refused
 from registry.formats.atomic_file import write_json
 from registry.formats.dialects import writing_of
 from registry.formats.image_file import decode
+from registry.printable import shell_line
 from registry.progress import Tick
 from registry.quantised.memory import give_back
 from registry.record import Hashes
@@ -162,9 +163,9 @@ def _best_checkpoint(work: Work, step: int) -> checkpoint.Checkpoint:
     try:
         return checkpoint.read(place)
     except checkpoint.Damaged as error:
+        again = shell_line("loraloom", "train", f"resume={work.folder}", "checkpoint.load_best_at_end=false")
         raise JobFailed(
-            f"Step {step} is better than the last one, but its checkpoint cannot be used. {error} "
-            f"The last step is registered by: loraloom train resume={work.folder} checkpoint.load_best_at_end=false"
+            f"Step {step} is better than the last one, but its checkpoint cannot be used. {error} The last step is registered by: {again}"
         ) from error
 
 

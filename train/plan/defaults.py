@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from registry.detect.few_step import few_step_of
@@ -30,8 +30,9 @@ def defaults_of(
     precision: Any,
     captions: Sequence[str],
     generic: list[str],
+    lasting: Callable[[str], str],
 ) -> dict[str, Any]:
-    """The value of every setting that has a computed default, by dotted name."""
+    """The value of every setting that has a computed default, by dotted name. `lasting` gives a model's reference for any folder."""
     family = base.family
     every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
     timesteps = config.objective.timesteps or family.timestep_sampling
@@ -43,10 +44,10 @@ def defaults_of(
         **_options(config, timesteps),
         **(draws if config.objective.name == "slider" else {}),
         "name": name_of(config),
-        "base": _absolute(config.base),
+        "base": lasting(config.base),
         "base_config": _absolute(config.base_config),
         "prediction": config.prediction or prediction_override(base.record),
-        "adapter.training": _absolute(config.adapter.training),
+        "adapter.training": config.adapter.training and lasting(config.adapter.training),
         "data.path": _absolute(config.data.path),
         "data.sets": None if config.data.sets is None else [{**one, "path": _absolute(str(one["path"]))} for one in config.data.sets],
         "data.preferences": _each_absolute(config.data.preferences),
@@ -56,7 +57,7 @@ def defaults_of(
         "resolution": resolution,
         "clip_skip": config.clip_skip or None,  # 0 leaves out no layer either
         "precision": precision,
-        "lora.start": _absolute(config.lora.start),
+        "lora.start": config.lora.start and lasting(config.lora.start),
         "lora.alpha": config.lora.alpha if config.lora.ranks or not kind_of(config.lora).alpha else config.alpha,
         "objective.timesteps": timesteps,
         "objective.shift": config.objective.shift if config.objective.shift is not None else shift,

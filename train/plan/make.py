@@ -72,7 +72,7 @@ def make_plan(config: TrainConfig, store: Store, *, search: Search = ALL, report
     variants = tuple(prompts_of(sample, data, found.config.seed, count) for sample in found.split.train)
     shifts = _shifts(found)
     generic = generic_prompts(found.config, [*prompts, *heldout_prompts], triggers_of(found.split.train, data))
-    resolved = _resolved(found, shifts, heldout_prompts or prompts, generic)
+    resolved = _resolved(found, shifts, heldout_prompts or prompts, generic, store)
     ranks, weights = _counted(found, resolved)
     found = replace(found, trial=_with_moments(found, resolved))
     latents = _latents_bytes(found)
@@ -168,13 +168,15 @@ def _shifts(found: Checked) -> dict[Bucket, float]:
     return {bucket: shift for bucket, shift in shifts.items() if shift is not None}
 
 
-def _resolved(found: Checked, shifts: Mapping[Bucket, float], captions: Sequence[str], generic: list[str]) -> TrainConfig:
+def _resolved(found: Checked, shifts: Mapping[Bucket, float], captions: Sequence[str], generic: list[str], store: Store) -> TrainConfig:
     """The settings with every default as a value; objective.shift stays null where sizes have several."""
     sides = found.sizes.sides
     values = set(shifts.values())
     shift = values.pop() if len(values) == 1 else None
     resolution = sides[0] if len(sides) == 1 else list(sides)
-    return changed(found.config, defaults_of(found.config, found.base, resolution, shift, found.precision, captions, generic))
+    return changed(
+        found.config, defaults_of(found.config, found.base, resolution, shift, found.precision, captions, generic, store.lasting)
+    )
 
 
 def _counted(found: Checked, config: TrainConfig) -> tuple[Ranks, int]:

@@ -13,7 +13,7 @@ from infer.vote.preferences import LABELS, VOTE
 from infer.vote.votes import NAME, read_vote, read_votes
 from registry.errors import Faults, Refused
 from registry.home import expanded
-from registry.printable import one_line, some
+from registry.printable import one_line, shell_line, some
 from registry.progress import Report, Tick
 from train.preference.ballots import Ballot, Ballots, at_most, once, plain
 from train.settings.preferences import WHERE
@@ -56,7 +56,7 @@ def _read_grid(folder: Path, prefix: str, found: Ballots, report: Report) -> Non
     """The votes of a grid's votes.jsonl, its own images, and their prompts."""
     grid, votes = read_grid(folder), read_votes(folder / NAME).votes
     if not votes:
-        raise Refused(f"{one_line(folder)} has no votes. Vote first: loraloom vote {one_line(folder)}")
+        raise Refused(f"{one_line(folder)} has no votes. Vote first: {shell_line('loraloom', 'vote', folder)}")
     cells = {cell.key: cell for cell in grid.cells}
     known = [vote for vote in votes if vote.left in cells and vote.right in cells]
     found.gone += len(votes) - len(known)

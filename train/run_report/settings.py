@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from registry.printable import shell_line
 from registry.settings import spelled, spelled_inside
 from train.config import TrainConfig, dotted_names, get
 
@@ -22,8 +22,7 @@ def changed_settings(config: TrainConfig) -> dict[str, Any]:
 
 def command_of(config: TrainConfig) -> str:
     """The command line that gives these settings, for a shell."""
-    words = (f"{name}={spelled(value)}" for name, value in changed_settings(config).items())
-    return " ".join(["loraloom train", *map(shlex.quote, words)])
+    return shell_line("loraloom", "train", *(f"{name}={spelled(value)}" for name, value in changed_settings(config).items()))
 
 
 def _value(value: Any) -> Any:

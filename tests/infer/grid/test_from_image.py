@@ -77,10 +77,10 @@ def test_the_command_of_a_plan_draws_the_same(shelf: Shelf, tmp_path: Path, caps
     assert first["from"]["tool"] == "A1111" and first["from"]["models"][0]["by"] == "sha256"
     assert [one["by"] for one in first["from"]["models"] if one["what"] == "LoRA"] == ["kohya"]
     words = shlex.split(first["from"]["command"])
-    assert words[:2] == ["loraloom", "grid"] and not any("from" in word for word in words)
+    assert words[:3] == ["cd", str(Path.cwd()), "&&"] and words[3:5] == ["loraloom", "grid"] and not any("from" in word for word in words)
     planned = plan(GridConfig(from_image=str(image), axes=Axes(seed=[1, 2])), shelf.store)
     out = tmp_path / "again"
-    assert main([*words[1:], f"out={out}"]) == 0
+    assert main([*words[4:], f"out={out}"]) == 0
     (lines,) = out.rglob("cells.jsonl")
     drawn = [json.loads(line)["key"] for line in lines.read_text().splitlines()]
     assert drawn == [cell.render.key() for cell in planned.cells]

@@ -14,7 +14,7 @@ from infer.grid.config import Axes, GridConfig
 from infer.grid.job import plan
 from infer.grid.layout import expand
 from infer.hints.setting import Prepare
-from infer.output.command import command_of
+from infer.output.command import command_of, place
 from loraloom.commands.grid import job
 from loraloom.hydra.run import configure
 from tests.infer.conftest import Shelf
@@ -69,9 +69,12 @@ def without_hashes(render: Render) -> Render:
     bare: dict[str, Any] = {
         name: tuple(replace(one, sha256=None) for one in getattr(render, name)) for name in ("adapters", "always", "embeddings")
     }
-    controls = tuple(replace(one, sha256=None, picture=replace(one.picture, sha256=None)) for one in render.controls)
+    controls = tuple(
+        replace(one, sha256=None, picture=replace(one.picture, path=place(one.picture.path), sha256=None)) for one in render.controls
+    )
     images: dict[str, Any] = {
-        name: None if (file := getattr(render, name)) is None else replace(file, sha256=None) for name in ("init", "mask")
+        name: None if (file := getattr(render, name)) is None else replace(file, path=place(file.path), sha256=None)
+        for name in ("init", "mask")
     }
     return replace(render, **bare, **images, controls=controls)
 
@@ -152,3 +155,23 @@ def test_the_keys_of_a_grids_cells_come_back(shelf: Shelf) -> None:
 def test_a_file_of_prompts_is_no_prompt(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a dog\n")
     assert render_of(command_of(resolved(prompt=f"@{tmp_path}/prompts.txt"))).prompt == f"@{tmp_path}/prompts.txt"
+
+
+def test_a_command_draws_the_same_from_any_folder(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, other = tmp_path / "one folder", tmp_path / "other"
+    for folder in (here / "loras", other):
+        folder.mkdir(parents=True)
+    square((200, 10, 10)).save(here / "photo.png")
+    square((10, 200, 10)).save(other / "photo.png")
+    (here / "loras" / "mine.safetensors").write_bytes(Path(str(shelf.store.find("ink").path)).read_bytes())
+    (here / "mine").symlink_to(str(shelf.store.find("tiny").path))  # a base, called as no registered model is
+    (here / "ink").mkdir()  # a folder that is called as a registered adapter is
+    config = GridConfig(
+        base="mine", size=64, steps=2, prompt="a cat", init="photo.png", strength=0.5, axes=Axes(adapter=["loras/*.safetensors", "ink"])
+    )
+    monkeypatch.chdir(here)
+    planned = plan(config, shelf.store)
+    commands = [command_of(cell.render, planned.resolver.lasting) for cell in planned.cells]
+    monkeypatch.chdir(other)
+    assert [plan(read_back(line), shelf.store).cells[0].render.key() for line in commands] == [cell.render.key() for cell in planned.cells]
+    assert "adapters=ink" in shlex.split(commands[1]) and f"init={here}/photo.png" in shlex.split(commands[0])
