@@ -48,6 +48,7 @@ def made_with(device: str, *, adapters: frozenset[bool]) -> tuple[tuple[str, str
     return tuple(sorted(found))
 
 
+@cache
 def version_of(package: str) -> str:
     """The public version of an installed package: 2.13.0 of 2.13.0+cpu; "?" when it is not installed."""
     try:

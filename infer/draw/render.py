@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any
@@ -558,15 +558,23 @@ class Render:
 
     def key(self) -> str:
         """sha256 of the canonical JSON of `pinned()`: equal for equal images, whatever the files are called."""
-        return _digest(self.pinned())
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        return _digest(self._pinned)
 
     def latents_key(self) -> str:
         """The same of the latents: equal for images that one denoising serves, whatever is done once they are decoded."""
-        return _digest({name: value for name, value in self.pinned().items() if name not in SETTINGS or SETTINGS[name].in_latents(self)})
+        return self._latents_key
+
+    @cached_property
+    def _latents_key(self) -> str:
+        return _digest({name: value for name, value in self._pinned.items() if name not in SETTINGS or SETTINGS[name].in_latents(self)})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys, in the order of the fields."""
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in _plain(self).items()}
         for row in (*values["adapters"], *values["always"]):
             for name, default in (("text_weight", None), ("start", 0.0), ("end", 1.0), ("blocks", None)):  # which older images have not
                 if row[name] == default:
@@ -593,6 +601,13 @@ class Render:
 
 SETTINGS: dict[str, Setting] = settings_of(Render)  # by field
 _REAL = tuple(one.field for one in SETTINGS.values() if one.scalar is float)
+
+
+def _plain(value: Any) -> Any:
+    """`dataclasses.asdict` of values that never change, of which it makes copies."""
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    return tuple(_plain(one) for one in value) if isinstance(value, tuple) else value
 
 
 def _digest(values: Mapping[str, Any]) -> str:

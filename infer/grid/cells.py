@@ -71,12 +71,11 @@ class CellStore:
         make_folder(self._png(key).parent)
         with atomic_file(self._png(key), needed=len(png)) as file:
             file.write(png)
-        entry = {"key": key, "png_sha256": sha256(png).hexdigest(), "seconds": round(seconds, 4), "forwards": forwards}
+        entry: dict[str, Any] = {"key": key, "png_sha256": sha256(png).hexdigest(), "seconds": round(seconds, 4), "forwards": forwards}
         entry |= {} if self.process is None else {"process": self.process}
-        write_json(self._json(key), entry | {"render": render.to_json()})
-        return Stored(
-            key=key, png=png, path=self._png(key), seconds=seconds, forwards=forwards, render=render.to_json(), process=self.process
-        )
+        entry["render"] = plain = render.to_json()
+        write_json(self._json(key), entry)
+        return Stored(key=key, png=png, path=self._png(key), seconds=seconds, forwards=forwards, render=plain, process=self.process)
 
     def kept(self) -> AbstractContextManager[None]:
         """Holds the cells while a grid is drawn: `registry gc --caches` leaves them."""

@@ -26,7 +26,7 @@ from infer.output.encoding import QUALITY, SUFFIXES, ImageFormat
 from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.lossy import encode_lossy
 from infer.output.page.live import LiveParts
-from infer.output.png import label_png, read_carried
+from infer.output.png import labelled
 from infer.output.report import write_live_report, write_report
 from infer.output.sheet import write_sheet
 from infer.output.sources import cell_sources, source_images
@@ -56,6 +56,7 @@ class RunFolder:
         self._counts = counts
         self._began = began
         self._images = [self._waiting(cell) for cell in planned.cells]
+        self._lines: dict[int, tuple[CellImage, str]] = {}  # of cells.jsonl, with the image that each was written of
         self._places: dict[str, list[int]] = {}
         for index, image in enumerate(self._images):
             self._places.setdefault(image.key, []).append(index)
@@ -128,10 +129,10 @@ class RunFolder:
         self._due = ended + max(EVERY, (ended - began) / SHARE)
 
     def _write_lines(self) -> None:
-        lines = (
-            _line(image, cell, self.path, self.results.get(image.key))
-            for image, cell in zip(self._images, self._planned.cells, strict=True)
-        )
+        for index, (image, cell) in enumerate(zip(self._images, self._planned.cells, strict=True)):
+            if index not in self._lines or self._lines[index][0] is not image:
+                self._lines[index] = image, _line(image, cell, self.path, self.results.get(image.key))
+        lines = (self._lines[index][1] for index in range(len(self._images)))
         others = dict.fromkeys(outside_line(one, image, self.path) for one, image in zip(self._planned.outside, self._outside, strict=True))
         write_text(self.path / "cells.jsonl", "".join([*lines, *others]))
 
@@ -190,15 +191,18 @@ class RunFolder:
         found = replace(waiting, status=result.status, seconds=result.seconds, error=result.error)
         if result.status == "failed" or (stored := self._cells.get(result.key)) is None:
             return found
-        png = label_png(stored.png, cell.render, model_names(self._planned.resolver, cell.render))
-        carried = read_carried(png)
+        own = labelled(stored.png, cell.render, model_names(self._planned.resolver, cell.render))
         config = self._planned.config
         path = (self.path / "images" / image_name(cell.values)).with_suffix(SUFFIXES[config.image_format.name])
-        data = png if config.image_format is ImageFormat.png else encode_lossy(png, config.image_format.name, config.quality or QUALITY)
+        data = (
+            own.png
+            if config.image_format is ImageFormat.png
+            else encode_lossy(own.png, config.image_format.name, config.quality or QUALITY)
+        )
         make_folder(path.parent)
         with atomic_file(path, needed=len(data)) as file:
             file.write(data)
-        return replace(found, path=path, parameters=carried.parameters, pixels_sha256=carried.pixels_sha256)
+        return replace(found, path=path, parameters=own.parameters, pixels_sha256=own.pixels_sha256)
 
 
 def _scored(image: CellImage, scores: GridScores, number: int) -> CellImage:

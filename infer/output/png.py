@@ -19,15 +19,25 @@ from infer.output.infotext import ModelNames, infotext
 from registry.errors import BadFile, LoomError
 from registry.formats.image_file import Unreadable
 from registry.formats.safetensors_header import open_regular
-from registry.plain_values import from_json
+from registry.plain_values import from_json, storable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEY = "loraloom"  # the keyword of our own text chunk
+OWN_TEXT = KEY.encode("latin-1") + b"\0\0\0\0\0"  # what it begins with, an iTXt that is not compressed
 LARGEST = 1 << 30  # bytes of a file that is read as an image
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks that an image is drawn from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A cell's PNG, and of its texts what a report shows."""
+
+    png: bytes
+    parameters: str
+    pixels_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +61,24 @@ def encode_png(image: "Image", render: Render, names: ModelNames) -> bytes:
 
 def label_png(png: bytes, render: Render, names: ModelNames, *, pixels_sha256: str | None = None) -> bytes:
     """The same pixels under the texts of another Render of the same key: names change, contents do not. Nothing is decoded."""
+    return labelled(png, render, names, pixels_sha256=pixels_sha256).png
+
+
+def labelled(png: bytes, render: Render, names: ModelNames, *, pixels_sha256: str | None = None) -> Labelled:
+    """`label_png` with its texts. Without `pixels_sha256` the PNG is one that `encode_png` gave: it has its own."""
     made = f"LoRA Loom {version_of('loraloom')}"
+    chunks = _chunks(png)
     if pixels_sha256 is None:
-        pixels_sha256 = read_carried(png).pixels_sha256
+        pixels_sha256 = str(json.loads(next(data[len(OWN_TEXT) :] for _, data in chunks if data.startswith(OWN_TEXT)))["pixels_sha256"])
     own = {"made_by": made, "key": render.key(), "pixels_sha256": pixels_sha256, "render": render.to_json()}
     texts = {"parameters": infotext(render, names, version=made), KEY: json.dumps(own, ensure_ascii=False, sort_keys=True)}
-    chunks = [(kind, data) for kind, data in _chunks(png) if kind not in (b"tEXt", b"iTXt", b"zTXt")]
-    labelled = [chunks[0], *(_text_chunk(keyword, text) for keyword, text in texts.items()), *chunks[1:]]
-    return SIGNATURE + b"".join(_packed(kind, data) for kind, data in labelled)
+    kept = [(kind, data) for kind, data in chunks if kind not in (b"tEXt", b"iTXt", b"zTXt")]
+    written = [kept[0], *(_text_chunk(keyword, text) for keyword, text in texts.items()), *kept[1:]]
+    return Labelled(
+        png=SIGNATURE + b"".join(_packed(kind, data) for kind, data in written),
+        parameters=storable(texts["parameters"]),
+        pixels_sha256=pixels_sha256,
+    )
 
 
 def read_png(path: Path) -> Carried:
@@ -151,4 +171,4 @@ def _text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
             return b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
         except UnicodeEncodeError:
             pass
-    return b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8", "surrogatepass")
+    return b"iTXt", keyword.encode("latin-1") + OWN_TEXT[len(KEY) :] + text.encode("utf-8", "surrogatepass")
