@@ -107,7 +107,7 @@ def _helped(planned: GridPlan, store: Store, cells: CellStore, latents: LatentsS
     counts, processes = Counts(), _processes(planned, cells, launch)
     with processes.at_work(counts):
         _render(planned, store, cells, latents, launch, counts, silent, lambda _: processes.save(counts))
-    result = {"cells": 0, "rendered": 0, "reused": 0, "failed": 0, "seconds": 0.0, "report": None}
+    result = {"cells": 0, "rendered": 0, "reused": 0, "failed": 0, "missing": 0, "seconds": 0.0, "report": None}
     return GridOutcome(folder=Path(planned.config.out).absolute(), result=result)
 
 

@@ -146,6 +146,7 @@ class RunFolder:
             "rendered": statuses.count("rendered"),
             "reused": statuses.count("reused"),
             "failed": statuses.count("failed"),
+            "missing": len(self._places) - len(self.results),
             "outside": sum(one.match is not None for one in self._planned.outside),
             "encodes": sum(one.encodes for one in work) if work else self._counts.encodes,
             "forwards": sum(one.forwards for one in work) if work else self._counts.forwards,

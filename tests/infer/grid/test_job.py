@@ -203,10 +203,12 @@ def test_an_interrupt_keeps_what_is_drawn(shelf: Shelf) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(asked, shelf.store, report=Interrupt(after=2))
     (folder,) = (shelf.work / "grid").iterdir()
-    assert json.loads((folder / "result.json").read_text())["rendered"] == 2
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["rendered"], result["missing"]) == (2, 3)
     assert [one["status"] for one in lines(folder)] == ["rendered", "rendered", "missing", "missing", "missing"]
     assert (folder / "sheet.png").is_file() and (folder / "report.html").is_file()
-    assert run(asked, shelf.store).result["rendered"] == 3
+    again = run(asked, shelf.store).result
+    assert (again["rendered"], again["reused"], again["missing"]) == (3, 2, 0)
 
 
 def test_a_damaged_cell_is_reported_and_drawn_again(shelf: Shelf) -> None:
