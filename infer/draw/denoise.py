@@ -9,9 +9,10 @@ One loop for every family. An image is the one that the stock diffusers pipeline
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.control import ControlCall, Steering, encode_hints, steered
@@ -225,11 +226,25 @@ class _Row:
     conditioning: Conditioning
     weight: float | None  # of a prompt; None: the unconditional row
 
+    @property
+    def adapters(self) -> Mapping[str, float]:
+        """Its own weights at this step, where it has such."""
+        walk = self.walk
+        return walk.job.adapters(walk.at, len(walk.timesteps)) if walk.job.adapters is not None else {}
+
+
+def _grouped(rows: Sequence[_Row], by: Callable[[_Row], Hashable]) -> dict[Hashable, list[_Row]]:
+    groups: dict[Hashable, list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(by(row), []).append(row)
+    return groups
+
 
 def advance(family: Family, parts: Parts, active: Sequence[Walk], counter: Counter, *, adapters: RowAdapters | None = None) -> None:
     """One denoiser call for all, and one sampler step each. Rows are the unconditional ones, then the conditional ones.
 
-    `adapters` gives each row the adapters of its own image; None: all have those that are set in the model.
+    `adapters` gives each row the adapters of its own image, and rows of equal ones lie together; None: all have those that are set in the
+    model.
     """
     for walk in active:
         if walk.job.before_step is not None:
@@ -238,6 +253,8 @@ def advance(family: Family, parts: Parts, active: Sequence[Walk], counter: Count
     guided = [walk for walk in active if walk.unconditional is not None]
     rows = [_Row(walk=walk, conditioning=walk.unconditional.at(walk.at)[0][0], weight=None) for walk in guided if walk.unconditional]
     rows += [_Row(walk=walk, conditioning=one, weight=weight) for walk in active for one, weight in walk.conditional.at(walk.at)]
+    if adapters is not None:
+        rows = list(chain.from_iterable(_grouped(rows, lambda row: tuple(sorted(row.adapters.items()))).values()))
     predicted = _predicted(family, parts, rows, counter, adapters)
     for walk in active:
         time = walk.timesteps[walk.at]
@@ -279,15 +296,49 @@ def _predicted(family: Family, parts: Parts, rows: Sequence[_Row], counter: Coun
     import torch
 
     inputs = {walk.index: _scaled(walk, walk.timesteps[walk.at]) for walk in {row.walk.index: row.walk for row in rows}.values()}
+    shared = _first_twins(rows, inputs) if adapters is not None else {}
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, row in enumerate(rows):
+        if place in shared:
+            continue
         masked = any(value.dtype == torch.bool for value in row.conditioning.values())  # then `collate` pads them to one length
         groups.setdefault(() if masked else _shapes(row.conditioning), []).append(place)
     found: dict[int, Tensor] = {}
     for places in groups.values():
         guesses = _forward(family, parts, [rows[place] for place in places], inputs, counter, adapters)
         found |= {place: guesses[number : number + 1] for number, place in enumerate(places)}
-    return [found[place] for place in range(len(rows))]
+    return [found[shared.get(place, place)] for place in range(len(rows))]
+
+
+def _first_twins(rows: Sequence[_Row], inputs: Mapping[int, Tensor]) -> dict[int, int]:
+    """Rows of a first step -> the row before them that is the same in all: images of one seed that differ in prompts share the one without.
+
+    From the second step on no two are equal.
+    """
+    twins: dict[int, int] = {}
+    seen: dict[Hashable, list[int]] = {}
+    for place, row in enumerate(rows):
+        walk = row.walk
+        if walk.at == 0 and not walk.job.steerings:
+            time, own = float(walk.timesteps[0]), tuple(sorted(row.adapters.items()))
+            alike = seen.setdefault((walk.kind, time, own, _identity(row.conditioning)), [])
+            twin = next((one for one in alike if inputs[rows[one].walk.index].equal(inputs[walk.index])), None)
+            if twin is None:
+                alike.append(place)
+            else:
+                twins[place] = twin
+    return twins
+
+
+FEW = 16  # numbers that are compared one by one; larger tensors are equal where they are one in memory
+
+
+def _identity(conditioning: Conditioning) -> Hashable:
+    """What conditionings of one prompt have in common: each text is encoded once."""
+    return tuple(
+        (name, tuple(value.flatten().tolist()) if value.numel() <= FEW else (value.data_ptr(), value.shape, value.stride()))
+        for name, value in sorted(conditioning.items())
+    )
 
 
 def _forward(
@@ -300,7 +351,7 @@ def _forward(
     timesteps = torch.tensor(times, dtype=torch.float32, device=parts.device)
     conditioning = collate([row.conditioning for row in rows])
     if adapters is not None:
-        adapters.use([row.walk.job.adapters(row.walk.at, len(row.walk.timesteps)) if row.walk.job.adapters else {} for row in rows])
+        adapters.use([row.adapters for row in rows])
     control, calls = steered(family, parts, noisy, timesteps, conditioning, _control_calls(rows))
     counter.control_calls += calls
     counter.forwards += 1

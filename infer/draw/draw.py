@@ -210,3 +210,11 @@ def draw_image(family: Family, parts: Parts, latents: Tensor, *, tile: int | Non
 
     with torch.no_grad():
         return to_image(decode_tiled(family.decode, parts, latents, tile))[0]
+
+
+def draw_images(family: Family, parts: Parts, latents: Tensor) -> list[Image]:
+    """The images of latents (B, C, H, W), decoded at once. Raises JobFailed for NaN or infinite pixels."""
+    import torch
+
+    with torch.no_grad():
+        return to_image(family.decode(parts, latents))

@@ -146,6 +146,7 @@ class SharedForwards:
         self._flights = [flight for flight in flights if not flight.walk.done]
         done = [flight for flight in flights if flight.walk.done]
         try:
+            self._session.decode_together([flight.walk for flight in done])
             for flight in done:
                 self._finish(flight)
         finally:

@@ -40,11 +40,12 @@ def toy() -> Any:
 ROWS: tuple[dict[str, float], ...] = ({"a": 1.0}, {"b": -0.5}, {}, {"a": 0.25, "b": 2.0})
 
 
-@pytest.mark.parametrize("layer", ["line", "wide", "grouped"])
+@pytest.mark.parametrize(("layer", "tokens"), [("line", 5), ("line", 1), ("wide", 0), ("grouped", 0)])
 @pytest.mark.parametrize("folded", [1, 3])
-def test_each_row_has_its_own(toy: Any, layer: str, folded: int) -> None:
+def test_each_row_has_its_own(toy: Any, layer: str, tokens: int, folded: int) -> None:
+    """With few tokens a linear layer has its adapters beside the weight, with more of them in it."""
     module = getattr(toy, layer)
-    shape = (len(ROWS) * folded, 5, 4) if layer == "line" else (len(ROWS) * folded, 4, 8, 8)
+    shape = (len(ROWS) * folded, tokens, 4) if layer == "line" else (len(ROWS) * folded, 4, 8, 8)
     inputs = torch.randn(shape)
     expected = module.base_layer(inputs)
     for row, weights in enumerate(ROWS):
@@ -59,7 +60,22 @@ def test_each_row_has_its_own(toy: Any, layer: str, folded: int) -> None:
     rows.use([{}] * len(ROWS))
     assert module(inputs).equal(module.base_layer(inputs))
     rows.remove()
-    assert module(inputs).equal(module.base_layer(inputs)) and not module._forward_hooks
+    assert module(inputs).equal(module.base_layer(inputs)) and "forward" not in vars(module)
+
+
+def test_rows_of_equal_weights_have_the_adapters_in_the_weight_where_that_costs_less(toy: Any) -> None:
+    rows, calls = RowAdapters(toy), []
+    toy.line.base_layer.register_forward_hook(lambda *_: calls.append(1))  # the base's own product, when adapters are beside it
+    rows.install()
+    weights = ({"a": 1.0}, {"a": 1.0}, {"b": 0.5}, {"b": 0.5})
+    rows.use(weights)
+    inputs = torch.randn(4, 6, 4)
+    in_weight = toy.line(inputs)
+    assert not calls
+    beside = torch.cat([toy.line(inputs[:, token : token + 1]) for token in range(6)], dim=1)
+    assert len(calls) == 6 and torch.allclose(in_weight, beside, atol=1e-5)
+    rows.use([{"a": 1 / number} for number in range(1, 13)])  # as many runs as rows
+    assert toy.line(torch.randn(12, 6, 4)).shape == (12, 6, 6) and len(calls) == 7
 
 
 def test_rows_that_belong_to_no_image_are_refused(toy: Any) -> None:

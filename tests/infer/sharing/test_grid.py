@@ -70,6 +70,35 @@ def apart(one: CellResult, other: CellResult) -> int:
         return int(abs(numpy.asarray(first, dtype=int) - numpy.asarray(second, dtype=int)).max())
 
 
+def test_images_of_one_seed_share_their_first_unconditional_row_and_the_decoder(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 prompts x 2 weights: of the 12 rows of the first step 2 without prompt are computed, one a weight."""
+    from infer.draw import session
+    from infer.draw.denoise import Counter
+
+    module: Any = session
+    rows: list[int] = []
+    decoded: list[int] = []
+    own, images = module.advance, module.draw_images
+
+    def advance(family: Any, parts: Any, walks: Any, counter: Counter, **options: Any) -> None:
+        own(family, parts, walks, counter, **options)
+        rows.append(counter.rows)
+
+    def draw_images(family: Any, parts: Any, latents: torch.Tensor) -> Any:
+        decoded.append(len(latents))
+        return images(family, parts, latents)
+
+    monkeypatch.setattr(module, "advance", advance)
+    monkeypatch.setattr(module, "draw_images", draw_images)
+    changes = [{"prompt": prompt, "adapters": (ink(weight),)} for weight in (0.5, 1.0) for prompt in ("a cat", "a dog", "a red fox")]
+    together = drawn(shelf, cells_of(shelf, *changes), tmp_path / "shared", batch_size=6)
+    assert rows == [6 + 2, 12] and decoded == [6]
+    alone = drawn(shelf, cells_of(shelf, *changes, shared=False), tmp_path / "alone")
+    assert max(apart(one, other) for one, other in zip(alone, together, strict=True)) <= TOLERANCE["fp32"]
+
+
 def test_cells_that_differ_in_everything_share_forwards_in_any_order(shelf: Shelf, tmp_path: Path) -> None:
     write_kind("lokr", shapes(tiny_parts("sd1")[1]), tmp_path / "lokr.safetensors")
     shelf.store.add(tmp_path / "lokr.safetensors", name="lokr")
