@@ -72,6 +72,7 @@ def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
         "rendered",
         "reused",
         "failed",
+        "missing",
         "outside",
         "encodes",
         "forwards",
