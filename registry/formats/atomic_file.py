@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused, WriteFailed
+from registry.files.direct_output import Sink, sink_of
 from registry.files.unfinished import TEMPORARY, label_of, open_temporary, temporary_folder
 from registry.files.write_failure import FULL, Output, explained, make_folder, write_failed
 from registry.formats.hashing import Hasher
@@ -66,6 +68,7 @@ TORCH_DTYPES = {
 }
 
 
+@cache
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype of a safetensors word such as F16. Raises Refused for one that is not read here: F4, F6_E2M3, F8_E8M0, ..."""
     import torch
@@ -134,23 +137,25 @@ def _write(path: Path, infos: Mapping[str, TensorInfo], data_of: Any, metadata: 
     hasher = Hasher(header)
     try:
         with atomic_file(path, needed=size) as file:
-            _put(file, hasher, memoryview(raw))
+            sink = sink_of(file, size)
+            _put(sink, hasher, memoryview(raw))
             for name in order:
                 data = data_of(name)
                 expected = header.offsets[name][1] - header.offsets[name][0]
                 if len(data) != expected:
                     raise Refused(f"{name!r} of {path.name} holds {len(data):,} bytes; its dtype and shape need {expected:,}.")
-                _put(file, hasher, data)
+                _put(sink, hasher, data)
+            sink.flush()
     finally:
         hasher.close()
     return hasher.finish()
 
 
-def _put(file: BinaryIO, hasher: Hasher, data: memoryview) -> None:
+def _put(sink: Sink, hasher: Hasher, data: memoryview) -> None:
     for begin in range(0, len(data), 8 << 20):  # 8 MiB: written while it is digested
         piece = data[begin : begin + (8 << 20)]
         futures = hasher.start(piece)
-        file.write(piece)
+        sink.write(piece)
         for future in futures:
             future.result()
 
@@ -189,7 +194,7 @@ def proven_file(final: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_file(path: Path | str, *, needed: int | None = None) -> Iterator[BinaryIO]:
+def atomic_file(path: Path | str, *, needed: int | None = None) -> Iterator[io.BufferedWriter[Output]]:
     """A file to write, which appears under `path` only when the block succeeds: temporary name beside it, fsync, rename.
 
     Raises WriteFailed for what the disk refuses; its message has the bytes `needed`, where they are known.

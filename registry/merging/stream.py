@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry.errors import JobFailed
+from registry.files.direct_output import Sink, sink_of
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, atomic_folder, torch_dtype, write_json
 from registry.formats.hashing import Hasher
@@ -57,9 +58,11 @@ class Written:
             if there is None or (there.st_dev, there.st_ino) != inode:
                 raise JobFailed(f"{path} was removed or replaced by another process after it was written. It is not registered.")
 
-    def watch(self) -> None:
-        """Look at the memory now."""
-        self.peak_mib = max(self.peak_mib, anonymous_mib())
+    def count(self, size: int) -> None:
+        """These bytes are written; looks at the memory every 8 MiB."""
+        if self.done == 0 or (self.done + size) >> 23 != self.done >> 23:
+            self.peak_mib = max(self.peak_mib, anonymous_mib())
+        self.done += size
 
 
 def write_merge(plan: MergePlan, *, metadata: Mapping[str, str], report: Report = silent) -> Written:
@@ -137,15 +140,16 @@ def _write_file(
     try:
         with atomic_file(path, needed=size) as file:
             _reserve(file, size)
+            sink = sink_of(file, size)
             hasher.update(raw)
-            file.write(bytes(8) + raw[8:])
+            sink.write(memoryview(bytes(8) + raw[8:]))
             for name, data in _computed([(names[name], plan.keys.keys[names[name]]) for name in order], plan, maps):
-                _put(file, hasher, data)
-                written.done += len(data)
-                written.watch()
+                _put(sink, hasher, data)
+                written.count(len(data))
                 report(Tick("merge", total if written.done >= whole else written.done // MIB, total, note=name))
             if last is not None:
                 last()
+            sink.flush()
             file.flush()
             os.pwrite(file.fileno(), raw[:8], 0)
             made = os.fstat(file.fileno())
@@ -165,9 +169,9 @@ def _reserve(file: BinaryIO, size: int) -> None:
                 raise
 
 
-def _put(file: BinaryIO, hasher: Hasher, data: memoryview) -> None:
+def _put(sink: Sink, hasher: Hasher, data: memoryview) -> None:
     futures = hasher.start(data)
-    file.write(data)
+    sink.write(data)
     for future in futures:
         future.result()
 
@@ -190,30 +194,64 @@ def _shares(plan: MergePlan) -> _Shares:
     return _Shares(threads, window, max(0, cap - threads * chunk - window * result) // threads)
 
 
+@dataclass(frozen=True)
+class Piece:
+    """The bytes of one chunk, and the buffer of `Results` that they lie in, if they do."""
+
+    data: memoryview
+    lent: Tensor | None = None
+
+
+class Results:
+    """Buffers for the chunks of the result: one is used again when what it held is written."""
+
+    def __init__(self) -> None:
+        self._free: deque[Tensor] = deque()
+
+    def take(self, size: int) -> Tensor:
+        """A flat buffer of this many bytes and more, uint8."""
+        import torch
+
+        try:
+            held = self._free.pop()
+        except IndexError:
+            held = torch.empty(CHUNK * 2, dtype=torch.uint8)  # of fp16 and bf16; others get one that fits
+        return held if len(held) >= size else torch.empty(size, dtype=torch.uint8)
+
+    def give_back(self, piece: Piece) -> None:
+        if piece.lent is not None:
+            self._free.append(piece.lent)
+
+
 def _computed(keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles) -> Iterator[tuple[str, memoryview]]:
-    """(key, bytes) of every chunk, in the order of the file; at most a window of them exists at a time."""
+    """(key, bytes) of every chunk, in the order of the file, valid until the next one; at most a window of them exists at a time."""
     import torch
 
-    shares, before = _shares(plan), torch.get_num_threads()
+    shares, before, results = _shares(plan), torch.get_num_threads(), Results()
     pool = ThreadPoolExecutor(shares.threads, thread_name_prefix="merge", initializer=torch.set_num_threads, initargs=(1,))
-    waiting: deque[tuple[str, Future[memoryview]]] = deque()
+    waiting: deque[tuple[str, Future[Piece]]] = deque()
     try:
-        for name, job in _jobs(keys, plan, maps, pool, shares):
+        for name, job in _jobs(keys, plan, maps, pool, shares, results):
             waiting.append((name, pool.submit(job)))
-            if len(waiting) > shares.window:
-                ready, future = waiting.popleft()
-                yield ready, future.result()
+            while len(waiting) > shares.window:
+                yield from _ready(waiting, results)
         while waiting:
-            ready, future = waiting.popleft()
-            yield ready, future.result()
+            yield from _ready(waiting, results)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
 
 
+def _ready(waiting: deque[tuple[str, Future[Piece]]], results: Results) -> Iterator[tuple[str, memoryview]]:
+    name, future = waiting.popleft()
+    piece = future.result()
+    yield name, piece.data
+    results.give_back(piece)
+
+
 def _jobs(
-    keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles, pool: ThreadPoolExecutor, shares: _Shares
-) -> Iterator[tuple[str, Callable[[], memoryview]]]:
+    keys: list[tuple[str, Key]], plan: MergePlan, maps: MappedFiles, pool: ThreadPoolExecutor, shares: _Shares, results: Results
+) -> Iterator[tuple[str, Callable[[], Piece]]]:
     """The work for every chunk. Measurements of whole tensors run a few keys ahead, in the same threads."""
     measured: dict[str, Future[Any]] = {}
     most = 1 if plan.method.holds else MEASURED_AHEAD
@@ -226,7 +264,7 @@ def _jobs(
             measured[coming.name] = pool.submit(_measure, coming, plan.method, maps, shares.scratch, plan.recipe.precision)
         known = measured.pop(name, None)
         for begin, count in _spans(key, plan.method):
-            yield name, partial(_chunk, key, begin, count, plan, maps, known)
+            yield name, partial(_chunk, key, begin, count, plan, maps, known, results)
 
 
 def _spans(key: Key, method: Method) -> Iterator[tuple[int, int]]:
@@ -298,26 +336,69 @@ def _corners(key: Key, maps: MappedFiles, precision: str) -> list[Tensor]:
     return [maps.tensor(source, 0, source.info.elements).to(dtype).reshape(source.info.shape)[part].contiguous() for source in key.sources]
 
 
-def _chunk(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles, known: Future[Any] | None) -> memoryview:
+def _chunk(key: Key, begin: int, count: int, plan: MergePlan, maps: MappedFiles, known: Future[Any] | None, results: Results) -> Piece:
     """The bytes of one chunk of the result."""
     import torch
 
     edge = _whole_rows(key) if key.merged else 0
     if not key.merged or (edge is not None and begin >= edge):
-        return _copied(key, begin, count, maps)
+        return _copied(key, begin, count, maps, results)
     extra: dict[str, Any] = {} if known is None else {"known": known.result()}
     if edge is None:
-        return _corner(key, plan, maps, extra)
+        return Piece(_corner(key, plan, maps, extra))
     dtype, block = _arithmetic(key, plan.recipe.precision), _block(key, plan.method)
     chunks = KeyChunks(maps, key.sources, dtype=dtype, count=begin + count, scratch=0, step=block, shape=key.out.shape)
-    result = torch.empty(count, dtype=torch_dtype(key.out.dtype))
-    cause = _cause_of(key, maps)
-    for first in range(begin, begin + count, block):
-        if plan.method.placed:
-            extra["at"] = Place(key.name, first, row_width(key.out.shape))
-        values = plan.method.apply(*chunks.at(first), **key.options, **extra)
-        result[first - begin : first - begin + block] = kept(values, key, first, cause)
-    return bytes_of(result)
+    apply, width = partial(plan.method.apply, **key.options, **extra), row_width(key.out.shape)
+
+    def merged(first: int, tensors: Sequence[Tensor]) -> Tensor:
+        return apply(*tensors, at=Place(key.name, first, width)) if plan.method.placed else apply(*tensors)
+
+    piece, result = _room(key.out.dtype, count, results)
+    places = torch.split(result, block)
+    bounds = Bounds(len(places), dtype)
+    for index, (first, tensors) in enumerate(chunks.blocks(begin, count)):
+        values = merged(first, tensors)
+        bounds.note(index, values)
+        places[index].copy_(values)
+    if (bad := bounds.first_beyond(key)) is not None:
+        first = begin + bad * block
+        kept(merged(first, chunks.at(first)), key, first, _cause_of(key, maps))  # again, to say what and where
+        raise JobFailed(f"{key.name} had other numbers when it was read again; the result was deleted. Run the command again.")
+    return piece
+
+
+def _room(word: str, count: int, results: Results) -> tuple[Piece, Tensor]:
+    """A buffer for this many elements of the result: as bytes, and as numbers of a dtype such as F16."""
+    dtype = torch_dtype(word)
+    lent = results.take(count * dtype.itemsize)
+    own = lent[: count * dtype.itemsize]
+    return Piece(memoryview(own.numpy()), lent), own.view(dtype)  # type: ignore[arg-type]  # numpy arrays are buffers
+
+
+class Bounds:
+    """The least and the largest value of every block of a chunk, looked at together: a look at each costs more than the arithmetic."""
+
+    def __init__(self, blocks: int, dtype: Any) -> None:
+        import torch
+
+        self._lows, self._highs = torch.zeros(blocks, dtype=dtype), torch.zeros(blocks, dtype=dtype)
+        self._places = list(zip(self._lows.unbind(), self._highs.unbind(), strict=True))
+
+    def note(self, index: int, values: Tensor) -> None:
+        """Measure a block."""
+        import torch
+
+        torch.aminmax(values, out=self._places[index])
+
+    def first_beyond(self, key: Key) -> int | None:
+        """The first block with a value that is none or that the output's dtype cannot hold."""
+        import torch
+
+        limit = torch.finfo(torch_dtype(key.out.dtype)).max
+        if float(self._lows.min()) >= -limit and float(self._highs.max()) <= limit:  # NaN fails both
+            return None
+        good = (self._lows.double() >= -limit) & (self._highs.double() <= limit)
+        return int((~good).nonzero()[0, 0])
 
 
 def _corner(key: Key, plan: MergePlan, maps: MappedFiles, extra: dict[str, Any]) -> memoryview:
@@ -333,21 +414,35 @@ def _corner(key: Key, plan: MergePlan, maps: MappedFiles, extra: dict[str, Any])
     return bytes_of(kept(merged.reshape(-1), key, 0, _cause_of(key, maps)))
 
 
-def _copied(key: Key, begin: int, count: int, maps: MappedFiles) -> memoryview:
+def _copied(key: Key, begin: int, count: int, maps: MappedFiles, results: Results) -> Piece:
     """The bytes of the first source, in the output's dtype; floating-point values are checked."""
+    source = key.sources[0]
+    piece, stored = _room(source.info.dtype, count, results)
+    if source.parts or source.turned:
+        stored.copy_(maps.tensor(source, begin, count))
+    else:
+        maps.read_into(source, begin * stored.itemsize, piece.data)
+    if source.info.dtype in FLOATS:
+        _check(stored, key, begin, maps)
+    if source.info.dtype == key.out.dtype:
+        return piece
+    cast, places = _room(key.out.dtype, count, results)
+    places.copy_(stored)
+    results.give_back(piece)
+    return cast
+
+
+def _check(stored: Tensor, key: Key, begin: int, maps: MappedFiles) -> None:
+    """Raise JobFailed where the output's dtype does not hold these values of the first source."""
     import torch
 
-    source = key.sources[0]
-    if source.info.dtype not in FLOATS and (source.parts or source.turned):
-        return bytes_of(maps.tensor(source, begin, count))
-    if source.info.dtype not in FLOATS:
-        bits = source.bytes // max(1, source.info.elements)
-        return maps.raw(source, begin * bits, (begin + count) * bits)
-    stored = maps.tensor(source, begin, count)
-    same = source.info.dtype == key.out.dtype
-    cause, wide = _cause_of(key, maps), torch.float64 if source.info.dtype == "F64" else torch.float32
-    parts = [kept(stored[first : first + BLOCK].to(wide), key, begin + first, cause) for first in range(0, count, BLOCK)]
-    return bytes_of(stored if same else torch.cat(parts))
+    wide = torch.float64 if stored.dtype == torch.float64 else torch.float32
+    blocks = torch.split(stored, BLOCK)
+    bounds = Bounds(len(blocks), wide)
+    for index, block in enumerate(blocks):
+        bounds.note(index, block.to(wide))
+    if (bad := bounds.first_beyond(key)) is not None:
+        kept(blocks[bad].to(wide), key, begin + bad * BLOCK, _cause_of(key, maps))
 
 
 def kept(values: Tensor, key: Key, begin: int, cause: Callable[[int], str]) -> Tensor:

@@ -1,43 +1,67 @@
-"""Memory-mapped tensors: read when used, not kept in memory."""
+"""Tensors of files, read when used, not kept in memory: mapped to be rearranged, in windows to be computed with."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import threading
+import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, JobFailed
 from registry.formats.atomic_file import torch_dtype
+from registry.tensors.chunks import CHUNK
 from registry.tensors.layout import Stored
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+WIDEST = 8  # bytes of the widest number that is computed with, fp64
+
 
 class MappedFiles:
-    """Memory-mapped files, with a check that none changed since they were opened."""
+    """Open files, mapped at the first use of a map, with a check that none changed since they were opened."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._maps: dict[Path, mmap.mmap] = {}
         self._signatures: dict[Path, tuple[int, ...]] = {}
+        self._descriptors: dict[Path, int] = {}
+        self.own = Own()
+        weakref.finalize(self, _close, self._descriptors)
         for path in dict.fromkeys(files):
             self._open(path)
 
     def _open(self, path: Path) -> None:
         try:
-            with open(path, "rb") as file:
-                self._signatures[path] = _signature(os.fstat(file.fileno()))
-                # private and writable only because torch wants writable memory; nothing writes to it
-                self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+            self._descriptors[path] = descriptor
+            self._signatures[path] = _signature(os.fstat(descriptor))
+            # private and writable only because torch wants writable memory; nothing writes to it
+            self._maps[path] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
         except (OSError, ValueError) as error:
             raise BadFile(path, "unreadable", f"cannot be mapped: {error}.") from error
 
     def raw(self, stored: Stored, begin: int, end: int) -> memoryview:
         """Bytes begin..end of a tensor, as on the disk."""
         return memoryview(self._maps[stored.file])[stored.begin + begin : stored.begin + end]
+
+    def read_into(self, stored: Stored, begin: int, buffer: memoryview) -> None:
+        """Fill the buffer with the bytes of a tensor from `begin` on; the tensor is neither in parts nor transposed.
+
+        Reading beats mapping: no page faults, and a file that was cut short is an error, not the end of the process.
+        """
+        if not hasattr(os, "preadv"):
+            buffer[:] = self.raw(stored, begin, begin + len(buffer))
+            return
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._descriptors[stored.file], [buffer[done:]], stored.begin + begin + done)
+            if count == 0:
+                raise JobFailed(f"{stored.file} was cut short while it was read; the result was deleted. Run the command again.")
+            done += count
 
     def tensor(self, stored: Stored, begin: int, count: int) -> Tensor:
         """Elements begin..begin+count of the flattened tensor, in its own dtype; a copy only where it is in parts or transposed."""
@@ -83,8 +107,61 @@ class MappedFiles:
                 raise JobFailed(f"{path} changed while it was read; the result was deleted. Run the command again.")
 
 
+def _close(descriptors: dict[Path, int]) -> None:
+    for descriptor in descriptors.values():
+        os.close(descriptor)
+
+
 def _signature(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+# --- windows: a thread's own buffers, filled again and again, so that their pages and the numbers in them stay in the cache
+
+
+@dataclass
+class Window:
+    """A stretch of one tensor in memory: its elements first..first+count lie at the buffer's beginning."""
+
+    buffer: mmap.mmap
+    stored: Stored | None = None
+    first: int = 0
+    count: int = 0
+
+    def piece(self, maps: MappedFiles, stored: Stored, begin: int, count: int, last: int) -> Tensor:
+        """The elements begin..begin+count in their own dtype, read on to `last` where they are not here; valid until the next call."""
+        import torch
+
+        dtype = torch_dtype(stored.info.dtype)
+        if self.stored is not stored or begin < self.first or begin + count > self.first + self.count:
+            self.stored = None  # what is here is lost, whatever comes of the reading
+            self.first, self.count = begin, min(CHUNK, last - begin)
+            maps.read_into(stored, begin * dtype.itemsize, memoryview(self.buffer)[: self.count * dtype.itemsize])
+            self.stored = stored
+        return torch.frombuffer(self.buffer, dtype=dtype, count=count, offset=(begin - self.first) * dtype.itemsize)
+
+
+class Own(threading.local):
+    """The buffers of one thread: a window for each source, and the numbers that are computed with."""
+
+    def __init__(self) -> None:
+        self._windows: list[Window] = []
+        self._numbers: dict[tuple[int, Any], Tensor] = {}
+
+    def window(self, index: int) -> Window:
+        """The window of a source, page-aligned; its pages come as they are used."""
+        while len(self._windows) <= index:
+            self._windows.append(Window(mmap.mmap(-1, CHUNK * WIDEST)))
+        return self._windows[index]
+
+    def numbers(self, index: int, dtype: Any, count: int) -> Tensor:
+        """Room for this many numbers of a source, with what was left in it."""
+        import torch
+
+        held = self._numbers.get((index, dtype))
+        if held is None or held.shape[0] < count:
+            held = self._numbers[index, dtype] = torch.empty(count, dtype=dtype)
+        return held[:count]
 
 
 class KeyChunks:
@@ -118,6 +195,25 @@ class KeyChunks:
 
         count = min(self._step, self.count - begin)
         return tuple(
-            self._maps.tensor(source, begin, count).to(self._dtype, copy=True, memory_format=torch.contiguous_format)
-            for source in self._sources
+            self._stored(index, begin, count, self.count).to(self._dtype, copy=True, memory_format=torch.contiguous_format)
+            for index in range(len(self._sources))
         )
+
+    def blocks(self, begin: int, count: int) -> Iterator[tuple[int, list[Tensor]]]:
+        """(first element, `at`) of every block of these elements, in buffers of this thread, which the next block overwrites."""
+        import torch
+
+        own = self._maps.own
+        parts = [torch.split(self._stored(index, begin, count, begin + count), self._step) for index in range(len(self._sources))]
+        numbers = [own.numbers(index, self._dtype, min(self._step, count)) for index in range(len(self._sources))]
+        for block, stored in enumerate(zip(*parts, strict=True)):
+            if (size := stored[0].shape[0]) != numbers[0].shape[0]:  # the last one
+                numbers = [held[:size] for held in numbers]
+            yield begin + block * self._step, [held.copy_(part) for held, part in zip(numbers, stored, strict=True)]
+
+    def _stored(self, index: int, begin: int, count: int, last: int) -> Tensor:
+        """A source's elements begin..begin+count in their own dtype, valid until the next ones of that source; see Window."""
+        stored = self._sources[index]
+        if stored.parts or stored.turned or count > CHUNK:
+            return self._maps.tensor(stored, begin, count)
+        return self._maps.own.window(index).piece(self._maps, stored, begin, count, last)

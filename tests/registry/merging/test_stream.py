@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from registry.errors import BadFile, Faults, JobFailed, Refused
+from registry.files import direct_output
 from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import read_header
 from registry.merging import stream
@@ -84,6 +86,54 @@ def test_any_float_in_and_out(word: str, dtype: torch.dtype, store: Store, tmp_p
         wanted = a[name].float().lerp(b[name].float(), 0.5)
         assert kept[name].dtype == dtype and kept[name].float().equal(wanted.to(dtype).float())
         assert wide[name].equal(wanted) and asked[name].float().equal(b[name].to(dtype).float())
+
+
+@pytest.mark.parametrize("way", ["past the cache", "refused", "small"])
+def test_the_file_is_the_librarys_whatever_is_in_it_and_however_it_is_written(
+    way: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Odd sizes, tensors over many chunks, scalars, none, flags, integers, eight bits: as the reference library would save them."""
+    monkeypatch.setattr(stream, "CHUNK", 1 << 10)
+    monkeypatch.setattr(stream, "BLOCK", 1 << 8)
+    monkeypatch.setattr(direct_output, "LEAST", 0 if way != "small" else 1 << 40)
+    monkeypatch.setattr(direct_output, "BUFFER", 1 << 13)
+    if way == "refused":
+        monkeypatch.setattr(direct_output, "set_direct", lambda descriptor, wanted: False)
+    generator = torch.Generator().manual_seed(7)
+    floats = {
+        f"{UNET}.out.{index}.weight": torch.randn(shape, generator=generator).to(dtype)
+        for index, (shape, dtype) in enumerate(
+            [
+                ((67, 91), torch.float16),
+                ((3, 7), torch.bfloat16),
+                ((), torch.float32),
+                ((1,), torch.float16),
+                ((1025,), torch.float64),
+                ((33, 5), torch.float8_e4m3fn),
+                ((9,), torch.float8_e5m2),
+                ((0, 3), torch.float16),
+            ]
+        )
+    }
+    others = {
+        f"{UNET}.flags": torch.arange(4099) % 3 == 0,
+        f"{UNET}.bytes": torch.arange(5, dtype=torch.uint8),
+        f"{UNET}.count": torch.tensor(7),
+        f"{UNET}.wide": torch.arange(2053, dtype=torch.int16),
+    }
+    first, second = floats | others, {name: -value.float() for name, value in floats.items()} | others
+    paths = written(tmp_path / "a.safetensors", first), written(tmp_path / "b.safetensors", second)
+    done = merge(recipe(*paths, params={"alpha": 0.25}), store, tmp_path / "out.safetensors", threads=2)
+    wanted = {
+        name: value.to(wide).lerp(second[name].to(wide), 0.25).to(value.dtype) if value.numel() else value
+        for name, value in floats.items()
+        for wide in [torch.float64 if value.dtype == torch.float64 else torch.float32]
+    }
+    save_file(wanted | others, tmp_path / "wanted.safetensors", metadata={"format": "pt"})
+    found, library = read_header(done.output), read_header(tmp_path / "wanted.safetensors")
+    assert (found.tensors, found.offsets) == (library.tensors, library.offsets)
+    assert done.output.read_bytes()[found.data_start :] == (tmp_path / "wanted.safetensors").read_bytes()[library.data_start :]
+    assert done.result["sha256"] == hash_file(done.output)[0].sha256
 
 
 def test_markers_without_elements_are_carried(store: Store, tmp_path: Path) -> None:

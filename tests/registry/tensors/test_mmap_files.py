@@ -100,6 +100,32 @@ def test_chunks_of_a_key_are_blocks_of_every_source_in_the_wanted_dtype(tmp_path
     assert next(iter(chunks))[0].dtype == torch.float64
 
 
+def test_blocks_are_the_chunks_of_a_range_whatever_the_form_that_they_are_stored_in(tmp_path: Path) -> None:
+    values = torch.arange(35.0).reshape(7, 5)
+    whole, turned = stored(tmp_path / "a.safetensors", values.half()), stored(tmp_path / "b.safetensors", -values.T.contiguous())
+    parts = joined([whole.rows(0, 3), whole.rows(3, 7)])
+    maps = MappedFiles([whole.file, turned.file])
+    chunks = KeyChunks(maps, (whole, turned.transposed(), parts), dtype=torch.float32, count=35, scratch=0, step=8, shape=(7, 5))
+    found = [(first, [tensor.tolist() for tensor in tensors]) for first, tensors in chunks.blocks(8, 20)]
+    flat = values.reshape(-1).tolist()
+    assert found == [(at, [flat[at:end], [-one for one in flat[at:end]], flat[at:end]]) for at, end in ((8, 16), (16, 24), (24, 28))]
+
+
+def test_two_that_read_in_turns_have_their_own_numbers(tmp_path: Path) -> None:
+    one, two = stored(tmp_path / "a.safetensors", MATRIX), stored(tmp_path / "b.safetensors", -MATRIX)
+    both = KeyChunks(MappedFiles([one.file, two.file]), (one, two), dtype=torch.float32, count=6, scratch=0, step=2, shape=(2, 3))
+    for (first,), (second,) in zip(both.pick(0), both.pick(1), strict=True):
+        assert second.equal(-first)
+
+
+def test_a_file_that_was_cut_short_is_an_error(tmp_path: Path) -> None:
+    one = stored(tmp_path / "a.safetensors", MATRIX)
+    maps = MappedFiles([one.file])
+    os.truncate(one.file, one.begin + 8)
+    with pytest.raises(JobFailed, match=r"a\.safetensors was cut short while it was read"):
+        maps.read_into(one, 0, memoryview(bytearray(24)))
+
+
 def test_every_safetensors_dtype_of_torch_has_one() -> None:
     assert (torch_dtype("F8_E4M3"), torch_dtype("I64"), torch_dtype("BOOL")) == (torch.float8_e4m3fn, torch.int64, torch.bool)
     with pytest.raises(Refused, match="F4 is a dtype that is not computed with here"):
