@@ -124,6 +124,12 @@ def start_of(render: Render, images: InputImages) -> Start | None:
     return Start(pixels=2 * to_pixels(_image(render, render.init, images)) - 1, strength=render.strength, mask=mask)
 
 
+def init_image(render: Render, images: InputImages) -> Image:
+    """The image that a resolved Render redraws, of the drawing's size."""
+    assert render.init is not None
+    return _image(render, render.init, images)
+
+
 def pasted(drawn: Image, render: Render, images: InputImages) -> Image:
     """The image with init's own pixels where the mask is black, if `paste` is set."""
     from PIL import Image

@@ -120,7 +120,7 @@ class Session:
         report(Tick("load", 1, 1, note=self._base.record.name))
 
     def draw(self, index: int, *, watch: Callable[[Any], None] | None = None) -> tuple[bytes, int]:
-        """PNG bytes of the Render at `index`, and the denoiser calls it took. `watch` is called with its fresh scheduler."""
+        """PNG bytes of the Render at `index`, and its denoiser calls. `watch` gets its fresh scheduler; it is then denoised in any case."""
         counter = Counter()
         try:
             with self._counted(counter):
@@ -220,6 +220,14 @@ class Session:
             for name in done:
                 del self._attached[name]
 
+    def clear(self) -> None:
+        """Detach all adapters and embeddings: the weights and tokenizers are the base's own. What needs them attaches them again."""
+        self._remove_textual_inversions()
+        self._active_adapters = None
+        self._rows.remove()
+        detach(self.parts, list(self._attached))
+        self._attached.clear()
+
     def close(self) -> None:
         """Drop the model; `free_memory` returns its memory before the next one is loaded."""
         del self.family, self.parts, self._prompts, self._nets, self._vaes, self._drawn, self._own_embedding_tables, self._rows
@@ -243,7 +251,7 @@ class Session:
         """The Render's latents, kept while another Render needs them (it differs in what acts after the latents)."""
         render = self._renders[index]
         key = render.latents_key()
-        if not self._recalled(key):
+        if watch is not None or not self._recalled(key):
             if self._rows.installed:
                 self._rows.remove()
                 self._active_adapters = None

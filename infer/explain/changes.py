@@ -4,26 +4,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from infer.draw.files import Adapter
+from infer.draw.files import Adapter, ControlNet, Embedding
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-NEGATIVE, GUIDANCE, ADAPTER = "negative", "guidance", "adapter"
+NEGATIVE, GUIDANCE, START, CONTROL, EMBEDDING, ADAPTER = "negative", "guidance", "start", "control", "embedding", "adapter"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """An image to draw beside the image: what is left out (negative, guidance, adapter), and its name for people."""
+    """An image to draw beside the image: what is left out, and its name for people. `steps` are those that are drawn."""
 
-    what: str
+    what: str  # negative, guidance, start, control, embedding, adapter
     name: str
     render: Render
+    steps: int = 0
+    one: ControlNet | Embedding | Adapter | None = None  # what is left out, of what an image has several of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +42,88 @@ class Difference:
 
 def variants_of(render: Render, resolver: Resolver) -> tuple[list[Variant], dict[str, str]]:
     """The images to draw beside a resolved Render's, and for what is not drawn the reason."""
-    found, why = [], {}
+    why: dict[str, str] = {}
     if not render.guided:
         why[NEGATIVE] = why[GUIDANCE] = f"At guidance {render.guidance:g} there is no unconditional pass: no negative prompt is read."
-    else:
-        if render.negative:
-            found.append(Variant(what=NEGATIVE, name="without the negative prompt", render=replace(render, negative=None)))
-        else:
-            why[NEGATIVE] = "The image has no negative prompt."
-        found.append(Variant(what=GUIDANCE, name="at guidance 1", render=replace(render, guidance=1.0, rescale=None)))
+    elif not render.negative:
+        why[NEGATIVE] = "The image has no negative prompt."
+    if unread := [one for one in render.embeddings if not _stands_in(one, render)]:
+        words = ", ".join(f"{one.token} ({embedding_name(one, resolver)})" for one in unread)
+        why[EMBEDDING] = f"No prompt that is read has the word of these embeddings: {words}."
+    if not render.active:
+        why[ADAPTER] = "The image has no adapter."
+    found = [*_of_prompts(render), *_of_images(render, resolver), *_of_embeddings(render, resolver), *_of_adapters(render, resolver)]
+    resolved = [replace(one, render=resolver.resolve(one.render)) for one in found]
+    kept = [one for one in resolved if one.what != GUIDANCE or not one.render.guided]
+    return [replace(one, steps=drawn_steps(one.render, resolver)) for one in kept], why
+
+
+def _of_prompts(render: Render) -> Iterator[Variant]:
+    if render.guided and render.negative:
+        yield Variant(what=NEGATIVE, name="without the negative prompt", render=replace(render, negative=None))
+    if render.guided:
+        yield Variant(what=GUIDANCE, name="at guidance 1", render=replace(render, guidance=1.0, rescale=None))
+
+
+def _of_images(render: Render, resolver: Resolver) -> Iterator[Variant]:
+    """Without the image that is redrawn, and without each ControlNet."""
+    if render.init is not None:
+        bare = replace(render, init=None, mask=None, strength=None, paste=True)
+        yield Variant(what=START, name="from noise alone", render=_fitting(bare))
+    for one in render.steering:
+        left = replace(render, controls=tuple(other for other in render.controls if other is not one))
+        yield Variant(what=CONTROL, name=f"without {control_name(one, resolver)}", render=_fitting(left), one=one)
+
+
+def _fitting(render: Render) -> Render:
+    """`fit` is for images: without any it is refused."""
+    return render if render.images else replace(render, fit=None)
+
+
+def _of_embeddings(render: Render, resolver: Resolver) -> Iterator[Variant]:
+    """Each word as the plain text that it is without its embedding."""
+    for one in render.embeddings:
+        if _stands_in(one, render):
+            left = replace(render, embeddings=tuple(other for other in render.embeddings if other is not one))
+            yield Variant(what=EMBEDDING, name=f"without {embedding_name(one, resolver)}", render=left, one=one)
+
+
+def _of_adapters(render: Render, resolver: Resolver) -> Iterator[Variant]:
     for one in render.active:
         left = replace(
             render,
             adapters=tuple(other for other in render.adapters if other is not one),
             always=tuple(other for other in render.always if other is not one),
         )
-        found.append(Variant(what=ADAPTER, name=f"without {name_of(one, resolver)}", render=left))
-    if not render.active:
-        why[ADAPTER] = "The image has no adapter."
-    resolved = [replace(one, render=resolver.resolve(one.render)) for one in found]
-    return [one for one in resolved if one.what != GUIDANCE or not one.render.guided], why
+        yield Variant(what=ADAPTER, name=f"without {name_of(one, resolver)}", render=left, one=one)
+
+
+def _stands_in(one: Embedding, render: Render) -> bool:
+    """Whether the word of an embedding is in a text that is read."""
+    return one.token is not None and any(one.token in text for text in (render.prompt, render.negative if render.guided else None) if text)
+
+
+def drawn_steps(render: Render, resolver: Resolver) -> int:
+    """The steps that a resolved Render is drawn in: image-to-image leaves out those before its strength."""
+    steps = render.steps or 0
+    if render.init is None or render.strength is None:
+        return steps
+    return steps - resolver.base(render).family.start_step(steps, render.strength)
 
 
 def name_of(one: Adapter, resolver: Resolver) -> str:
     """An adapter's name in the registry: an image that is read again names it by its content."""
     return resolver.adapter(one.reference).record.name
+
+
+def control_name(one: ControlNet, resolver: Resolver) -> str:
+    """A ControlNet's name in the registry."""
+    return resolver.controlnet(one.reference).record.name
+
+
+def embedding_name(one: Embedding, resolver: Resolver) -> str:
+    """A textual inversion embedding's name in the registry."""
+    return resolver.embedding(one.reference).record.name
 
 
 def difference(one: Image, other: Image) -> Difference:

@@ -30,6 +30,7 @@ class Filmstrip:
 
     prediction: str  # epsilon, v_prediction, flow
     count: int
+    left_out: int = 0  # steps before the first one: image-to-image begins late
     frames: list[Frame] = field(default_factory=list)
     _wanted: frozenset[int] = frozenset()
     _calls: int = 0
@@ -48,7 +49,7 @@ class Filmstrip:
 
     def _see(self, scheduler: Any, prediction: Tensor, time: Any, latents: Tensor) -> None:
         if not self._calls:
-            self._calls = _calls(scheduler, time)
+            self._calls = len(scheduler.timesteps) - self.left_out * int(getattr(scheduler, "order", 1))
             self._wanted = spread(self._calls, self.count)
         if self._at in self._wanted:
             alpha, sigma = noise_level(scheduler, time, flow=self.prediction == "flow")
@@ -118,10 +119,3 @@ def _index(scheduler: Any, time: Any) -> int:
     if getattr(scheduler, "begin_index", None) is not None:
         return int(scheduler.begin_index)
     return int((scheduler.timesteps == time).nonzero()[0])
-
-
-def _calls(scheduler: Any, time: Any) -> int:
-    """The calls from the first one on: image-to-image begins late."""
-    begun = getattr(scheduler, "begin_index", None)
-    first = int(begun) if begun is not None else int((scheduler.timesteps == time).nonzero()[0])
-    return len(scheduler.timesteps) - first

@@ -2,66 +2,82 @@
 
 from __future__ import annotations
 
-import base64
 import io
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.machine import version_of
 from infer.draw.values import number
-from infer.explain.explain import Explanation, document
+from infer.explain.document import document, pictures_of
+from infer.explain.explain import Explanation
+from infer.output.page.images import data_uri
 from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import atomic_file, write_json, write_text
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from PIL.Image import Image
 
 PAGE, VALUES = "explain.html", "explain.json"
 
 
 def write_explanation(found: Explanation, folder: Path) -> dict[str, Any]:
-    """Write explain.html, explain.json and images/ into a folder that is there; gives explain.json, with the page's path."""
-    pictures = _pictures(found)
+    """Write explain.html, images/ and explain.json into a folder that is there; gives explain.json, with the page's path."""
+    pictures = {name: _png(image) for name, image in pictures_of(found).items()}
     make_folder(folder / "images")
-    for name, image in pictures.items():
+    for name, png in pictures.items():
         with atomic_file(folder / "images" / f"{name}.png") as out:
-            out.write(_png(image))
-    values = document(found, {name: f"images/{name}.png" for name in pictures}) | {"page": str(folder / PAGE)}
+            out.write(png)
+    files = {name: f"images/{name}.png" for name in pictures}
+    values = document(found, files) | {"page": str(folder / PAGE)}
+    write_text(folder / PAGE, page(values, {files[name]: data_uri("png", png) for name, png in pictures.items()}))
     write_json(folder / VALUES, values)
-    write_text(folder / PAGE, page(found, values, pictures))
     return values
 
 
-def _pictures(found: Explanation) -> dict[str, Image]:
-    """Every image by its name."""
-    pictures = {f"frame-{place}": one.image for place, one in enumerate(found.frames)}
-    for place, one in enumerate(found.changes):
-        name = f"{one.variant.what}-{place}"
-        pictures |= {name: one.image, f"{name}-map": one.difference.map}
-    return pictures
+def page(values: Mapping[str, Any], uri: Mapping[str, str]) -> str:
+    """The HTML of what explain.json says, `uri` has the address of each of its images. There is no script in it."""
+    environment = _environment()
+    return environment.get_template("explain/page.html").render(
+        title=f"One image's way: {PurePath(values['image']).name}",
+        generator=f"LoRA Loom {version_of('loraloom')}",
+        css=_own(environment, "explain/page.css") + _own(environment, "explain/body.css"),
+        **_shown(values, uri),
+    )
 
 
-def page(found: Explanation, values: dict[str, Any], pictures: dict[str, Image]) -> str:
-    """The HTML. Whatever a person wrote is escaped; there is no script in it."""
+def panel(values: Mapping[str, Any], uri: Mapping[str, str]) -> str:
+    """The same without its head, for the report of the image's grid."""
+    return _environment().get_template("explain/body.html").render(**_shown(values, uri))
+
+
+def _shown(values: Mapping[str, Any], uri: Mapping[str, str]) -> dict[str, Any]:
+    blocks = [block["relative"] for one in values["adapters"] for block in one["blocks"]]
+    return {
+        "values": values,
+        "uri": uri,
+        "pooled": list(dict.fromkeys((one["encoder"], one["pooled"]) for one in values["similarity"])),
+        "widest": max(blocks, default=0.0) or 1.0,
+    }
+
+
+def _environment() -> Environment:
+    """Whatever a person wrote is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("infer.output"), autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": number, "percent": percent}
+    return environment
+
+
+def _own(environment: Environment, name: str) -> Any:
     from markupsafe import Markup
 
-    loader = PackageLoader("infer.explain")
-    environment = Environment(loader=loader, autoescape=select_autoescape(default=True), undefined=StrictUndefined)
-    environment.filters |= {"number": number, "percent": percent}
-    shown = {f"images/{name}.png": f"data:image/png;base64,{base64.b64encode(_png(one)).decode()}" for name, one in pictures.items()}
-    return environment.get_template("explain.html").render(
-        title=f"One image's way: {found.plan.path.name}",
-        generator=f"LoRA Loom {version_of('loraloom')}",
-        css=Markup(loader.get_source(environment, "explain.css")[0]),  # our own file
-        render=found.plan.render,
-        settings=[(name, text) for name, text in found.settings.items() if name not in ("prompt", "negative")],
-        values=values,
-        uri=shown,
-        pooled=list(dict.fromkeys((one["encoder"], one["pooled"]) for one in values["similarity"])),
-        last=len(found.frames) - 1,
-        widest=max((block["relative"] for one in values["adapters"] for block in one["blocks"]), default=0.0) or 1.0,
-    )
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])  # our own file
 
 
 def percent(share: float) -> str:

@@ -91,7 +91,7 @@ def find_model(what: str, named: ModelName, store: Store, *, report: Report = si
 
 
 def _found(what: str, named: ModelName, record: Record, by: str, store: Store) -> FoundModel:
-    return FoundModel(what=what, named=named, record=record, by=by, reference=_reference(record, store))
+    return FoundModel(what=what, named=named, record=record, by=by, reference=reference_of(record, store))
 
 
 def _fault(what: str, named: ModelName, problem: str, setting: str, there: list[Record] | None = None) -> str:
@@ -114,7 +114,7 @@ def _plain(name: str) -> str:
     return GRAMMAR.sub("", name).strip().casefold()
 
 
-def _reference(record: Record, store: Store) -> str:
+def reference_of(record: Record, store: Store) -> str:
     """What names the record and nothing else."""
     for name in (record.name, f"sha256:{record.hashes.sha256}" if record.hashes.sha256 else record.name):
         try:

@@ -115,7 +115,9 @@ def read_carried(png: bytes, path: Path = Path("image.png")) -> Carried:
             encoding=Encoding.from_json(own.get("encoding")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, LoomError) as error:
-        raise BadFile(path, "no-render", f"carries a Render that cannot be read ({error!r}). Was it written by a later version?") from error
+        raise BadFile(
+            path, "unreadable-render", f"carries a Render that cannot be read ({error!r}). Was it written by a later version?"
+        ) from error
 
 
 def texts_of(data: bytes, path: Path = Path("image.png")) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer.draw.render import SETTINGS, Render
 from infer.draw.resolve import Resolver
+from infer.metadata.models import reference_of
 from infer.output.encoding import Encoding
 from infer.output.lossy import encoder, through_encoder
 from infer.output.png import Carried, hash_pixels, read_png
@@ -162,14 +163,15 @@ def compare(first: Image, second: Image) -> tuple[int, float]:
 
 
 def with_found_files(render: Render, store: Store) -> Render:
-    """The Render with references that exist on this machine: files are found by sha256, wherever they are now."""
+    """The Render with references that exist on this machine, by name where they have one; files are found by sha256."""
     faults: list[str] = []
 
     def found(reference: str, sha256: str | None, kind: str) -> str:
         for name in _names(reference, sha256):
             try:
-                if store.sha256(store.find(name)) == sha256:
-                    return name
+                record = store.find(name)
+                if store.sha256(record) == sha256:
+                    return reference_of(record, store)
             except LoomError:
                 continue
         faults.append(

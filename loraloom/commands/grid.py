@@ -41,10 +41,10 @@ def _plan(request: "Request[GridConfig]") -> "Plan":
     from infer.grid.job import plan
     from registry.store import Store
 
-    return plan(request.config, Store(), given=_given(request))
+    return plan(request.config, Store(), given=given_settings(request))
 
 
-def _given(request: "Request[GridConfig]") -> list[str]:
+def given_settings(request: "Request[GridConfig]") -> list[str]:
     """The settings that the command line gives, by the name of the whole setting."""
     return list(dict.fromkeys(name.partition(".")[0] for name in request.given))
 
@@ -56,7 +56,7 @@ def _run(request: "Request[GridConfig]") -> "Finished":
     from registry.store import Store
 
     with console.progress() as report:
-        outcome = run(request.config, Store(), given=_given(request), report=report)
+        outcome = run(request.config, Store(), given=given_settings(request), report=report)
     result = outcome.result
     for note in outcome.notes:
         console.say(f"note: {note}")

@@ -77,6 +77,11 @@ def _run_in_hydra(job: Job[Any], composer: Composer) -> Finished:
 
 def configure(job: Job[C], *overrides: str) -> C:
     """The checked config that the job's command would have with these arguments: configure(job(), "experiment=ink")."""
-    config = Composer(job, Arguments(overrides=list(overrides), hydra=[])).request().config
+    config = requested(job, overrides).config
     assert isinstance(config, job.schema)
     return config
+
+
+def requested(job: Job[C], overrides: Sequence[str]) -> Request[C]:
+    """The same, with what of it was given."""
+    return Composer(job, Arguments(overrides=list(overrides), hydra=[])).request()
