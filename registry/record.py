@@ -49,6 +49,17 @@ class Hashes:
     content_sha256: str | None = None
     blake3: str | None = None
 
+    @property
+    def of_a_file_in_part(self) -> bool:
+        """Whether those of a large file are missing that are computed when they are asked for; a folder has its sha256 alone."""
+        return self.autov1 is not None and self.blake3 is None
+
+    def same_weights(self, other: "Hashes") -> bool:
+        """Whether the data sections are the same; of files without that hash names, shapes and bytes of all tensors, which is as much."""
+        if self.tensors_sha256 and other.tensors_sha256:
+            return self.tensors_sha256 == other.tensors_sha256
+        return self.content_sha256 is not None and self.content_sha256 == other.content_sha256
+
 
 @dataclass(frozen=True, kw_only=True)
 class Warn:

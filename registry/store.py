@@ -23,7 +23,7 @@ from registry.home import home_dir, index_place
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.annotations import Annotations
-from registry.index.by_hash import records_by_hash
+from registry.index.by_hash import ids_hashed_in_part, records_by_hash
 from registry.index.database import Index
 from registry.index.duplicates import Duplicate, duplicates
 from registry.index.embedded import Embedded
@@ -248,7 +248,7 @@ class Store(Annotations):
             return known
         if record.kind in ("dataset", "run"):
             raise Refused(f"{record.name} is a {record.kind} without a hash; models, and datasets that were trained on, have one.")
-        return str(self.hashed(record, report=report).hashes.sha256)
+        return str(self.hashed(record, whole=False, report=report).hashes.sha256)
 
     def file_sha256(self, path: Path) -> str:
         """The sha256 of any file, cached until its stat changes. Raises BadFile."""
@@ -258,11 +258,14 @@ class Store(Annotations):
         """Cache the hashes that a writer computed while it wrote: the file is not read again until it changes."""
         self._digests.remember(absolute(path), hashes, learned)
 
-    def hashed(self, record: Record, *, report: Report = silent) -> Record:
-        """The Record with its hashes, computed and cached unless they are known for the current files."""
+    def hashed(self, record: Record, *, whole: bool = True, report: Report = silent) -> Record:
+        """The Record with its hashes, computed and cached unless they are known for the current files.
+
+        Not `whole`: a large file that is no adapter may lack its kohya and BLAKE3, which nothing but a question for them needs.
+        """
         if record.kind in ("dataset", "run"):
             return record
-        hashes, learned = self._digests.of_record(record, report)
+        hashes, learned = self._digests.of_record(record, report, whole=whole)
         if record.id in ("", *EMBEDDED):
             return records.with_content(record, hashes, learned)
         try:
@@ -275,6 +278,13 @@ class Store(Annotations):
             return records.with_content(record, hashes, learned)  # an index that can only be read
         return seen_at(found[0], Path(record.path or "")) if found else replace(record, hashes=hashes)
 
+    def hash_rest(self, *, report: Report = silent) -> int:
+        """Compute the kohya hash and BLAKE3 of the large files that nobody has asked for them yet; gives of how many."""
+        with self._index.reading() as connection:
+            found = records.load(connection, ids_hashed_in_part(connection))
+        there = [record for record in found if record.path and os.path.exists(record.path)]
+        return len([self.hashed(record, report=report) for record in there])
+
     def verify(self, record: Record, *, report: Report = silent) -> Check:
         """Hash all files of a Record again, without the cache, and compare with the registered hash.
 
@@ -282,7 +292,7 @@ class Store(Annotations):
         """
         check = verify(record, self._digests, report)
         if check.status == "new":
-            self.hashed(record, report=report)
+            self.hashed(record, whole=False, report=report)
         return check
 
     # --- removing, blobs
@@ -324,7 +334,7 @@ class Store(Annotations):
 
     def keep(self, reference: str, *, report: Report = silent) -> list[str]:
         """Copy a record's files into the blob store; gives their addresses there."""
-        record = self.hashed(self._registered(reference), report=report)
+        record = self.hashed(self._registered(reference), whole=False, report=report)
         return keep_files(record, self.blobs, report)
 
     def rebuild(self, *, hash: bool = False, report: Report = silent) -> Rebuilt:
@@ -332,7 +342,7 @@ class Store(Annotations):
         done = rebuild(self._index, report, hash=hash)
         for record in self.records() if hash else ():
             if record.hashes.sha256 and record.path and os.path.exists(record.path):
-                self.hashed(record, report=report)
+                self.hashed(record, whole=False, report=report)
         return done
 
     def lineage(self, reference: str) -> Lineage:

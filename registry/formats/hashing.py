@@ -7,6 +7,9 @@ kohya           sha256 of the data section = tensors_sha256 (sd-scripts' sshs_mo
 kohya_legacy    autov1 of the file as it would be with its ss_* metadata alone (sd-scripts' sshs_legacy_hash)
 blake3          of the whole file (InvokeAI, Civitai)
 content_sha256  over (canonical name, dtype, shape, bytes) sorted by name: equal for one adapter in any dialect
+
+kohya and blake3 of a large file that is no adapter are computed when they are asked for: the data section's sha256 alone costs as much as
+everything else together, and nothing is found by these two but adapters, whose files are small.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any
 from blake3 import blake3
 
 from registry.errors import BadFile
+from registry.formats.adapter_keys import adapter_keys
 from registry.formats.content_hash import adapter_contents, content_sha256
 from registry.formats.peft_config import config_beside, with_config
 from registry.formats.safetensors_header import Header, data_order, header_bytes, open_regular, read_header
@@ -33,19 +37,21 @@ CHUNK = 8 << 20  # bytes a read
 WINDOW = (0x100000, 0x110000)  # the 64 KiB after the first MiB that AutoV1 covers
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 REPORTED = 64 << 20  # bytes of a file from which progress is reported
+LARGE = 64 << 20  # bytes of a file from which kohya and blake3 wait
 KEPT = 64  # bytes: tensors up to this size are kept for the content hash, which needs the value of alpha
 PARALLEL = 1 << 20  # bytes from which the digests of a chunk run in threads (hashlib and blake3 let go of the interpreter lock)
 
 
 class Hasher:
-    """Takes the bytes of a file from its first to its last, gives all its Hashes. `header` None: no safetensors file."""
+    """Takes the bytes of a file from its first to its last, gives its Hashes. `header` None: no safetensors file."""
 
-    def __init__(self, header: Header | None = None, *, config: Mapping[str, Any] | None = None) -> None:
-        """`config`: peft's adapter_config.json, if there is one beside the file: it may state the alpha."""
+    def __init__(self, header: Header | None = None, *, config: Mapping[str, Any] | None = None, whole: bool = True) -> None:
+        """`config`: peft's adapter_config.json, if there is one beside the file: it may state the alpha. Not `whole`: see `waits`."""
         self._header = header
         self._with_config = replace(header, metadata=with_config(header.metadata, config)) if header and config else header
         self._position = 0
         self._sha256 = hashlib.sha256()
+        self._whole = whole or not waits(header)
         self._blake3 = blake3()
         self._autov1 = hashlib.sha256()
         self._legacy = hashlib.sha256()
@@ -62,7 +68,8 @@ class Hasher:
         header = self._header
         if header and self._position > header.data_start:
             data = view[max(0, header.data_start - begin) :]
-            jobs.append(lambda: self._data.update(data))
+            if self._whole:
+                jobs.append(lambda: self._data.update(data))
             if self._tensors:
                 tensors, at = self._tensors, max(0, begin - header.data_start)
                 jobs.append(lambda: tensors.update(data, at))
@@ -80,7 +87,8 @@ class Hasher:
             future.result()
 
     def _rest(self, view: memoryview, begin: int) -> None:
-        self._blake3.update(view)
+        if self._whole:
+            self._blake3.update(view)
         self._autov1.update(_cut(view, begin, *WINDOW))
         if self._header and self._legacy_shift is not None:
             first = max(WINDOW[0] - self._legacy_shift, self._header.data_start)  # the header's own bytes are not the file's
@@ -94,10 +102,10 @@ class Hasher:
             "sha256": whole,
             "autov1": self._autov1.hexdigest()[:8],
             "autov2": whole[:10],
-            "blake3": self._blake3.hexdigest(),
+            "blake3": self._blake3.hexdigest() if self._whole else None,
         }
         if self._header and self._tensors:
-            data = self._data.hexdigest()
+            data = self._data.hexdigest() if self._whole else None
             values |= {
                 "kohya": data,
                 "tensors_sha256": data,
@@ -118,6 +126,11 @@ class Hasher:
         if self._pool:
             self._pool.shutdown()
             self._pool = None
+
+
+def waits(header: Header | None) -> bool:
+    """Whether kohya and blake3 are computed when they are asked for only: of a large safetensors file that is no adapter."""
+    return header is not None and header.file_bytes >= LARGE and adapter_keys(header.tensors) is None
 
 
 class TensorDigests:
@@ -190,8 +203,8 @@ def autov3(metadata: Mapping[str, str]) -> str | None:
     return None
 
 
-def hash_file(path: Path | str, *, report: Report = silent) -> tuple[Hashes, dict[str, Any]]:
-    """(all hashes of one file, facts from its tensors: `alpha`, `warnings`), in one read.
+def hash_file(path: Path | str, *, whole: bool = True, report: Report = silent) -> tuple[Hashes, dict[str, Any]]:
+    """(hashes of one file, facts from its tensors: `alpha`, `warnings`), in one read; not `whole`: without those that can wait.
 
     A file that is no sound safetensors file has the hashes of the whole file only. Raises BadFile when it cannot be read.
     """
@@ -204,7 +217,7 @@ def hash_file(path: Path | str, *, report: Report = silent) -> tuple[Hashes, dic
         header = None
     with open_regular(path) as file:
         total = os.fstat(file.fileno()).st_size
-        hasher = Hasher(header, config=config_beside(path))
+        hasher = Hasher(header, config=config_beside(path), whole=whole)
         try:
             _stream(file.fileno(), hasher, total, path, report)
         finally:

@@ -39,7 +39,7 @@ class Annotations(ABC):
     def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]: ...
 
     @abstractmethod
-    def hashed(self, record: Record, *, report: Report = silent) -> Record: ...
+    def hashed(self, record: Record, *, whole: bool = True, report: Report = silent) -> Record: ...
 
     def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = (), report: Report = silent) -> Record:
         """Add and remove tags."""
@@ -109,14 +109,14 @@ class Annotations(ABC):
         """Add the annotations of a notes file. Models that an entry may mean and that have no hash are hashed. Raises BadFile, Faults."""
         entries = read_notes(absolute(path))
         for record in may_match(entries, self.records()):
-            self.hashed(record, report=report)
+            self.hashed(record, whole=False, report=report)
         with self._index.writing() as connection:
             return import_entries(connection, entries, replace=replace)
 
     def _annotate(self, reference: str, change: Callable[[Connection, str], None], report: Report) -> Record:
         record = self._registered(reference)
         if record.id not in EMBEDDED and os.path.exists(str(record.path)):
-            self.hashed(record, report=report)
+            self.hashed(record, whole=False, report=report)
         with self._index.writing() as connection:
             change(connection, record.id)
         return self.find(record.id)

@@ -21,7 +21,7 @@ def records_by_hash(connection: Connection, embedded: Sequence[Record], digits: 
     `embedded` is the base that is in no index. A hash of nothing (AutoV1 of a file under 1 MiB) names no file.
     """
     digits = digits.lower()
-    if not re.fullmatch(r"[0-9a-f]{8,64}", digits) or digits.startswith(EMPTY_SHA256[:LEAST]):
+    if not is_digits(digits) or digits.startswith(EMPTY_SHA256[:LEAST]):
         return []
     inside = select(tables.content.c.record_id).where(tables.content.c.hashes.contains(f'": "{digits}', autoescape=True))
     ids = {*rows.ids_by_sha256(connection, digits), *(str(row.record_id) for row in connection.execute(inside))}
@@ -31,6 +31,18 @@ def records_by_hash(connection: Connection, embedded: Sequence[Record], digits: 
     for record, name in sorted(named, key=lambda pair: pair[1] != "sha256"):
         once.setdefault(record.hashes.sha256, (record, name))
     return list(once.values())
+
+
+def ids_hashed_in_part(connection: Connection) -> list[str]:
+    """Ids of the records of large files whose kohya and BLAKE3 nobody has asked for yet."""
+    column = tables.content.c.hashes
+    rows_in_part = select(tables.content.c.record_id).where(column.contains('"blake3": null'), ~column.contains('"autov1": null'))
+    return [str(row.record_id) for row in connection.execute(rows_in_part)]
+
+
+def is_digits(text: str) -> bool:
+    """Whether a text may be the beginning of a hash."""
+    return re.fullmatch(r"[0-9a-f]{8,64}", text.lower()) is not None
 
 
 def hash_name(record: Record, digits: str) -> str | None:

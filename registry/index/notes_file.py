@@ -223,12 +223,10 @@ def _differs(connection: Connection, record_id: str, entry: Mapping[str, Any]) -
     record = records.load(connection, [record_id])[0]
     if record.kind in ("dataset", "run"):
         return bool(record.hashes.sha256 and entry["hashes"].get("sha256") and record.hashes.sha256 != entry["hashes"]["sha256"])
-    mine, stated = (
-        record.hashes.tensors_sha256 or record.hashes.sha256,
-        entry["hashes"].get("tensors_sha256") or entry["hashes"].get("sha256"),
-    )
-    if mine and stated:
-        return bool(mine != stated)
+    for name in ("tensors_sha256", "sha256"):
+        mine, stated = getattr(record.hashes, name), entry["hashes"].get(name)
+        if mine and stated:
+            return bool(mine != stated)
     return sum(one.bytes for one in record.files) != entry.get("bytes")
 
 

@@ -64,5 +64,5 @@ def add_written(
 def written_folder_sha256(folder: Path, known: Mapping[str, Hashes]) -> str:
     """The sha256 of a folder over all of its files; those whose Hashes are known by their place in it are not read again."""
     files = {file.relative_to(folder).as_posix(): file for file in folder_files(folder)}
-    digests = {name: known[name].sha256 if name in known else hash_file(file)[0].sha256 for name, file in files.items()}
+    digests = {name: known[name].sha256 if name in known else hash_file(file, whole=False)[0].sha256 for name, file in files.items()}
     return folder_sha256({name: str(digest) for name, digest in digests.items()})

@@ -67,6 +67,7 @@ def _written(plan: MergePlan, store: Store, report: Report, *, register: bool) -
         "output": str(plan.output),
         "sha256": sha256,
         "tensors_sha256": whole.tensors_sha256 if whole is not None else None,
+        "content_sha256": whole.content_sha256 if whole is not None else None,
         "method": plan.method.name,
         "keys": plan.keys.counts(),
         "seconds": round(monotonic() - began, 3),

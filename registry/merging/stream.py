@@ -133,7 +133,7 @@ def _write_file(
     infos: dict[str, TensorInfo] = {name: plan.keys.keys[key].out for name, key in names.items()}
     raw, order = header_bytes(infos, metadata)
     size = len(raw) + sum(_size(plan.keys.keys[key]) for key in names.values())
-    hasher = Hasher(parse_header(raw[8:], path=path, file_bytes=size))
+    hasher = Hasher(parse_header(raw[8:], path=path, file_bytes=size), whole=False)
     make_folder(path.parent)
     whole = plan.bytes
     total = max(1, -(-whole // MIB))

@@ -46,7 +46,7 @@ BOTH = "sources=[a.safetensors,b.safetensors]"
 def test_a_merge_leaves_a_run_folder_and_a_registered_model(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     folder = Path(said(capsys, "merge", "method=weighted_sum", BOTH, "params.alpha=0.3", "name=mix").strip())
     result = json.loads((folder / "result.json").read_text())
-    assert set(result) == {"output", "sha256", "tensors_sha256", "method", "keys", "seconds", "peak_mib"}
+    assert set(result) == {"output", "sha256", "tensors_sha256", "content_sha256", "method", "keys", "seconds", "peak_mib"}
     assert Path(result["output"]) == folder / "mix.safetensors" and result["keys"] == {"merged": 29, "copied": 1, "skipped": 0}
     shown: dict[str, Any] = json.loads(said(capsys, "registry", "show", "mix", "--json"))
     assert shown["hashes"]["sha256"] == result["sha256"] and shown["recipe"]["params"] == {"alpha": 0.3}

@@ -60,10 +60,15 @@ def listing(arguments: argparse.Namespace) -> int:
 
 def find(arguments: argparse.Namespace) -> int:
     """List what holds the words, what the one reference names, or the models that an image was made with."""
+    from registry.index.by_hash import is_digits
+
     store = open_store()
     if len(arguments.words) == 1 and (image := image_named(arguments.words[0])) is not None:
         return answer_models(image, store, arguments)
     found = store.search(arguments.words)
+    if not found and len(arguments.words) == 1 and is_digits(arguments.words[0]):
+        with console.progress() as report:
+            found = store.search(arguments.words) if store.hash_rest(report=report) else []
     if not found and len(arguments.words) == 1:
         try:
             found = store.expand(arguments.words[0])

@@ -181,7 +181,7 @@ class RecordMatcher:
         mine = self._hash(seen.record)
         if mine is None:
             return None
-        same = [record.id for record in lost if record.hashes.tensors_sha256 == mine.tensors_sha256 and not self._stayed(record)]
+        same = [record.id for record in lost if record.hashes.same_weights(mine) and not self._stayed(record)]
         return same[0] if same else None
 
     def _lost_like(self, facts: tuple[Any, ...]) -> list[Record]:
@@ -189,7 +189,7 @@ class RecordMatcher:
         if self._lost_by_weights is None:
             self._lost_by_weights = {}
             for record in self._lost_records().values():
-                if record.hashes.tensors_sha256:
+                if record.hashes.tensors_sha256 or record.hashes.content_sha256:
                     self._lost_by_weights.setdefault(tuple(getattr(record, name) for name in WEIGHTS), []).append(record)
         return [record for record in self._lost_by_weights.get(facts, []) if record.id not in self.matched]
 
@@ -204,7 +204,7 @@ class RecordMatcher:
         """Whether the weights are still in their place: the file was rewritten, as an edit of the metadata does."""
         there = (replace(record, files=(FileEntry(path=row.path, bytes=row.bytes),)) for row in self.vacated()[record.id])
         found = (self._hash(one) for one in there if os.path.isfile(str(one.path)))
-        return any(one is not None and one.tensors_sha256 == record.hashes.tensors_sha256 for one in found)
+        return any(one is not None and one.same_weights(record.hashes) for one in found)
 
     def _hash(self, record: Record) -> Hashes | None:
         try:

@@ -46,14 +46,14 @@ class Digests:
         """The hashes of a Record, without progress reports."""
         return self.of_record(record, silent)[0]
 
-    def of_record(self, record: Record, report: Report) -> Found:
-        """The hashes of a Record's file, or its folder's own."""
+    def of_record(self, record: Record, report: Report, *, whole: bool = False) -> Found:
+        """The hashes of a Record's file, or its folder's own; `whole`: those too that a large file may lack."""
         if "root" not in record.metadata:
-            return self.of_file(Path(str(record.path)), report)
+            return self.of_file(Path(str(record.path)), report, whole=whole)
         root = Path(str(record.path))
         return folder_hashes(root, {path: self.of_file(Path(path), report)[0].sha256 for path in hashed_files(record)})
 
-    def of_file(self, path: Path, report: Report) -> Found:
+    def of_file(self, path: Path, report: Report, *, whole: bool = False) -> Found:
         """(hashes, learned facts) of one file, from the cache while its stat is unchanged."""
         try:
             place = place_of(path)
@@ -61,9 +61,9 @@ class Digests:
             raise BadFile(path, "unreadable", f"cannot be read: {error.strerror}.") from error
         with self._index.reading() as connection:
             known = cached_hashes(connection, [place]).get(str(path))
-        if known is not None:
+        if known is not None and not (whole and known[0].of_a_file_in_part):
             return known
-        hashes, learned = hash_file(path, report=report)
+        hashes, learned = hash_file(path, whole=whole, report=report)
         if place_of(path).signature != place.signature:
             raise BadFile(path, "unreadable", "changed while it was read. Try again when it is finished.")
         try:
@@ -104,7 +104,7 @@ class Digests:
         if "root" in record.metadata:
             return None, self.of_record(record, report)
         path = Path(str(record.path))
-        found = hash_file(path, report=report)
+        found = hash_file(path, whole=False, report=report)
         if place is None or place_of(path).signature != place.signature:
             raise BadFile(path, "unreadable", "changed while it was read. Try again when it is finished.")
         return place, found

@@ -73,7 +73,7 @@ def _places(record: Record) -> Iterator[Record]:
 def _read(record: Record, report: Report) -> tuple[str | None, tuple[str, ...]]:
     """(current hash, files that differ from the registered ones)."""
     root = Path(str(record.path))
-    now: dict[str, str | None] = {file: hash_file(file, report=report)[0].sha256 for file in hashed_files(record)}
+    now: dict[str, str | None] = {file: hash_file(file, whole=False, report=report)[0].sha256 for file in hashed_files(record)}
     if "root" not in record.metadata:
         return now[str(root)], (str(root),)
     found, learned = folder_hashes(root, now)
