@@ -42,6 +42,8 @@ def cell(answer: Answer | None) -> str:
         return "no"
     changes = answer["changes"]
     words = []
+    if changes.get("preview.vae_tiling"):
+        words.append("tiles")
     if dtype := changes.get("base_dtype"):
         words.append(dtype)
     if changes.get("gradient_checkpointing"):

@@ -64,6 +64,7 @@ def grid_settings(run: RunFiles, *, seeds: int) -> dict[str, Any]:
         "prediction": config.prediction,
         "steps": preview.steps,
         "guidance": preview.guidance,
+        "vae_tiling": preview.vae_tiling,
         "seed": preview.seed,
         "size": config.sides[-1],
         "clip_skip": config.clip_skip or None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.architectures.vae.tiles import decode_tiled
 from registry.family import Family
 from registry.formats.atomic_file import atomic_file
 from registry.parts import Conditioning, Parts
@@ -128,7 +129,8 @@ class PromptPreviews:
             )
             parts.vae.to(device)
             with torch.no_grad():
-                return [image for each in latents for image in to_image(family.decode(parts, each))]
+                pixels = (decode_tiled(family.decode, parts, each, settings.vae_tiling) for each in latents)
+                return [image for each in pixels for image in to_image(each)]
         finally:
             parts.vae.to("cpu")
             torch.set_rng_state(states)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from registry.architectures.vae.tiles import check_tile
 from registry.errors import Faults, Refused
 from registry.launch.processes import processes_of
 from registry.parts import Parts
@@ -148,6 +149,8 @@ def check(config: TrainConfig, store: Store, *, report: Report) -> Checked:
         attempts(partial(check_stored, config, parts, device))
     if base and parts and device and config.swap_blocks:
         attempts(partial(check_swap, config, base.family, parts, device))
+    if parts and config.preview.vae_tiling is not None:
+        attempts(partial(check_tile, parts, config.preview.vae_tiling, setting="preview.vae_tiling"))
     if base and parts and config.clip_skip:
         attempts(lambda: _try_clip_skip(base, parts, config))
     if dataset and heldout:

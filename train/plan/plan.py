@@ -480,7 +480,9 @@ def _previews(plan: Plan) -> str:
     prompts = len(preview.prompts or [])
     if not prompts:
         return "none"
-    return f"{prompts} prompts of {preview.steps} steps, before training and every {preview.every} steps, at guidance {preview.guidance:g}"
+    tiles = f", decoded in tiles of {preview.vae_tiling} pixels" if preview.vae_tiling else ""
+    when = f"before training and every {preview.every} steps"
+    return f"{prompts} prompts of {preview.steps} steps, {when}, at guidance {preview.guidance:g}{tiles}"
 
 
 def _generic(plan: Plan) -> list[tuple[str, str]]:

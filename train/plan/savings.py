@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from math import log2
+from typing import Any, get_type_hints
 
+from registry.architectures.vae.tiles import least_side
 from registry.budget.costs import DEQUANTISED, ERRORS
 from registry.budget.search import Setting, Value
 from registry.errors import Faults
@@ -21,6 +23,8 @@ from train.plan.estimate import Model
 CHECKPOINTED = 4 / 3  # of a step's time: a forward pass more, of what was one forward pass and two of its length backward
 SWAPPED = 0.2  # of a step's time, more, with every block swapped: copies go on beside the arithmetic
 OFFLOADED = 1.2  # of a step's time: activations are copied out and back beside the arithmetic; as much as all of block swap
+TILE = 512  # pixels a side, as grids' search has it
+TILED = 1.005  # of a step's time: overlaps are decoded twice, in previews alone; before all that slows a step
 HALVED = 0.05  # of a step's time, more, for each halving of the batch: at these sizes one image keeps a card busy
 
 
@@ -38,8 +42,16 @@ class Search:
         """Whether the setting stays as it is."""
         if self.fixed is not None:
             return self.kept or name in self.fixed
-        defaults = {item.name: item.default for item in fields(TrainConfig)}
-        return self.kept or get(config, name) != defaults[name]
+        return self.kept or get(config, name) != _default(name)
+
+
+def _default(name: str) -> Any:
+    """A setting's default, by its dotted name."""
+    *groups, last = name.split(".")
+    kind: Any = TrainConfig
+    for group in groups:
+        kind = get_type_hints(kind)[group]
+    return next(item.default for item in fields(kind) if item.name == last)
 
 
 ALL = Search()
@@ -132,7 +144,16 @@ def _offloaded(config: TrainConfig, model: Model) -> tuple[Value, ...]:
     return (Value(False), Value(True, OFFLOADED, words="activations lie in main memory between the passes: up to about 20% more time"))
 
 
+def _preview_tiles(config: TrainConfig, model: Model) -> tuple[Value, ...]:
+    """Previews alone are decoded so: nothing of what is learned changes."""
+    own, side, least = config.preview.vae_tiling, model.traces.side, least_side(model.weights.parts)
+    if own is not None or config.preview.prompts == [] or side <= TILE or least > TILE:
+        return (Value(own),)
+    return (Value(None), Value(TILE, TILED, words=f"previews are decoded in tiles of {TILE} pixels: their pixels differ a little"))
+
+
 ROWS: dict[str, Row] = {  # a setting that saves memory is one function here, and a row of docs/memory.md
+    "preview.vae_tiling": _preview_tiles,
     "gradient_checkpointing": _checkpointing,
     "text_encoder_dtype": _text_encoder_dtypes,
     "base_dtype": _base_dtypes,

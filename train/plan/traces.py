@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.vae.tiles import decode_tiled
 from registry.budget.peak import Trace, backward, trace
 from registry.family import Family
 from registry.formats.hashing import value_sha256
@@ -63,8 +64,9 @@ class Traces:
         return self._kept("encode", [], config, lambda parts: _encode(self.family, parts, self.side))
 
     def decode(self, config: TrainConfig) -> Trace:
-        """One image out of the VAE."""
-        return self._kept("decode", [], config, lambda parts: _decode(self.family, parts, self.side))
+        """One image out of the VAE, in the previews' tiles."""
+        tile = config.preview.vae_tiling
+        return self._kept("decode", [tile], config, lambda parts: _decode(self.family, parts, self.side, tile))
 
     def prompt(self, config: TrainConfig) -> Trace:
         """One prompt through the encoders."""
@@ -147,13 +149,13 @@ def _encode(family: Family, parts: Parts, resolution: int) -> Trace:
     return trace(work, [parts.vae])
 
 
-def _decode(family: Family, parts: Parts, resolution: int) -> Trace:
+def _decode(family: Family, parts: Parts, resolution: int, tile: int | None) -> Trace:
     import torch
 
     def work() -> None:
         side = resolution // parts.latent_factor
         with torch.no_grad():
-            family.decode(parts, torch.empty(1, family.channels(parts), side, side, device="meta"))
+            decode_tiled(family.decode, parts, torch.empty(1, family.channels(parts), side, side, device="meta"), tile)
 
     return trace(work, [parts.vae])
 

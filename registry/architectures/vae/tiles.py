@@ -29,11 +29,11 @@ def least_side(parts: Parts) -> int:
     return LEAST_CELLS * parts.latent_factor
 
 
-def check_tile(parts: Parts, side: int) -> None:
-    """Refuse a tile that is no whole number of latent cells, or too few of them."""
+def check_tile(parts: Parts, side: int, *, setting: str = "vae_tiling") -> None:
+    """Refuse a tile that is no whole number of latent cells, or too few of them; `setting` is its name."""
     least, cell = least_side(parts), parts.latent_factor
     if side < least or side % cell:
-        raise Refused(f"vae_tiling is {side}. Expected the side of a tile in pixels, a multiple of {cell} from {least} on: 512 is usual.")
+        raise Refused(f"{setting} is {side}. Expected the side of a tile in pixels, a multiple of {cell} from {least} on: 512 is usual.")
 
 
 def decode_tiled(decode: Callable[[Parts, Tensor], Tensor], parts: Parts, latents: Tensor, side: int | None) -> Tensor:

@@ -27,7 +27,7 @@ from train.lora import matched, parameter_count, targets_of
 from train.plan.estimate import Estimate, Model, Weights
 from train.plan.fit import changes_of, find_settings, search_settings
 from train.plan.memory import MemoryPlan, TooLittleMemory
-from train.plan.savings import ALL, SEARCHED, Search
+from train.plan.savings import ALL, SEARCHED, Search, settings_of
 from train.plan.traces import Traces
 
 Settings = Callable[..., TrainConfig]
@@ -100,7 +100,8 @@ def test_every_setting_has_its_turn_as_memory_falls_and_the_last_byte_is_named(m
         assert after.found.chosen == made.found.dearer
         assert after.peak < made.peak and after.found.chosen.cost >= made.found.chosen.cost
         made = after
-    assert turns == {*SEARCHED} - {"text_encoder_dtype", "batch_size", "accumulate"}, "the encoder is never the largest stage here"
+    never = {"text_encoder_dtype", "batch_size", "accumulate", "preview.vae_tiling"}
+    assert turns == {*SEARCHED} - never, "the encoder is never the largest stage here, and there are no previews"
     assert made.peak == least(model, start)
     with pytest.raises(Refused, match="does not do for this run"):
         search(model, made.peak - 1, start)
@@ -194,6 +195,27 @@ def test_previews_are_within_the_budget(model: Model) -> None:
         search(model, 1, config)
 
 
+def test_previews_are_decoded_in_tiles_before_anything_slows_a_step(base: Path) -> None:
+    model, free = model_of(base, "sd1", 768), Search({*SEARCHED} - {"preview.vae_tiling", "base_dtype"})
+    config = replace(START, batch_size=1, gradient_checkpointing=True, preview=PreviewConfig(prompts=["a disc"]))
+    whole = search(model, needs(model, config), config, search=free)
+    assert changes_of(config, whole) == {} and whole.stage == "previews are drawn", "the VAE's attention at 768 pixels"
+    tiled = search(model, whole.peak - 1, config, search=free)
+    assert changes_of(config, tiled) == {"preview.vae_tiling": 512} and tiled.found.chosen.error == 0
+    assert tiled.peak == needs(model, changed(config, {"preview.vae_tiling": 512})) < 0.9 * whole.peak
+    assert tiled.to_json()["chosen"]["preview.vae_tiling"] == 512
+    kept = search(model, least(model, config, search=Search({*SEARCHED})), config, search=Search({*SEARCHED}))
+    assert kept.found.chosen.values["preview.vae_tiling"] is None and "preview.vae_tiling=null" in kept.given
+
+
+def test_there_is_nothing_to_cut_in_a_small_preview_and_in_none(base: Path) -> None:
+    small, large = model_of(base, "sd1", 64), model_of(base, "sd1", 768)
+    drawn = replace(START, preview=PreviewConfig(prompts=["a disc"]))
+    for model, config in ((small, drawn), (large, START)):
+        rows = {setting.name: [value.value for value in setting.values] for setting in settings_of(config, model, NOTHING)}
+        assert rows["preview.vae_tiling"] == [None]
+
+
 def test_the_slots_of_a_run_are_those_that_were_planned(base: Path, settings: Settings, prepared: Prepared) -> None:
     """On the CPU the device is a capped one: what the swapped blocks of a real run may take there at once."""
     model = model_of(base, "sd1", 32)
@@ -284,6 +306,7 @@ def test_the_command_line_takes_a_budget_and_keeps_what_is_typed(base: Path, ima
     found = json.loads(capsys.readouterr().out)["memory"]
     assert found["budget_bytes"] == 17 * 2**29 and found["given"] == ["batch_size=1"] and found["fits"] is True
     assert found["chosen"] == {
+        "preview.vae_tiling": None,
         "gradient_checkpointing": False,
         "text_encoder_dtype": None,
         "base_dtype": None,
