@@ -1,14 +1,16 @@
-"""A LoRA trained on a transformer of 2 GB of random weights, as it is and quantised: memory, CPU seconds, and what the plan said.
+"""A LoRA trained on a transformer of random weights, as it is, quantised and swapped: memory, CPU seconds, and what the plan said.
 
-    OMP_NUM_THREADS=1 python -m bench.quantised.training FOLDER [DTYPE ...]      the model is made in FOLDER once
+    OMP_NUM_THREADS=1 python -m bench.quantised.training FOLDER [ROW ...] [--layers 4] [--pixels 192]
 
-Z-Image's transformer with its own widths and six of its blocks, a tiny text encoder and a tiny VAE; `loraloom train`'s own run (plan,
-load, encode, two steps at 192 px, save, load again, prove), each row in a process of its own, one after the other. The row bf16 is mapped
-from its file: its weights are pages of the file, which the system may drop, and count as resident while they are used.
+The model is made in FOLDER once: Z-Image's transformer with its own widths and so many of its layers beside its two refiners (4: 2.1 GB in
+bf16), a tiny text encoder and a tiny VAE. `loraloom train`'s own run (plan, load, encode, two steps, save, load again, prove), each row in
+a process of its own, one after the other. A ROW is bf16, fp32, int8, fp8 or nf4, and `bf16+swap3` has three blocks swapped. The row bf16
+is mapped from its file: its weights are pages of the file, which the system may drop, and count as resident while they are used.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -22,34 +24,46 @@ from bench.random_model import MIB, Watch, memory, random_folder
 
 TRANSFORMER: dict[str, Any] = {
     "dim": 3840,
-    "n_layers": 4,
     "n_refiner_layers": 1,
     "n_heads": 30,
     "n_kv_heads": 30,
     "axes_dims": [32, 48, 48],
     "axes_lens": [1536, 512, 512],
 }
-DTYPES = ("bf16", "int8", "nf4")
-PIXELS, STEPS = 192, 2
+ROWS = ("bf16", "int8", "nf4")
+STEPS = 2
 
 
-def make(place: Path) -> Path:
+def make(place: Path, layers: int) -> Path:
     """The folder."""
     import torch
 
     from tests.tiny import shared_folder
 
-    return random_folder(place, shared_folder("z_image"), {"transformer": TRANSFORMER}, dtype=torch.bfloat16)
+    return random_folder(place, shared_folder("z_image"), {"transformer": TRANSFORMER | {"n_layers": layers}}, dtype=torch.bfloat16)
 
 
-def measure(base: Path, dtype: str) -> dict[str, float]:
+def settings_of(row: str) -> dict[str, Any]:
+    """The settings of a row."""
+    from train.config import Precision
+
+    dtype, _, swapped = row.partition("+swap")
+    plain = dtype in ("bf16", "fp32")
+    return {
+        "precision": Precision.fp32 if dtype == "fp32" else Precision.bf16,
+        "base_dtype": None if plain else dtype,
+        "swap_blocks": int(swapped or 0),
+    }
+
+
+def measure(base: Path, row: str, pixels: int) -> dict[str, float]:
     """Bytes and CPU seconds of a run in this process, and the plan's estimate of it."""
     from bench.swap.sdxl import settings
     from registry.store import Store
     from train import run
 
     with tempfile.TemporaryDirectory() as scratch:
-        config = replace(settings(base, Path(scratch), None if dtype == "bf16" else dtype), resolution=PIXELS, steps=STEPS)
+        config = replace(settings(base, Path(scratch), None), resolution=pixels, steps=STEPS, **settings_of(row))
         store = Store(Path(scratch) / "home")
         plan = run.plan(config, store)
         before = memory()
@@ -72,25 +86,32 @@ def measure(base: Path, dtype: str) -> dict[str, float]:
     }
 
 
-def main(place: Path, dtypes: tuple[str, ...]) -> None:
-    make(place)
+def main(place: Path, rows: list[str], layers: int, pixels: int) -> None:
+    make(place, layers)
     memory_columns = "peak RSS, MiB | to bf16 | anonymous, MiB | planned, MiB | planned / peak RSS"
     print(f"| weights | {memory_columns} | CPU s, steps | to bf16 | CPU s, whole run | to bf16 |")
     print("|" + "---|" * 10, flush=True)
     first: dict[str, float] | None = None
-    for dtype in dtypes:
-        command = [sys.executable, "-m", "bench.quantised.training", str(place), "--row", dtype]
+    for row in rows:
+        command = [sys.executable, "-m", "bench.quantised.training", str(place), row, "--pixels", str(pixels), "--alone"]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
         first = first or found
         sizes = {name: f"{found[name] / MIB:,.0f}" for name in ("resident", "anonymous", "planned")}
         ratio = {name: f"{found[name] / first[name]:.2f}" for name in ("resident", "steps", "seconds")}
         cells = [sizes["resident"], ratio["resident"], sizes["anonymous"], sizes["planned"], f"{found['planned'] / found['resident']:.2f}"]
         cells += [f"{found['steps']:.0f}", ratio["steps"], f"{found['seconds']:.0f}", ratio["seconds"]]
-        print(f"| {dtype} | {' | '.join(cells)} |", flush=True)
+        print(f"| {row} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
-    if "--row" in sys.argv:
-        print(json.dumps(measure(Path(sys.argv[1]), sys.argv[3])))
+    reader = argparse.ArgumentParser()
+    reader.add_argument("folder", type=Path)
+    reader.add_argument("rows", nargs="*", default=list(ROWS))
+    reader.add_argument("--layers", type=int, default=4)
+    reader.add_argument("--pixels", type=int, default=192)
+    reader.add_argument("--alone", action="store_true", help="one row in this process, as JSON")
+    given = reader.parse_args()
+    if given.alone:
+        print(json.dumps(measure(given.folder, given.rows[0], given.pixels)))
     else:
-        main(Path(sys.argv[1]), tuple(sys.argv[2:]) or DTYPES)
+        main(given.folder, given.rows, given.layers, given.pixels)

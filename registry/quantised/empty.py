@@ -34,6 +34,12 @@ def quantised_sizes(module: Any, choose: Choose | None) -> dict[int, int]:
     return found
 
 
+def largest_quantised(module: Any, choose: Choose | None) -> int:
+    """Numbers of the largest weight that is made of codes; 0 where none is. On a CPU one after the other is made in the same memory."""
+    kept = quantised_sizes(module, choose)
+    return max((parameter.numel() for parameter in module.parameters() if id(parameter) in kept), default=0)
+
+
 def stored_bytes(module: Any, itemsize: int, choose: Choose | None) -> int:
     """Bytes of a module's parameters, those of the chosen linear layers in codes and scales."""
     kept = quantised_sizes(module, choose)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from train.adapters.delta import Delta, of_factors, of_tensor
 from train.adapters.kinds import Kind
 from train.adapters.ranks import Ranks
 
@@ -155,7 +155,7 @@ def training_resumed(module: Any) -> None:
 
 def deltas_of(module: Any) -> Iterator[tuple[str, Tensor, float]]:
     """(layer, what is added to its weight as peft or the runtimes would merge it, the weight's largest number), fp32 on the CPU."""
-    return ((name, make(), size) for name, make, size in lasting_deltas_of(module))
+    return ((name, delta.change, delta.size) for name, delta in lasting_deltas_of(module))
 
 
 def _ignores_weights(config: Any) -> bool:
@@ -163,9 +163,9 @@ def _ignores_weights(config: Any) -> bool:
     return not config.use_dora and config.init_lora_weights in (True, False, "gaussian")
 
 
-def lasting_deltas_of(module: Any) -> Iterator[tuple[str, Callable[[], Tensor], float]]:
-    """The same with functions that compute what is added, and hold no part of the module: of a LoRA copies of its two factors, since
-    the products of all layers would take more memory than a quantised model."""
+def lasting_deltas_of(module: Any) -> Iterator[tuple[str, Delta]]:
+    """(layer, what is added to its weight), which hold no part of the module: of a LoRA copies of its two factors, since the products of
+    all layers would take more memory than a quantised model."""
     import torch
     from peft.tuners.lora import LoraLayer
 
@@ -174,31 +174,20 @@ def lasting_deltas_of(module: Any) -> Iterator[tuple[str, Callable[[], Tensor], 
     with torch.no_grad():
         for name, layer in module.named_modules():
             if isinstance(layer, LoraLayer) and layer.lora_A:
-                yield name, _peft_delta(layer), 0.0
+                yield name, _peft_delta(layer)
         for name, layer in adapter_layers(module):
-            delta = layer.delta().float().cpu()
-            yield name, partial(_same, delta), float(layer.base_layer.weight.abs().max()) if layer.turns else 0.0
+            yield name, of_tensor(layer.delta().float().cpu(), float(layer.base_layer.weight.abs().max()) if layer.turns else 0.0)
 
 
-def _same(delta: Tensor) -> Tensor:
-    return delta
-
-
-def _product(up: Tensor, down: Tensor, scale: float, shape: tuple[int, ...]) -> Tensor:
-    """B A alpha / r as a weight (out, in) or (out, in, kh, kw), of factors (out, r, ...) and (r, in, ...)."""
-    return (up.flatten(1) @ down.flatten(1)).mul_(scale).reshape(shape)
-
-
-def _peft_delta(layer: Any) -> Callable[[], Tensor]:
+def _peft_delta(layer: Any) -> Delta:
     """B A alpha / r; of a DoRA m (W + B A alpha / r) / ||W + B A alpha / r|| - W, each row by itself."""
     (adapter,) = layer.lora_A.keys()
     up, down = (factor[adapter].weight.detach().float().cpu().clone() for factor in (layer.lora_B, layer.lora_A))
-    shape = (up.shape[0], *down.shape[1:])
-    product = partial(_product, up, down, float(layer.scaling[adapter]), shape)
+    product = of_factors(up, down, float(layer.scaling[adapter]))
     if adapter not in getattr(layer, "lora_magnitude_vector", {}):
         return product
     weight = layer.get_base_layer().weight.detach().float().cpu()
-    changed = weight + product()
+    changed = weight + product.change
     lengths = changed.flatten(1).norm(dim=1)
     rows = (layer.lora_magnitude_vector[adapter].weight.detach().float().cpu().flatten() / lengths).reshape(-1, *[1] * (weight.ndim - 1))
-    return partial(_same, changed * rows - weight)
+    return of_tensor(changed * rows - weight)

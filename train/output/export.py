@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
 from registry.record import Hashes
 from train.adapters.attach import ADAPTER, MAGNITUDE, lasting_deltas_of
+from train.adapters.delta import Delta, of_factors, of_tensor
 from train.loop.encode import Prompts, Texts
 from train.loop.step import cast
 from train.lora import adapter_config, lora_tensors, scales
@@ -142,19 +142,6 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Delta:
-    """What a layer's adapter adds to its weight."""
-
-    make: Callable[[], Tensor]  # (out, in) or (out, in, kh, kw), fp32 on the CPU
-    size: float = 0.0  # the weight's largest number where the change is a difference of weights
-
-    @property
-    def change(self) -> Tensor:
-        """Computed at each look: of a LoRA only the factors are kept."""
-        return self.make()
-
-
-@dataclass(frozen=True)
 class Proof:
     """Products B A alpha / r and predictions of the trained model, which the saved file must reproduce."""
 
@@ -167,7 +154,7 @@ class Proof:
     @property
     def changed(self) -> bool:
         """Whether any product is not zero."""
-        return any(bool((product.change != 0).any()) for product in self.products.values())
+        return not all(product.is_zero for product in self.products.values())
 
 
 def proof(
@@ -206,7 +193,7 @@ def _predict(
     rows = torch.tensor([count // 10, count // 2, count - 1])
     noise = torch.randn(len(rows), *shape, generator=torch.Generator().manual_seed(0))
     device, dtype = parts.device, parts.dtype
-    text = texts.rows([0] * len(rows))
+    text = texts.rows([0])
     was_training = parts.denoiser.training
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.eval()
@@ -214,22 +201,22 @@ def _predict(
         encoded = family.encode_prompts(parts, text, clip_skip=clip_skip) if isinstance(text, list) else text
         height, width = (side * parts.latent_factor for side in shape[1:])
         complete = family.complete(parts, cast(encoded, device, dtype), height=height, width=width, guidance=guidance)
-        prediction = family.predict(parts, noise.to(device, dtype), objective.timesteps[rows].to(device, torch.float32), complete)
+        timesteps = objective.timesteps[rows].to(device, torch.float32)
+        one_by_one = zip(noise.to(device, dtype).split(1), timesteps.split(1), strict=True)  # no pass is wider than a plan counts
+        found = [family.predict(parts, noisy, timestep, complete).float().cpu() for noisy, timestep in one_by_one]
     parts.denoiser.train(was_training)
-    return prediction.float().cpu()
+    return torch.cat(found)
 
 
 def _products(modules: Mapping[str, Any]) -> dict[str, Delta]:
     """What is added to the weight of every layer with an adapter, as peft itself or the runtimes would merge it."""
-    found = ((component, *row) for component, module in modules.items() for row in lasting_deltas_of(module))
-    return {f"{component}.{name}": Delta(make, size) for component, name, make, size in found}
+    return {f"{component}.{name}": delta for component, module in modules.items() for name, delta in lasting_deltas_of(module)}
 
 
-def _same_product(product: Tensor, trained: Delta, dtype: str) -> bool:
+def _same_product(product: Delta, trained: Delta, dtype: str) -> bool:
     """Whether a layer's product is the trained one, up to the base's dtype, in which diffusers holds an adapter."""
-    change = trained.change
-    largest = float(change.abs().max())
-    return float((product - change).abs().max()) <= PRODUCTS[dtype] * largest + ROUNDING * trained.size
+    largest, apart = trained.compare(product)
+    return apart <= PRODUCTS[dtype] * largest + ROUNDING * trained.size
 
 
 def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
@@ -241,12 +228,12 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
         _verify_without_header(path, family, kept, str(fresh.dtype))
         products = _through_diffusers(path, family, fresh, kept)
     else:
-        products = {name: Delta(partial(_given, change)) for name, change in through_registry(path, family, fresh).items()}
+        products = {name: of_tensor(change) for name, change in through_registry(path, family, fresh).items()}
     if products.keys() != kept.products.keys():
         missing = sorted(kept.products.keys() ^ products.keys())
         raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}). {NOT}")
     dtype = str(fresh.dtype) if _has_factors(path) else "torch.float32"
-    wrong = [name for name, product in products.items() if not _same_product(product.change, kept.products[name], dtype)]
+    wrong = [name for name, product in products.items() if not _same_product(product, kept.products[name], dtype)]
     if wrong:
         raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
     return verify_predictions(fresh, kept)
@@ -267,10 +254,6 @@ def verify_predictions(fresh: Parts, kept: Proof) -> float:
 def _has_factors(path: Path) -> bool:
     """Whether a file holds LoRA factors, which diffusers reads; other kinds are read by the registry."""
     return any(key.endswith(writing_of(DIALECT).down) for key in read_header(path).tensors)
-
-
-def _given(change: Tensor) -> Tensor:
-    return change
 
 
 def _through_diffusers(path: Path, family: Family, fresh: Parts, kept: Proof) -> dict[str, Delta]:
@@ -316,11 +299,11 @@ def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: str) 
     for name, product in kept.products.items():
         plain = name.replace(".text_model.", ".")
         down, up = (factors.get(f"{plain}.lora_{side}.weight") for side in "AB")
-        found = None if down is None or up is None else (up.flatten(1).float() @ down.flatten(1).float()).reshape(-1)
+        found = None if down is None or up is None else of_factors(up.float(), down.float())
         if (
             found is None
-            or found.numel() != (change := product.change).numel()
-            or (not kept.magnitudes and not _same_product(found.reshape(change.shape), product, dtype))
+            or math.prod(found.shape) != math.prod(product.shape)
+            or (not kept.magnitudes and not _same_product(found, product, dtype))
         ):
             wrong.append(name)
     if wrong:

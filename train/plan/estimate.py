@@ -19,7 +19,7 @@ from registry.budget.free import resident_bytes
 from registry.budget.peak import Trace
 from registry.family import Family
 from registry.parts import Parts
-from registry.quantised.empty import stored_bytes
+from registry.quantised.empty import largest_quantised, stored_bytes
 from registry.swapping.blocks import BlockSize, Swap, swap_of
 from train.config import Precision, TrainConfig
 from train.loop.pace import times_due
@@ -40,6 +40,7 @@ MIB = 2**20
 LIBRARIES_SECONDS = 9.0  # CPU seconds of importing them, of the curves and of the report; measured
 LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
 SLOTS, HELD, AWAY = "slots of swapped blocks", "swapped blocks in main memory", "activations in main memory"
+MADE = "a quantised weight in full"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Weights:
         self.vae = stored_bytes(parts.vae, 4, None)
         self._denoisers: dict[str | None, tuple[int, Mapping[str, BlockSize]]] = {}
         self._encoders: dict[str | None, dict[str, int]] = {}
+        self._made: dict[tuple[str | None, str | None], int] = {}
 
     def denoiser(self, config: TrainConfig) -> int:
         """All of the denoiser."""
@@ -89,6 +91,16 @@ class Weights:
             each = self.parts.text_encoders.items()
             found = {name: stored_bytes(encoder, self._itemsize, quantised.of(name)) for name, encoder in each}
             self._encoders[config.text_encoder_dtype] = found
+        return found
+
+    def made(self, config: TrainConfig) -> int:
+        """Bytes of the largest quantised weight in full, which a CPU keeps the room of: one after the other is made there."""
+        found = self._made.get((config.base_dtype, config.text_encoder_dtype))
+        if found is None:
+            quantised = quantisation_of(config, self.family)
+            modules = {self.family.denoiser: self.parts.denoiser, **self.parts.text_encoders}
+            found = self._itemsize * max(largest_quantised(module, quantised.of(name)) for name, module in modules.items())
+            self._made[config.base_dtype, config.text_encoder_dtype] = found
         return found
 
     def _denoiser(self, config: TrainConfig) -> tuple[int, Mapping[str, BlockSize]]:
@@ -156,6 +168,8 @@ class Model:
             **encoders,
             learned: round(self.count * 4 * (2 + self.moments)),  # fp32: weight, gradient, optimizer state
         }
+        made = 0 if self.on_device else self.weights.made(config)
+        memory |= {MADE: made} if made else {}
         if peaks is None:
             return Estimate(memory, None, None, process=self.process, swap=swap)
         memory |= {AWAY: peaks.away} if config.offload_activations else {}
