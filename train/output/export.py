@@ -202,7 +202,7 @@ def _predict(
         height, width = (side * parts.latent_factor for side in shape[1:])
         complete = family.complete(parts, cast(encoded, device, dtype), height=height, width=width, guidance=guidance)
         timesteps = objective.timesteps[rows].to(device, torch.float32)
-        one_by_one = zip(noise.to(device, dtype).split(1), timesteps.split(1), strict=True)  # no pass is wider than a plan counts
+        one_by_one = zip(noise.to(device, dtype)[:, None], timesteps[:, None], strict=True)  # no pass is wider than a plan counts
         found = [family.predict(parts, noisy, timestep, complete).float().cpu() for noisy, timestep in one_by_one]
     parts.denoiser.train(was_training)
     return torch.cat(found)

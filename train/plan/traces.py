@@ -7,7 +7,6 @@ Each is made once a process for what it depends on, so that a plan which compare
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from registry.budget.peak import Trace, backward, trace
 from registry.family import Family
 from registry.formats.hashing import value_sha256
 from registry.parts import Conditioning, Parts
-from registry.quantised.empty import quantise_skeleton
+from registry.quantised.empty import copied
 from registry.quantised.skeleton import stored_layers
 from registry.swapping.activations import ActivationOffload
 from train.config import Precision, TrainConfig, to_plain
@@ -117,14 +116,8 @@ class Traces:
 
     def _copy(self, config: TrainConfig) -> Parts:
         """The model in the dtypes of a run, to be changed by a trace."""
-        dtype = precision_dtype(self.precision)
-        encoders = {name: copy.deepcopy(module) for name, module in self.parts.text_encoders.items()}
-        parts = replace(self.parts, denoiser=copy.deepcopy(self.parts.denoiser), text_encoders=encoders)
-        for module in (parts.denoiser, *encoders.values()):
-            for weight in (*module.parameters(), *module.buffers()):
-                if weight.is_floating_point():
-                    weight.data = weight.data.to(dtype)  # diffusers' own `to` warns of every cast
-        quantise_skeleton(parts, quantisation_of(config, self.family), self.family.denoiser)
+        parts = copied(self.parts, precision_dtype(self.precision), quantisation_of(config, self.family), self.family.denoiser)
+        parts = replace(parts, vae=self.parts.vae)  # in fp32
         if config.compute is not None:
             from registry.quantised.products import set_compute
 
