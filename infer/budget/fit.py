@@ -132,9 +132,9 @@ def drawing_of(group: Sequence[Render], resolver: Resolver, *, batch_size: int =
 
     first = group[0]
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
-    wide = max(group, key=lambda render: (render.width or 0) * (render.height or 0))
+    wide = max((render.final_size for render in group), key=lambda size: size[0] * size[1])
     rows, chunks = max(map(_rows, group)) * min(batch_size, len(group)), max(render.prompt_chunks for render in group)
-    largest = Largest(wide.width or 0, wide.height or 0, rows=rows, chunks=chunks)
+    largest = Largest(*wide, rows=rows, chunks=chunks)
     base = resolver.base(first)
     return Drawing(base.family, base.skeleton, dtype, largest, beside=_beside(group, resolver) * dtype.itemsize, process=process)
 
@@ -143,7 +143,7 @@ def _rows(render: Render) -> int:
     """Conditionings of an image that share a call of the denoiser: its prompts, and the negative one."""
     plain = render.prompt_dialect == PLAIN
     prompts = 1 if plain else len(read_prompt(render.prompt, render.prompt_dialect, steps=render.steps or 1))
-    return prompts + bool(render.guided)
+    return prompts + bool(render.any_guided)
 
 
 def _beside(group: Sequence[Render], resolver: Resolver) -> int:

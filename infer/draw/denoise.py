@@ -151,8 +151,8 @@ def begin(family: Family, parts: Parts, index: int, job: Job) -> Walk:
             f"This build of {family.name} has its guidance embedded and no unconditional pass, so a negative prompt would have no effect. "
             "Leave it out."
         )
-    strength = job.start.strength if job.start is not None else None
-    timesteps = set_timesteps(family, job.scheduler, job.steps, strength=strength, height=job.height, width=job.width)
+    strength, walked = (job.start.strength, job.start.walked) if job.start is not None else (None, None)
+    timesteps = set_timesteps(family, job.scheduler, job.steps, strength=strength, walked=walked, height=job.height, width=job.width)
     timesteps = timesteps[: job.stop]
     generator = torch.Generator("cpu").manual_seed(job.seed)
     hints = encode_hints(family, parts, job.steerings, generator)  # before the noise, as in the pipelines
@@ -186,15 +186,18 @@ def _shapes(conditioning: Conditioning) -> tuple[Any, ...]:
     return tuple((key, value.shape[1:], value.dtype) for key, value in sorted(conditioning.items()))
 
 
-def set_timesteps(family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int) -> Tensor:
+def set_timesteps(
+    family: Family, scheduler: Any, steps: int, *, strength: float | None, height: int, width: int, walked: int | None = None
+) -> Tensor:
     """Set the scheduler's timesteps, and give those that are run: all of them, or the last ones that image-to-image takes."""
     family.set_timesteps(scheduler, steps, height=height, width=width)
     if strength is None:
         if hasattr(scheduler, "set_begin_index"):  # rounded timesteps may begin with two equal ones; looked up, the second would be taken
             scheduler.set_begin_index(0)
         return scheduler.timesteps  # type: ignore[no-any-return]  # diffusers is untyped
-    check_strength(family, steps=steps, strength=strength)
-    first = first_step(family, scheduler, steps, strength)
+    if walked is None:
+        check_strength(family, steps=steps, strength=strength)
+    first = first_step(family, scheduler, steps, strength, walked=walked)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
     return scheduler.timesteps[first:]  # type: ignore[no-any-return]

@@ -61,13 +61,13 @@ class Prompts:
             lambda: self._family.encode_prompts(parts, [self._checked(parts, text)], clip_skip=clip_skip),
         )
 
-    def schedule(self, render: Render, *, calls: int) -> PromptSchedule:
-        """The prompt of a Render in its dialect; `calls` are the steps that A1111 counts in schedules."""
+    def schedule(self, render: Render, *, calls: int, before: int = 0) -> PromptSchedule:
+        """The prompt of a Render in its dialect; `calls` are the steps that A1111 counts in schedules, on from those `before`."""
         if render.prompt_dialect == PLAIN:
             return PromptSchedule.constant(self.conditioning(render.prompt, clip_skip=render.clip_skip, chunks=render.prompt_chunks))
-        return self._in_dialect(render.prompt, render, calls)
+        return self._in_dialect(render.prompt, render, calls, before)
 
-    def negative_schedule(self, render: Render, *, calls: int) -> PromptSchedule:
+    def negative_schedule(self, render: Render, *, calls: int, before: int = 0) -> PromptSchedule:
         """The negative prompt of a Render in its dialect, or that of none at all. In a dialect clip skip is for both prompts."""
         if render.prompt_dialect == PLAIN:
             return PromptSchedule.constant(self.negative(render.negative, chunks=render.prompt_chunks))
@@ -75,10 +75,10 @@ class Prompts:
             nothing = self.negative(None)
             if not any(value.any() for value in nothing.values()):  # zeros: A1111 has them of an empty prompt too
                 return PromptSchedule.constant(nothing)
-        return self._in_dialect(render.negative or "", render, calls, negative=True)
+        return self._in_dialect(render.negative or "", render, calls, before, negative=True)
 
-    def _in_dialect(self, text: str, render: Render, calls: int, *, negative: bool = False) -> PromptSchedule:
-        read = read_prompt(text, render.prompt_dialect, steps=calls, negative=negative)
+    def _in_dialect(self, text: str, render: Render, calls: int, before: int, *, negative: bool = False) -> PromptSchedule:
+        read = read_prompt(text, render.prompt_dialect, steps=calls, before=before, negative=negative)
         return PromptSchedule([Timeline(one.weight, one.texts, self._weighted(one.texts, render)) for one in read])
 
     def _weighted(self, timed: Sequence[Timed], render: Render) -> list[Conditioning]:
@@ -151,6 +151,7 @@ def job_of(
     prompts: Prompts,
     *,
     start: Start | None = None,
+    before: int = 0,
     steerings: Sequence[Steering] = (),
     before_step: Callable[[int, int], None] | None = None,
     adapters: Callable[[int, int], Mapping[str, float]] | None = None,
@@ -158,7 +159,7 @@ def job_of(
 ) -> Job:
     """The denoising of a resolved Render, its prompts encoded with the adapters that are set; guided by the family's rule.
 
-    `watch` is called with its scheduler.
+    `before` are the denoiser calls of the pass before a second one; `watch` is called with its scheduler.
     """
     if render.steps is None or render.guidance is None or render.width is None or render.height is None:
         raise ValueError("Only a resolved Render can be drawn: steps, guidance, width and height are needed.")
@@ -166,10 +167,11 @@ def job_of(
     scheduler = build_scheduler(parts, render.sampler, schedule=chosen_schedule(render.schedule, render.sigma_min, render.sigma_max))
     if watch is not None:
         watch(scheduler)
-    calls = render.steps * int(getattr(scheduler, "order", 1))  # A1111 counts two for samplers of second order
+    walked = start.walked if start is not None and start.walked is not None else render.steps
+    calls = walked * int(getattr(scheduler, "order", 1))  # A1111 counts two for samplers of second order
     return Job(
-        conditional=prompts.schedule(render, calls=calls),
-        unconditional=prompts.negative_schedule(render, calls=calls) if guided else None,
+        conditional=prompts.schedule(render, calls=calls, before=before),
+        unconditional=prompts.negative_schedule(render, calls=calls, before=before) if guided else None,
         guidance=render.guidance,
         eta=render.eta or 0.0,
         rescale=render.rescale or 0.0,
@@ -185,6 +187,11 @@ def job_of(
     )
 
 
+def calls_of(parts: Parts, render: Render) -> int:
+    """The steps of a resolved Render's pass as A1111 counts them: two each for samplers of second order."""
+    return (render.steps or 0) * int(getattr(build_scheduler(parts, render.sampler), "order", 1))
+
+
 def draw_latents(
     family: Family,
     parts: Parts,
@@ -192,6 +199,7 @@ def draw_latents(
     prompts: Prompts,
     *,
     start: Start | None = None,
+    before: int = 0,
     steerings: Sequence[Steering] = (),
     counter: Work | None = None,
     on_step: Callable[[int, int], None] | None = None,
@@ -199,7 +207,7 @@ def draw_latents(
     watch: Callable[[Any], None] | None = None,
 ) -> Tensor:
     """The latents (1, C, H, W) of a resolved Render, drawn alone with the adapters that are set."""
-    job = job_of(family, parts, render, prompts, start=start, steerings=steerings, before_step=before_step, watch=watch)
+    job = job_of(family, parts, render, prompts, start=start, before=before, steerings=steerings, before_step=before_step, watch=watch)
     (latents,) = denoise(family, parts, [job], counter=counter, on_step=on_step)
     return latents
 

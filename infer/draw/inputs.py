@@ -13,6 +13,7 @@ from infer.draw.input_images import InputImages, Seen, check_fit, fit_notes, fit
 from infer.draw.render import LARGEST_SIDE, Render
 from infer.draw.start import Start, check_strength
 from infer.hints.hints import Hints
+from infer.hires.passes import passes_of
 from registry.errors import LoomError
 from registry.family import Family
 
@@ -152,10 +153,10 @@ def hint_image(render: Render, one: ControlNet, hints: Hints) -> Image:
 
 def make_hints(renders: Iterable[Render], hints: Hints) -> None:
     """Make the hints of resolved Renders that need a network, and drop it: no cell waits for one, and none lies beside the base."""
-    for render in renders:
-        for one in render.steering:
+    for drawn in (each.render for render in renders for each in passes_of(render)):
+        for one in drawn.steering:
             if one.prepare is not None and one.prepare.sha256 is not None:
-                hint_image(render, one, hints)
+                hint_image(drawn, one, hints)
     hints.close()
 
 

@@ -41,6 +41,7 @@ from infer.draw.values import (
     spell_size,
 )
 from infer.hints.setting import read_prepare
+from infer.hires.setting import Hires, read_hires
 from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
 from infer.sampling.sigmas import SCHEDULES, schedule_name, schedule_names
 from registry.architectures.text.clip_chunks import MOST
@@ -73,6 +74,20 @@ def _load_control(data: Mapping[str, Any]) -> ControlNet:
     except Refused as error:
         raise ValueError(str(error)) from error
     return ControlNet(**{**data, "picture": ImageFile(**data["picture"]), "prepare": prepare})
+
+
+def _load_hires(data: Mapping[str, Any] | None) -> Hires | None:
+    return None if data is None else Hires(**data)
+
+
+def _pin_hires(render: "Render", hires: Hires | None) -> Any:
+    """All that the second pass draws with, what it has of the first one too: two spellings of it are one key."""
+    if hires is None:
+        return UNPINNED
+    own = {"size": [hires.width, hires.height], "upscaler": hires.upscaler, "steps": hires.steps, "strength": hires.strength}
+    own |= {"sampler": hires.sampler, "schedule": hires.schedule} if hires.sampler is not None else {}
+    shared = {"sampler": None, "schedule": hires.schedule, "guidance": hires.guidance, "seed": hires.seed}
+    return {name: getattr(render, name) if value is None else value for name, value in shared.items()} | own
 
 
 def _pin_fit(render: "Render", fit: str | None) -> Any:
@@ -158,7 +173,7 @@ class Render:
         str | None,
         Setting(
             help="the negative prompt (default: none)",
-            pin=lambda render, text: text if render.guided else None,  # without an unconditional pass it is never read
+            pin=lambda render, text: text if render.any_guided else None,  # without an unconditional pass it is never read
             axis=FieldAxis(help="negative prompts; null is none", across=0),
         ),
     ] = None
@@ -228,7 +243,7 @@ class Render:
             infotext="CFG Rescale",
             valid=lambda share: 0 <= share <= 1,
             expected="0 to 1: 0 is none, 0.7 is usual for bases with zero terminal SNR",
-            pin=lambda render, share: share if share and render.guided else UNPINNED,
+            pin=lambda render, share: share if share and render.any_guided else UNPINNED,
             axis=FieldAxis(help="shares of guidance rescale: 0..1/3"),
         ),
     ] = None
@@ -351,6 +366,25 @@ class Render:
             pin=lambda render, paste: paste if render.mask else UNPINNED,
         ),
     ] = True
+    hires: Annotated[
+        Hires | None,
+        Setting(
+            help="a second pass at a larger size (Hires. fix): a scale such as 1.5, {scale, size, upscaler, steps, strength, sampler, ...}",
+            type=Any,
+            default=None,
+            read=read_hires,
+            label="second pass",
+            show=lambda hires: None if hires is None else str(hires),
+            load=_load_hires,
+            pin=_pin_hires,
+            axis=FieldAxis(
+                help="second passes at a larger size: null, 1.5, {scale: 2, upscaler: lanczos, steps: 10, strength: 0.5}",
+                read=lambda value: (read_hires(value),),
+                spell=lambda hires: "none" if hires is None else str(hires),
+                across=6,
+            ),
+        ),
+    ] = None
     controls: Annotated[
         tuple[ControlNet, ...],
         Setting(
@@ -397,7 +431,8 @@ class Render:
             help="another VAE of the base's latent space: a name, a path (default: the base's own)",
             file="VAE",
             pin=lambda render, vae: render.vae_sha256 if vae is not None else UNPINNED,
-            in_latents=lambda render: bool(render.images),  # the VAE encodes them, and some ControlNets' hints
+            # the VAE encodes them, and some ControlNets' hints; a second pass over the image decodes and encodes it
+            in_latents=lambda render: bool(render.images) or render.enlarges_image,
             axis=FieldAxis(
                 help="VAEs by name or path; null is the base's own. One denoising serves them all", spell=spell_or_own, across=6
             ),
@@ -409,8 +444,8 @@ class Render:
             help="decode images larger than this in tiles of so many pixels a side: less memory, pixels differ a little; 512 is usual",
             valid=lambda side: side > 0,
             expected="the side of a tile in pixels: 512 is usual",
-            pin=lambda render, side: side if side and max(render.width or 0, render.height or 0) > side else UNPINNED,
-            in_latents=lambda _: False,
+            pin=lambda render, side: side if side and max(render.final_size) > side else UNPINNED,
+            in_latents=lambda render: render.enlarges_image and max(render.width or 0, render.height or 0) > (render.vae_tiling or 0),
             infotext="VAE tile size",
             axis=FieldAxis(
                 name="vaetiling",
@@ -505,6 +540,22 @@ class Render:
         return tuple(one for one in self.controls if one.scale != 0.0)
 
     @property
+    def final_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the finished image: that of the second pass, where there is one."""
+        one = self if self.hires is None else self.hires
+        return (one.width or 0, one.height or 0)
+
+    @property
+    def enlarges_image(self) -> bool:
+        """Whether a second pass begins with the decoded image of the first one."""
+        return self.hires is not None and self.hires.of_image
+
+    @property
+    def any_guided(self) -> bool | None:
+        """Whether a pass has an unconditional one, which reads the negative prompt."""
+        return self.guided if self.hires is None else self.guided or self.hires.guided
+
+    @property
     def images(self) -> dict[str, ImageFile]:
         """What a person calls each image that is needed: init, mask, control 1, ..."""
         given = {"init": self.init, "mask": self.mask}
@@ -554,6 +605,8 @@ class Render:
         needed |= {f"sha256 of {name}": file.sha256 for name, file in self.images.items()}
         needed |= {f"sha256 of {one.reference}": one.sha256 for one in self.controls}
         needed |= {f"sha256 of {one.reference}": one.sha256 and one.token for one in self.embeddings}
+        if self.hires is not None:
+            needed |= {f"hires.{name}": getattr(self.hires, name) for name in ("width", "height", "steps", "guided")}
         return needed if self.init is None else needed | {"strength": self.strength}
 
     def key(self) -> str:
@@ -581,8 +634,9 @@ class Render:
                     del row[name]
         for row, one in zip(values["controls"], self.controls, strict=True):
             row["prepare"] = one.prepare and one.prepare.to_json()
-        if not self.shared:
-            del values["shared"]  # which older images have not
+        for name in ("shared", "hires"):
+            if not values[name]:
+                del values[name]  # which older images have not
         return values | {"versions": dict(self.versions)}
 
     @classmethod

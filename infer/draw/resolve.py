@@ -22,6 +22,8 @@ from infer.draw.machine import made_with, pick_device
 from infer.draw.named_adapters import with_networks
 from infer.draw.render import SETTINGS, Render
 from infer.hints.hints import Hints
+from infer.hires.passes import second_pass
+from infer.hires.setting import enlarged_size, hires_faults, without_second_pass
 from infer.prompt.dialect import A1111, dialect_faults
 from infer.prompt.marks import network_fault
 from infer.prompt.upsampling.upsample import Upsampler
@@ -154,6 +156,7 @@ class Resolver:
             render = self._with_defaults(render, base)
             faults += self._setting_faults(render, base)
             faults += _text_faults(render, base)
+            render = self._with_second_pass(render, base, faults)
             gathered(faults, lambda: base.family.check_chunks(render.prompt_chunks))
             if (skip := render.clip_skip) is not None:
                 gathered(faults, lambda: self.ask(base, ["skip", skip], lambda: _try_clip_skip(base, skip)))
@@ -205,6 +208,32 @@ class Resolver:
             clip_skip=render.clip_skip or None,
         )
 
+    def _with_second_pass(self, render: Render, base: Base, faults: list[str]) -> Render:
+        """The Render with its second pass filled in; what is wrong with that goes to the faults, what the first pass has too does not."""
+        if render.hires is None:
+            return render
+        hires, first = render.hires, (render.width or 0, render.height or 0)
+        wrong = [*hires_faults(hires), *without_second_pass(render)]
+        size = gathered(wrong, partial(enlarged_size, hires, first, multiple=base.family.size_multiple))
+        if wrong or size is None:
+            faults += wrong
+            return render
+        guidance = (render.guidance or 0.0) if hires.guidance is None else hires.guidance
+        hires = replace(
+            hires,
+            width=size[0],
+            height=size[1],
+            steps=render.steps if hires.steps is None else hires.steps,
+            guided=self.guided(base, guidance, negative=render.negative is not None),
+        )
+        second = second_pass(render, hires)
+        own = [*self._setting_faults(second, base), *_text_faults(second, base)]
+        own += image_faults(second, base.family, self.hints, cell=base.facts.latent_factor)
+        known = {*self._setting_faults(render, base), *_text_faults(render, base)}
+        known |= {*image_faults(render, base.family, self.hints, cell=base.facts.latent_factor)}
+        faults += [f"The second pass (hires {hires}): {one}" for one in own if one not in known]
+        return replace(render, hires=hires)
+
     def guided(self, base: Base, guidance: float, *, negative: bool) -> bool:
         """Whether the base makes an unconditional pass at this guidance, with or without a negative prompt."""
         return self.ask(base, ["guided", guidance, negative], lambda: base.family.guided(base.skeleton, guidance, negative=negative))
@@ -220,8 +249,14 @@ class Resolver:
         """The version of the sampler's noise schedule, where it was another one before: part of what computes the pixels."""
         from infer.draw.samplers import drawn_schedule
 
-        version = self.ask(base, ["schedule", render.sampler], lambda: drawn_schedule(base.skeleton, render.sampler))
-        return [] if version is None else [("noise schedule", version)]
+        samplers = {"noise schedule": render.sampler}
+        if render.hires is not None and render.hires.sampler not in (None, render.sampler):
+            samplers["noise schedule of hires"] = render.hires.sampler
+        asked = {
+            name: self.ask(base, ["schedule", sampler], lambda sampler=sampler: drawn_schedule(base.skeleton, sampler))  # type: ignore[misc]
+            for name, sampler in samplers.items()
+        }
+        return [(name, version) for name, version in asked.items() if version is not None]
 
     def _adapters(self, given: Sequence[Adapter], render: Render, base: Base | None, faults: list[str]) -> tuple[Adapter, ...]:
         """The adapters with their contents; what is wrong with them, and with each on this base, goes to the faults."""

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.adapters import attach, changes_text, detach, set_weights
 from infer.draw.control import Steering, is_within
 from infer.draw.denoise import Counter, Walk, advance, begin
-from infer.draw.draw import Prompts, draw_image, draw_images, draw_latents, job_of
+from infer.draw.draw import Prompts, calls_of, draw_image, draw_images, draw_latents, job_of
 from infer.draw.files import Adapter, Embedding
 from infer.draw.inputs import hint_pixels, pasted, start_of
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
+from infer.draw.start import Start
+from infer.hires.passes import Pass, enlarged_start, passes_of
 from infer.output.infotext import ModelNames
 from infer.output.png import encode_png
 from infer.remembered.base import Base
@@ -206,8 +208,8 @@ class Session:
         left.release(index)
         if not left.vaes[render.vae_sha256]:
             self._vaes.pop(str(render.vae_sha256), None)
-        if not left.latents[render.latents_key()]:
-            self._drawn.pop(render.latents_key(), None)
+        for key in (one.key for one in passes_of(render) if not left.latents[one.key]):
+            self._drawn.pop(key, None)
         for one in render.steering:
             if not left.nets[one.sha256]:
                 self._nets.pop(str(one.sha256), None)
@@ -250,27 +252,54 @@ class Session:
     def _latents(self, index: int, counter: Counter, watch: Callable[[Any], None] | None = None) -> Tensor:
         """The Render's latents, kept while another Render needs them (it differs in what acts after the latents)."""
         render = self._renders[index]
-        key = render.latents_key()
-        if watch is not None or not self._recalled(key):
-            if self._rows.installed:
-                self._rows.remove()
-                self._active_adapters = None
-            self._set_adapters(render)
-            self._drawn[key] = draw_latents(
-                self.family,
-                self._parts(render),
-                render,
-                self._prompts,
-                start=start_of(render, self._resolver.images),
-                steerings=self._steerings(render),
-                counter=counter,
-                before_step=self._switch(render),
-                watch=watch,
-            )
-            if self._off:
-                self._active_adapters, self._off = None, frozenset()
-            self._keep(key, self._drawn[key])
-        return self._drawn[key]
+        *earlier, last = passes_of(render)
+        if watch is not None or not self._recalled(last.key):
+            for one in earlier:
+                if not self._recalled(one.key):
+                    self._denoise(one, start_of(one.render, self._resolver.images), counter)
+            start = self._enlarged(render, earlier[0]) if earlier else start_of(render, self._resolver.images)
+            self._denoise(last, start, counter, before=earlier[0].render if earlier else None, watch=watch)
+        return self._drawn[last.key]
+
+    def _denoise(
+        self,
+        one: Pass,
+        start: Start | None,
+        counter: Counter,
+        *,
+        before: Render | None = None,
+        watch: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Draw the latents of a pass, drawn behind the pass `before`, and keep them."""
+        render = one.render
+        if self._rows.installed:
+            self._rows.remove()
+            self._active_adapters = None
+        self._set_adapters(render)
+        self._drawn[one.key] = draw_latents(
+            self.family,
+            self._parts(render),
+            render,
+            self._prompts,
+            start=start,
+            before=calls_of(self.parts, before) if before is not None else 0,
+            steerings=self._steerings(render),
+            counter=counter,
+            before_step=self._switch(render),
+            watch=watch,
+        )
+        if self._off:
+            self._active_adapters, self._off = None, frozenset()
+        self._keep(one.key, self._drawn[one.key])
+
+    def _enlarged(self, render: Render, first: Pass) -> Start:
+        """Where the second pass starts: the first one's latents, or its image, enlarged."""
+        assert render.hires is not None
+        latents, parts = self._drawn[first.key], self._parts(render)
+        if not render.hires.of_image:
+            return enlarged_start(render.hires, parts, latents=latents)
+        image = draw_image(self.family, parts, latents.to(parts.device), tile=render.vae_tiling)
+        return enlarged_start(render.hires, parts, image=image)
 
     def _recalled(self, key: str) -> bool:
         """Whether latents are here; those of an earlier run are read."""

@@ -1,4 +1,4 @@
-"""Initial latents for image-to-image and inpainting.
+"""Initial latents for image-to-image, inpainting and a second pass.
 
 The recipe is that of diffusers' image-to-image and inpainting pipelines, for every family: the VAE's posterior is sampled, then
 the noise is drawn, both from the image's generator; the image is noised to the first timestep of a shortened walk.
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The init image of a drawing, and how much of it is redrawn."""
+    """What a drawing begins with, an image or clean latents of its size, and how much of it is redrawn."""
 
-    pixels: Tensor  # (1, 3, h, w) in [-1, 1], of the drawing's size
+    pixels: Tensor | None = None  # (1, 3, h, w) in [-1, 1]; None: `latents`
+    latents: Tensor | None = None  # (1, C, H, W)
     strength: float  # in (0, 1]: 1 walks all steps
-    mask: Tensor | None = None  # (1, 1, h, w) of 0 and 1; 1 is redrawn, 0 stays
+    walked: int | None = None  # the last steps, which are walked; None: as many as the family's pipeline takes of the strength
+    mask: Tensor | None = None  # (1, 1, h, w) of 0 and 1; 1 is redrawn, 0 stays. Of an image alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,10 @@ class InpaintBackground:
         return (1 - self.mask) * background + self.mask * latents
 
 
-def first_step(family: Family, scheduler: Any, steps: int, strength: float) -> int:
-    """The index in `scheduler.timesteps` at which a start of this strength begins, as the family's pipeline counts it."""
-    return family.start_step(steps, strength) * int(getattr(scheduler, "order", 1))
+def first_step(family: Family, scheduler: Any, steps: int, strength: float, *, walked: int | None = None) -> int:
+    """The index in `scheduler.timesteps` at which a start begins: by its strength as the family's pipeline counts, or by what is walked."""
+    first = family.start_step(steps, strength) if walked is None else max(0, steps - walked)
+    return first * int(getattr(scheduler, "order", 1))
 
 
 def check_strength(family: Family, *, steps: int, strength: float) -> None:
@@ -63,14 +66,18 @@ def start_latents(
     family: Family, parts: Parts, start: Start, scheduler: Any, timesteps: Tensor, generator: torch.Generator, noise: Callable[[], Tensor]
 ) -> tuple[Tensor, InpaintBackground | None]:
     """The initial latents (1, C, H, W) for `timesteps`, and the background of a mask. `noise` draws from the generator too."""
-    clean = _sample(family, parts, start.pixels, generator)
+    if start.pixels is not None:
+        clean = _sample(family, parts, start.pixels, generator)
+    else:
+        assert start.latents is not None and start.mask is None
+        clean = start.latents
     fresh = noise()
-    clean = clean.to(fresh.dtype)
+    clean = clean.to(fresh.device, fresh.dtype)
     if start.mask is not None:
         clean = clean.contiguous()  # the inpainting pipelines copy it, the image-to-image ones do not: strides choose convolutions
     pure_noise = start.mask is not None and start.strength == 1.0  # the inpainting pipelines start from pure noise then
     latents = fresh * getattr(scheduler, "init_noise_sigma", 1.0) if pure_noise else noised(scheduler, clean, fresh, timesteps[:1])
-    if start.mask is None:
+    if start.mask is None or start.pixels is None:
         return latents, None
     _sample(family, parts, start.pixels * (start.mask < 0.5), generator)  # for the generator: the pipelines do so, and do not use it
     return latents, InpaintBackground(clean=clean, noise=fresh, mask=latent_mask(start.mask, like=clean))

@@ -43,7 +43,7 @@ class Difference:
 def variants_of(render: Render, resolver: Resolver) -> tuple[list[Variant], dict[str, str]]:
     """The images to draw beside a resolved Render's, and for what is not drawn the reason."""
     why: dict[str, str] = {}
-    if not render.guided:
+    if not render.any_guided:
         why[NEGATIVE] = why[GUIDANCE] = f"At guidance {render.guidance:g} there is no unconditional pass: no negative prompt is read."
     elif not render.negative:
         why[NEGATIVE] = "The image has no negative prompt."
@@ -54,15 +54,21 @@ def variants_of(render: Render, resolver: Resolver) -> tuple[list[Variant], dict
         why[ADAPTER] = "The image has no adapter."
     found = [*_of_prompts(render), *_of_images(render, resolver), *_of_embeddings(render, resolver), *_of_adapters(render, resolver)]
     resolved = [replace(one, render=resolver.resolve(one.render)) for one in found]
-    kept = [one for one in resolved if one.what != GUIDANCE or not one.render.guided]
+    kept = [one for one in resolved if one.what != GUIDANCE or not one.render.any_guided]
     return [replace(one, steps=drawn_steps(one.render, resolver)) for one in kept], why
 
 
 def _of_prompts(render: Render) -> Iterator[Variant]:
-    if render.guided and render.negative:
+    if render.any_guided and render.negative:
         yield Variant(what=NEGATIVE, name="without the negative prompt", render=replace(render, negative=None))
-    if render.guided:
-        yield Variant(what=GUIDANCE, name="at guidance 1", render=replace(render, guidance=1.0, rescale=None))
+    if render.any_guided:
+        yield Variant(what=GUIDANCE, name="at guidance 1", render=_unguided(render))
+
+
+def _unguided(render: Render) -> Render:
+    """The Render without guidance, in a second pass neither."""
+    hires = None if render.hires is None else replace(render.hires, guidance=None)
+    return replace(render, guidance=1.0, rescale=None, hires=hires)
 
 
 def _of_images(render: Render, resolver: Resolver) -> Iterator[Variant]:
@@ -100,12 +106,15 @@ def _of_adapters(render: Render, resolver: Resolver) -> Iterator[Variant]:
 
 def _stands_in(one: Embedding, render: Render) -> bool:
     """Whether the word of an embedding is in a text that is read."""
-    return one.token is not None and any(one.token in text for text in (render.prompt, render.negative if render.guided else None) if text)
+    read = (render.prompt, render.negative if render.any_guided else None)
+    return one.token is not None and any(one.token in text for text in read if text)
 
 
 def drawn_steps(render: Render, resolver: Resolver) -> int:
-    """The steps that a resolved Render is drawn in: image-to-image leaves out those before its strength."""
+    """The steps that a resolved Render is drawn in: image-to-image leaves out those before its strength, a second pass has its own."""
     steps = render.steps or 0
+    if render.hires is not None:
+        return steps + (render.hires.steps or 0)
     if render.init is None or render.strength is None:
         return steps
     return steps - resolver.base(render).family.start_step(steps, render.strength)

@@ -128,7 +128,7 @@ def _explained(plan: ExplainPlan, session: Session, first: int, ticks: _Ticks) -
     session.clear()  # the base's own weights and tokenizers
     named = with_tokens(session.parts, resolver.textual_inversions(render))
     tokens = tokens_of(render, family, named)
-    others = [*([render.negative] if render.guided and render.negative else []), *plan.against]
+    others = [*([render.negative] if render.any_guided and render.negative else []), *plan.against]
     similar = similarities(session.parts, render.prompt, list(dict.fromkeys(others))) if others and render.prompt.strip() else []
     blocks: dict[Adapter, list[BlockChange]] = {}
     for one in render.active:
@@ -137,7 +137,7 @@ def _explained(plan: ExplainPlan, session: Session, first: int, ticks: _Ticks) -
             ticks.report(Tick("measure", done, total, note=name))
 
         blocks[one] = changes_by_block(one, resolver.adapter(one.reference).path, family, session.parts, on_weight=on_weight)
-    strip = Filmstrip(prediction=session.parts.prediction, count=plan.frames - 1, left_out=(render.steps or 0) - plan.steps)
+    strip = Filmstrip(prediction=session.parts.prediction, count=plan.frames - 1, left_out=_left_out(plan))
     image = _image(session.draw(first, watch=strip.watch)[0])
     ticks.drawn()
     frames = [Shown(frame=frame, image=_decoded(session, first, frame)) for frame in strip.frames]
@@ -220,15 +220,26 @@ def _image(png: bytes) -> Image:
         return opened.convert("RGB")
 
 
+def _left_out(plan: ExplainPlan) -> int:
+    """The steps before the first frame, of the schedule that the frames are of."""
+    if (hires := plan.render.hires) is not None:
+        return hires.schedule_steps - (hires.steps or 0)
+    return (plan.render.steps or 0) - plan.steps
+
+
 def _tolerance(render: Render) -> int:
     return TOLERANCE[render.precision] if render.shared else 0
 
 
 def _notes(plan: ExplainPlan, apart: int, *, resized: tuple[int, int] | None) -> list[str]:
     render = plan.render
+    second = [] if render.hires is None else ["The frames are those of the second pass: it begins with what the first one has drawn."]
     if resized is not None:
-        size = f"{resized[0]}x{resized[1]}"
-        return [f"The file has {size} pixels, the image {render.width}x{render.height}: it was cropped or scaled, and is drawn whole here."]
+        there, drawn = ("x".join(map(str, size)) for size in (resized, render.final_size))
+        return [*second, f"The file has {there} pixels, the image {drawn}: it was cropped or scaled, and is drawn whole here."]
     if apart <= _tolerance(render) or plan.taken is not None:
-        return []
-    return [f"The image is not drawn again to the bit here: the largest difference is {apart} of 255. `loraloom reproduce` says why."]
+        return second
+    return [
+        *second,
+        f"The image is not drawn again to the bit here: the largest difference is {apart} of 255. `loraloom reproduce` says why.",
+    ]

@@ -72,6 +72,8 @@ class ExplainPlan:
 
     def _counted(self, steps: int) -> str:
         whole = self.render.steps or 0
+        if self.render.hires is not None:
+            return f"{steps} steps, {self.render.hires.steps} of them in the second pass"
         return f"{steps} steps" if steps == whole else f"{steps} of {whole} steps, by its strength"
 
 

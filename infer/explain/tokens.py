@@ -68,7 +68,7 @@ def tokens_of(render: Render, family: Family, parts: Parts) -> list[Tokens]:
     `parts` has the tokens of textual inversion embeddings in its tokenizers. In a dialect each text that the prompt has by step is one.
     """
     found = []
-    for name, given in (("prompt", render.prompt), ("negative", render.negative if render.guided else None)):
+    for name, given in (("prompt", render.prompt), ("negative", render.negative if render.any_guided else None)):
         if given is None:
             continue
         for text in _texts(given, render, negative=name == "negative"):

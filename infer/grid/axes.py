@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.files import Adapter, ImageFile, check_range, file_name
 from infer.draw.render import SETTINGS, Render
 from infer.draw.setting import Setting
-from infer.draw.values import every, integers, number, numbers, prompts, spell_text, texts
+from infer.draw.values import every, integers, names, number, numbers, prompts, spell_text, texts
+from infer.hires.upscalers import UPSCALERS, upscaler_name
 from infer.prompt.prompt_file import prompt_lines
 from registry.errors import Refused
 from registry.home import expanded
@@ -325,6 +326,34 @@ def mask(render: Render, value: str | None) -> Render:
         return replace(render, mask=None, paste=True)
     return replace(render, mask=ImageFile(path=value))
 
+
+field_axes("hires")
+
+
+def hires_axis(name: str, field: str, *, help: str, read: Callable[[object], Sequence[Any]], spell: Callable[[Any], str] = str) -> None:
+    """Register the axis of that name: it sets a field of a Render's second pass."""
+
+    def apply(render: Render, value: Any) -> Render:
+        if render.hires is None:
+            raise Refused(
+                f"axes.{name} changes the second pass, and this cell has none. Give hires, or the hires axis, or leave such cells out:"
+                " where='hires != null'."
+            )
+        unsized = {"width": None, "height": None} if field == "scale" else {}
+        changes: dict[str, Any] = {field: value, **unsized}
+        return replace(render, hires=replace(render.hires, **changes))
+
+    axis(name, help=help, read=read, spell=spell)(apply)
+
+
+def _upscalers(value: object) -> Sequence[str]:
+    return [upscaler_name(name) for name in names(value)]
+
+
+hires_axis("hiresscale", "scale", help="what the second pass makes both sides larger by: 1.5, or 1..2/3", read=numbers, spell=number)
+hires_axis("hiresupscaler", "upscaler", help=f"upscalers before the second pass: {', '.join(UPSCALERS)}", read=_upscalers)
+hires_axis("hiressteps", "steps", help="steps that the second pass walks: 10, or 5-8", read=integers)
+hires_axis("hiresstrength", "strength", help="how much the second pass redraws: 0.6, or 0.2..0.8/4", read=numbers, spell=number)
 
 field_axes("controls", after=lambda render: render if render.images else replace(render, fit=None))
 

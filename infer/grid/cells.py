@@ -125,6 +125,7 @@ class CellStore:
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
                 alike = alike and entry["render"].get("base_dtype") == like.base_dtype  # entries of before have none
                 alike = alike and entry["render"].get("shared", False) == like.shared
+                alike = alike and _second_pass(entry["render"].get("hires")) == _second_pass(like.to_json().get("hires"))
                 if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])
             except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
@@ -136,6 +137,11 @@ class CellStore:
 
     def _json(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
+
+
+def _second_pass(hires: Mapping[str, Any] | None) -> list[Any] | None:
+    """What the time of a denoiser call depends on of a second pass, whose calls are larger ones."""
+    return None if hires is None else [hires[name] for name in ("width", "steps", "upscaler")]
 
 
 def _written(path: Path) -> float:

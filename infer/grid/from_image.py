@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from infer.draw.render import SETTINGS
 from infer.draw.setting import Setting
 from infer.draw.values import member_name, number
 from infer.grid.config import GridConfig, axis_settings
+from infer.hires.of_metadata import Sampling, hires_of
 from infer.metadata.fields import unread
 from infer.metadata.models import FoundModel, find_model
 from infer.metadata.reader import read_metadata
-from infer.metadata.result import ImageMetadata, LoraName, Unread
+from infer.metadata.result import ImageMetadata, LoraName, SecondPass, Unread
 from infer.metadata.samplers import sampler_settings
 from infer.prompt.dialect import PLAIN, pieces_of
 from registry.errors import Faults, LoomError, Refused
@@ -307,16 +308,32 @@ class _Taking:
         """The second pass, and the image that was redrawn."""
         found = self.metadata
         for name, value in found.hires.items():
-            self.leave(name, value, "a second pass at a larger size is not drawn here: the first one is")
+            self.leave(name, value, "a second pass of this kind is not drawn here: the first one is")
+        if found.second is not None and "hires" not in self.given:
+            self._second_pass(found.second)
         if found.strength is None:
             return
-        if found.hires:
-            self.leave("Denoising strength", found.strength, "it is that of the second pass")
-        elif self.config.init is not None or self.config.axes.init is not None:
+        if self.config.init is not None or self.config.axes.init is not None:
             self.put("strength", found.strength)
         else:
             what = found.init or "an image"
             self.leave("Denoising strength", found.strength, f"{what} was redrawn and is not in the metadata: give init=FILE")
+
+    def _second_pass(self, second: SecondPass) -> None:
+        found, family = self.metadata, self.family
+        size = (found.width, found.height) if found.width and found.height else None
+        try:
+            hires = hires_of(
+                second,
+                size if "size" not in self.given else None,
+                multiple=8 if family is None else family.size_multiple,
+                sampling=Sampling(sampler=found.sampler, schedule=found.schedule, flow=self.is_flow, comfy=found.tool in COMFY),
+            )
+        except Refused as error:
+            stated = {name: value for name, value in asdict(second).items() if value is not None}
+            self.leave("second pass", stated, f"the first pass alone is drawn: {error} Or give hires={{...}}")
+            return
+        self.put("hires", hires.to_record())
 
     def _controls(self) -> None:
         if "controls" in self.given:
@@ -456,6 +473,7 @@ PLAIN_VALUES: dict[str, Callable[[_Taking, Any], Any]] = {
     "vae": _render_vae,
     "base_config": _render_base_config,
     "size": lambda _, size: f"{size[0]}x{size[1]}",
+    "hires": lambda _, hires: hires.to_record(),
     "init": lambda _, file: file.path,
     "mask": lambda _, file: file.path,
     "device": lambda *_: None,  # of this machine

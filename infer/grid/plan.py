@@ -20,6 +20,8 @@ from infer.grid.layout import Cell, Layout, expand, replaced_weights
 from infer.grid.order import loading
 from infer.grid.shared_plan import alone_notes, shared_forwards, with_sharing
 from infer.grid.upsampled import MOST_TEXTS, unchanged_prompts, upsampled_prompts
+from infer.hires.passes import Pass, passes_of
+from infer.hires.setting import size_note
 from infer.output.lossy import metadata_fault
 from infer.output.sources import hint_lines, prepared_hints
 from infer.outside.column import OutsideCell, outside_counts, with_columns
@@ -171,10 +173,10 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
         distinct=len(distinct),
         stored=len(distinct) - len(work.missing),
         model_loads=len({loading(render) for render in work.missing}),
-        encodes=len({text for render in work.denoised for text in costs.texts(render)}),
-        shared=sum(render.shared for render in work.denoised),
+        encodes=len({text for one in work.denoised for text in costs.texts(one)}),
+        shared=work.shared,
         forwards=shared_forwards([(loading(render), render, calls) for render, calls in work.calls()], resolver, width=batch_size),
-        control_calls=sum(_control_calls(render, calls) for render, calls in work.calls()),
+        control_calls=work.control_calls,
         latents_reused=work.latents_reused,
         seconds=_seconds(work.missing, work.forwards, cells),
         notes=tuple(
@@ -200,11 +202,13 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
 
 @dataclass(frozen=True)
 class _Work:
-    """What is left to draw: the images that are not there, each one's denoiser calls, those whose latents are not kept either."""
+    """What is left to draw: the images that are not there, each one's denoiser calls, the denoisings whose latents are not kept."""
 
     missing: Sequence[Render]
     forwards: Sequence[int]
-    denoised: Sequence[Render]
+    denoised: Sequence[Denoising]
+    shared: int  # images that share forwards with others
+    control_calls: int
     latents_reused: int
 
     def calls(self) -> Iterator[tuple[Render, int]]:
@@ -213,18 +217,33 @@ class _Work:
 
 
 def _work(missing: Sequence[Render], kept: LatentsStore | None, costs: _Costs) -> _Work:
-    """The work of the images that the store has not. Images that differ in what acts after the latents are denoised once."""
-    latents = [render.latents_key() for render in missing]
-    first = {key: index for index, key in reversed([*enumerate(latents)])}
-    reused = {key for key in first if kept is not None and kept.has(key)}
+    """The work of the images that the store has not. Images that differ in what acts after the latents are denoised once.
+
+    So is a first pass that several second ones share; where the latents of an image are there, no pass before them is needed.
+    """
+    passes = [passes_of(render) for render in missing]
+    reused = {one.key for each in passes for one in each if kept is not None and kept.has(one.key)}
+    denoised: dict[str, Denoising] = {}
+    forwards: list[int] = []
+    control_calls, taken = 0, set[str]()
+    for each in passes:
+        calls = 0
+        for place in reversed(range(len(each))):
+            one = each[place]
+            if one.key in reused or one.key in denoised:
+                taken |= {one.key} & reused
+                break
+            denoised[one.key] = found = Denoising(drawn=one, before=each[place - 1].render if place else None)
+            here = costs.forwards(found)
+            calls, control_calls = calls + here, control_calls + _control_calls(one.render, here)
+        forwards.append(calls)
     return _Work(
         missing=missing,
-        forwards=[
-            costs.forwards(render) if first[key] == index and key not in reused else 0
-            for index, (key, render) in enumerate(zip(latents, missing, strict=True))
-        ],
-        denoised=[render for key, render in zip(latents, missing, strict=True) if key not in reused],
-        latents_reused=len(reused),
+        forwards=forwards,
+        denoised=tuple(denoised.values()),
+        shared=sum(render.shared for render, each in zip(missing, passes, strict=True) if each[-1].key not in reused),
+        control_calls=control_calls,
+        latents_reused=len(taken),
     )
 
 
@@ -275,6 +294,19 @@ def _scores(config: GridConfig, layout: Layout, cells: Sequence[Cell], store: St
     return plan_scores(config.score, scene, faults)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """A pass that is drawn, and the one before it, whose steps a prompt's schedule counts on from."""
+
+    drawn: Pass
+    before: Render | None
+
+    @property
+    def walked(self) -> int:
+        """Steps that are walked."""
+        return (self.drawn.render.steps or 1) if self.drawn.walked is None else self.drawn.walked
+
+
 class _Costs:
     """The cost of Renders, from configs alone."""
 
@@ -283,30 +315,35 @@ class _Costs:
         self._faults = faults
         self._skeletons: dict[Hashable, Parts] = {}  # with the tokens of textual inversion embeddings
 
-    def forwards(self, render: Render) -> int:
-        """Denoiser calls of a Render: the number of its scheduler's timesteps. What the scheduler refuses is a fault."""
+    def forwards(self, one: Denoising) -> int:
+        """Denoiser calls of a pass: the number of its scheduler's timesteps. What the scheduler refuses is a fault."""
+        render = one.drawn.render
         base = self._base(render)
         settings = [render.sampler, render.schedule, render.sigma_min, render.sigma_max, render.steps]
         question = ["calls", *settings, render.width, render.height, render.strength]
-        return self._resolver.ask(base, question, lambda: self._count(base, render), keep=lambda count: count is not None) or 0
+        question += [] if one.drawn.walked is None else ["of them", one.drawn.walked]
+        return self._resolver.ask(base, question, lambda: self._count(base, one.drawn), keep=lambda count: count is not None) or 0
 
-    def texts(self, render: Render) -> Iterable[Hashable]:
-        """What is encoded for a Render: each text with the state of its text encoders (adapters, embeddings)."""
-        active_adapters = tuple((one.sha256, one.weight, one.text_weight) for one in render.active if self._changes_text(one.reference))
+    def texts(self, one: Denoising) -> Iterable[Hashable]:
+        """What is encoded for a pass: each text with the state of its text encoders (adapters, embeddings)."""
+        render = one.drawn.render
+        active_adapters = tuple(
+            (lora.sha256, lora.weight, lora.text_weight) for lora in render.active if self._changes_text(lora.reference)
+        )
         if render.prompt_dialect == PLAIN:
             wanted = [prompt_key(render.prompt, render.clip_skip, render.prompt_chunks)]
             if render.guided:
                 wanted.append(negative_key(self._base(render).family, render.negative, render.prompt_chunks))
         else:
-            wanted = list(self._in_dialect(render))
-        tokens = tuple((one.sha256, one.token) for one in render.embeddings)
+            wanted = list(self._in_dialect(one))
+        tokens = tuple((embedding.sha256, embedding.token) for embedding in render.embeddings)
         return [(loading(render), active_adapters, tokens, key) for key in wanted]
 
-    def _in_dialect(self, render: Render) -> Iterable[Hashable]:
-        steps = render.steps or 1
+    def _in_dialect(self, one: Denoising) -> Iterable[Hashable]:
+        render, before = one.drawn.render, 0 if one.before is None else one.before.steps or 0
         for text, negative in ((render.prompt, False), *([(render.negative or "", True)] if render.guided else [])):
-            for one in read_prompt(text, render.prompt_dialect, steps=steps, negative=negative):
-                yield weighted_key(one.texts, render)
+            for read in read_prompt(text, render.prompt_dialect, steps=one.walked, before=before, negative=negative):
+                yield weighted_key(read.texts, render)
 
     def notes(self, renders: Sequence[Render]) -> Iterable[str]:
         """Notes: what loading assumes, a guidance without effect, adapters of another family, image sizes, truncated prompts."""
@@ -315,8 +352,11 @@ class _Costs:
         yield from (warning for base in bases.values() for warning in base.facts.warnings)
         yield from (_idle_guidance(self._base(render), render) for render in renders if self._lacks_negative(render))
         yield from (note for render in renders for one in render.active if (note := self._other_family(render, one.reference)))
-        yield from (note for render in renders for note in image_notes(render, self._resolver.hints))
+        yield from (note for render in renders for one in passes_of(render) for note in image_notes(one.render, self._resolver.hints))
         yield from (note for render in renders if (note := _large(render, self._base(render))))
+        yield from (
+            note for render in renders if render.hires and (note := size_note(render.hires, (render.width or 0, render.height or 0)))
+        )
         plain = [render for render in renders if render.prompt_dialect == PLAIN]
         if note := literal_note(text for render in plain for text in (render.prompt, render.negative) if text):
             yield note
@@ -363,19 +403,19 @@ class _Costs:
     def _changes_text(self, reference: str) -> bool:
         return any(name.startswith("text_encoder") for name in self._resolver.adapter(reference).record.components)
 
-    def _count(self, base: Base, render: Render) -> int | None:
-        """Timesteps of the Render's scheduler; None, and a fault, where it refuses them."""
+    def _count(self, base: Base, one: Pass) -> int | None:
+        """Timesteps of a pass's scheduler that are run; None, and a fault, where it refuses them."""
         from infer.draw.denoise import set_timesteps
         from infer.draw.samplers import build_scheduler
         from infer.sampling.scheduled import chosen_schedule
 
-        steps = render.steps or 0
+        render, steps = one.render, one.render.steps or 0
+        strength = render.strength if one.walked is None else 1.0
         try:
             chosen = chosen_schedule(render.schedule, render.sigma_min, render.sigma_max)
             scheduler = build_scheduler(base.skeleton, render.sampler, schedule=chosen)
-            timesteps = set_timesteps(
-                base.family, scheduler, steps, strength=render.strength, height=render.height or 0, width=render.width or 0
-            )
+            height, width = render.height or 0, render.width or 0
+            timesteps = set_timesteps(base.family, scheduler, steps, strength=strength, walked=one.walked, height=height, width=width)
         except Exception as error:  # schedulers raise errors of many types
             self._faults[f"sampler {render.sampler or base.facts.scheduler_class} does not take {steps} steps: {error}"] = None
             return None
@@ -396,6 +436,7 @@ def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStor
             render.device,
             render.guided,
             render.shared,
+            render.hires and (render.hires.width, render.hires.steps, render.hires.of_image),
         )
         if kind not in known:
             known[kind] = cells.seconds_a_forward(render)
@@ -419,9 +460,9 @@ def _idle_guidance(base: Base, render: Render) -> str:
 def _unused(renders: Iterable[Render]) -> Iterable[str]:
     """Negative prompts and guidance rescale without effect."""
     renders = list(renders)
-    if any(render.rescale and not render.guided for render in renders):
+    if any(render.rescale and not render.any_guided for render in renders):
         yield "rescale has no effect without an unconditional pass: there is no guidance whose spread it would correct."
-    idle = {render.guidance for render in renders if render.negative and not render.guided}
+    idle = {render.guidance for render in renders if render.negative and not render.any_guided}
     if idle:
         shown = ", ".join(number(each) for each in sorted(each for each in idle if each is not None))
         yield f"The negative prompt has no effect at a guidance of {shown}: there is no unconditional pass that would read it."

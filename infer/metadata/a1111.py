@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from infer.metadata.fields import Fields, real_number
+from infer.metadata.hires_fix import second_pass
 from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName, hex_digits
 from infer.prompt.networks import KINDS, networks
 from registry.errors import Refused
@@ -90,9 +91,12 @@ def read(text: str, *, source: str) -> ImageMetadata | None:
         embeddings=embeddings,
         controls=tuple(_controls(fields)),
     )
-    found = replace(found, model=model, vae=vae, width=width, height=height, hires=_second_pass(fields))
-    if (strength := fields.real("Denoising strength")) is not None:
-        found = replace(found, strength=strength, init=None if found.hires else REDRAWN)
+    found = replace(found, model=model, vae=vae, width=width, height=height)
+    strength = fields.real("Denoising strength")
+    if any(name.startswith("Hires") for name in fields.names()):
+        found = replace(found, second=second_pass(fields, strength))
+    elif strength is not None:
+        found = replace(found, strength=strength, init=REDRAWN)
     fields.drop(*IDLE)
     return replace(found, unread=fields.finish())
 
@@ -272,11 +276,6 @@ def _size(fields: Fields) -> tuple[int | None, int | None]:
         large = LARGE.fullmatch(text) is not None
         fields.report("Size", text, "a side has more than 6 digits" if large else "expected WIDTHxHEIGHT")
     return (int(match[1]), int(match[2])) if match else (None, None)
-
-
-def _second_pass(fields: Fields) -> dict[str, str]:
-    """The settings of "Hires. fix"."""
-    return {name: fields.text(name) or "" for name in fields.names() if name.startswith("Hires")}
 
 
 def _controls(fields: Fields) -> Iterator[ControlName]:

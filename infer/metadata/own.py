@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from infer.draw.render import Render
-from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName
+from infer.hires.setting import Hires
+from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName, SecondPass
 from registry.errors import LoomError
 from registry.plain_values import from_json
 
@@ -60,8 +61,14 @@ def read_own(text: str) -> ImageMetadata | None:
             )
             for one in render.controls
         ),
+        second=None if render.hires is None else _second(render.hires),
         init=None if render.init is None else render.init.path,
         strength=render.strength,
         noise="CPU",
         render=render,
     )
+
+
+def _second(hires: Hires) -> SecondPass:
+    names = ("scale", "width", "height", "upscaler", "steps", "strength", "sampler", "schedule", "guidance", "seed")
+    return SecondPass(**{name: getattr(hires, name) for name in names})

@@ -61,6 +61,25 @@ class ControlName(ModelName):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondPass:
+    """A second pass at a larger size. `scale`, or the size in pixels (0: by the other side); None: as the first pass has it.
+
+    `upscaler`, `sampler` and `schedule` are spelt as the program spells them, an upscaler of ComfyUI's nodes as it is called here.
+    """
+
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    upscaler: str | None = None
+    steps: int | None = None  # that are walked
+    strength: float | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    guidance: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unread:
     """Something that the metadata states and that is not drawn with here, and why."""
 
@@ -108,7 +127,8 @@ class ImageMetadata:
     controls: tuple[ControlName, ...] = ()
     init: str | None = None  # what is said of an image that was redrawn; its pixels are in no metadata
     strength: float | None = None
-    hires: Mapping[str, str] = field(default_factory=dict)  # the settings of a second pass at a larger size
+    second: SecondPass | None = None
+    hires: Mapping[str, str] = field(default_factory=dict)  # the settings of a second pass that cannot be drawn here
     noise: str | None = None  # CPU, GPU, NV
     unread: tuple[Unread, ...] = ()
     render: Render | None = None  # of an image that was drawn here: everything

@@ -11,6 +11,7 @@ from infer.draw.files import Adapter, ControlNet, Embedding, ImageFile
 from infer.draw.render import SETTINGS, Render
 from infer.draw.values import number
 from infer.hints.setting import Prepare
+from infer.hires.setting import Hires
 from registry.home import expanded
 from registry.printable import shell_line
 from registry.settings import spelled
@@ -85,6 +86,8 @@ def _value(value: Any) -> Any:
     """A value of a Render as a command line takes it."""
     if isinstance(value, ImageFile):
         return value.path
+    if isinstance(value, Hires):
+        return value.to_record()
     if isinstance(value, Prepare):
         return replace(value, sha256=None).to_json()
     if isinstance(value, tuple) and value and all(side is None or type(side) is int for side in value):

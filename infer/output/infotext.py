@@ -15,6 +15,8 @@ from infer.draw.files import Adapter, ControlNet
 from infer.draw.render import SETTINGS, Render
 from infer.draw.samplers import SAMPLERS
 from infer.draw.values import number
+from infer.hires.setting import Hires
+from infer.hires.upscalers import UPSCALERS
 from infer.metadata.weighted_text import Weighted, spelt
 from infer.prompt.attention import comfy_pieces
 from infer.prompt.dialect import A1111, COMFY, PLAIN
@@ -51,6 +53,16 @@ ORDER = (
         "Mask mode",
         "Masked content",
         "Inpaint area",
+    ),
+    *(
+        "Hires upscale",
+        "Hires resize",
+        "Hires steps",
+        "Hires upscaler",
+        "Hires sampler",
+        "Hires schedule type",
+        "Hires CFG Scale",
+        "Hires seed",
     ),
     *("ControlNet", "Lora hashes", "TI hashes", "Version"),
 )
@@ -174,6 +186,32 @@ def _guidance(render: Render, names: ModelNames) -> dict[str, object]:
     return {"CFG scale": "1", "Distilled CFG Scale": scale} if names.embedded_guidance else {"CFG scale": scale}
 
 
+def _hires(render: Render, _names: ModelNames) -> dict[str, object]:
+    """The second pass in A1111's keys; a size where its scale gives another one than is drawn."""
+    if (hires := render.hires) is None:
+        return {}
+    first, second = (render.width or 0, render.height or 0), (hires.width, hires.height)
+    is_exact = hires.scale is not None and second == tuple(side * hires.scale for side in first)
+    upscaler = UPSCALERS[hires.upscaler]
+    return {
+        "Denoising strength": number(hires.strength),
+        "Hires upscale": number(hires.scale) if is_exact and hires.scale is not None else None,
+        "Hires resize": None if is_exact else f"{hires.width}x{hires.height}",
+        "Hires steps": hires.steps if hires.steps != render.steps else None,
+        "Hires upscaler": upscaler.title or hires.upscaler,
+        "Hires sampler": SAMPLERS[hires.sampler].title if hires.sampler is not None else None,
+        "Hires schedule type": _hires_schedule(hires),
+        "Hires CFG Scale": number(hires.guidance) if hires.guidance is not None else None,
+        "Hires seed": hires.seed,
+    }
+
+
+def _hires_schedule(hires: Hires) -> str | None:
+    if hires.schedule is not None:
+        return SCHEDULES[hires.schedule].title
+    return SAMPLERS[hires.sampler].schedule if hires.sampler is not None else None
+
+
 def _mask(render: Render, _names: ModelNames) -> dict[str, object]:
     """The mask in A1111's keys: it redraws from the image itself, all of it at the drawing's size, with a hard edge."""
     if render.mask is None:
@@ -229,6 +267,7 @@ WRITERS: dict[str, Callable[[Render, ModelNames], dict[str, object]]] = {
     "sampler": _sampler,
     "guidance": _guidance,
     "eta": _eta,
+    "hires": _hires,
     "mask": _mask,
     "adapters": _adapters,
     "embeddings": _embeddings,

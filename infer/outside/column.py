@@ -140,7 +140,7 @@ def _one(
             prompt=_typed(cell),
             match=one,
             size=sizes.get(one.image.sha256, (0, 0)) if one else (0, 0),
-            box=(cell.render.width or 0, cell.render.height or 0),
+            box=cell.render.final_size,
         )
     return list(made.values()), [*found.notes, *_shapes(name, list(made.values()))]
 

@@ -31,13 +31,16 @@ class Composed:
     texts: Sequence[Timed]
 
 
-def read_prompt(text: str, dialect: str, *, steps: int, negative: bool = False) -> list[Composed]:
-    """The prompts and texts of a prompt of a dialect that is not plain. A1111 reads no AND in a negative prompt."""
+def read_prompt(text: str, dialect: str, *, steps: int, before: int = 0, negative: bool = False) -> list[Composed]:
+    """The prompts and texts of a prompt of a dialect that is not plain. A1111 reads no AND in a negative prompt.
+
+    `before` are the steps of the pass before a second one.
+    """
     if dialect == COMFY:
         return [Composed(1.0, [Timed(steps, text)])]
     if negative:
-        return [Composed(1.0, scheduled(text, steps))]
-    return [Composed(weight, scheduled(part, steps)) for part, weight in composed(text)]
+        return [Composed(1.0, scheduled(text, steps, before))]
+    return [Composed(weight, scheduled(part, steps, before)) for part, weight in composed(text)]
 
 
 def pieces_of(text: str, dialect: str) -> list[Piece]:

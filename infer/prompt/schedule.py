@@ -41,14 +41,30 @@ class _Turns:
 _Node = str | _Change | _Turns
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of a pass, and of the one before it."""
+
+    count: int
+    before: int
+
+    def at(self, when: str) -> int:
+        """The step, counted from 1, of a number in a schedule; below 1 before the first one."""
+        value = (float(when) - (1.0 if self.before else 0.0)) * self.count if "." in when else float(when) - self.before
+        return int(max(-1.0, min(float(self.count), value)))
+
+
 class _BadGrammar(Exception):
     """The prompt holds what A1111's grammar cannot read; it then takes the whole prompt as one text."""
 
 
-def scheduled(text: str, steps: int) -> list[Timed]:
-    """The texts of a prompt by their last step, in order; one of all steps where nothing changes."""
+def scheduled(text: str, steps: int, before: int = 0) -> list[Timed]:
+    """The texts of a prompt by their last step, in order; one of all steps where nothing changes.
+
+    Of a second pass `before` are the steps of the first one: A1111 counts steps on from there, and shares from 1.
+    """
     try:
-        nodes = _nodes(text, steps, depth=0, top=True)
+        nodes = _nodes(text, _Steps(steps, before), depth=0)
     except _BadGrammar:
         return [Timed(steps, text)]
     ends = sorted({steps, *_ends(nodes, steps)})
@@ -73,7 +89,7 @@ def composed(text: str) -> list[tuple[str, float]]:
 # --- the grammar
 
 
-def _nodes(text: str, steps: int, *, depth: int, top: bool = False) -> tuple[_Node, ...]:
+def _nodes(text: str, steps: _Steps, *, depth: int) -> tuple[_Node, ...]:
     """The text cut at its schedules. A | outside of [a|b] is outside of the grammar, and so is a : in brackets of no schedule."""
     if depth > DEEPEST:
         raise _BadGrammar
@@ -97,7 +113,7 @@ def _nodes(text: str, steps: int, *, depth: int, top: bool = False) -> tuple[_No
     return tuple(node for node in [*nodes, text[start:]] if node != "")
 
 
-def _bracket(inner: str, steps: int, depth: int) -> _Change | _Turns | None:
+def _bracket(inner: str, steps: _Steps, depth: int) -> _Change | _Turns | None:
     """The schedule of what stands in square brackets; None where it is none."""
     options = _top_level(inner, "|")
     if len(options) > 1:
@@ -109,9 +125,7 @@ def _bracket(inner: str, steps: int, depth: int) -> _Change | _Turns | None:
     if number is None or len(parts) not in (2, 3):
         return None
     before = parts[0] if len(parts) == 3 else ""
-    value = float(number[1]) * (steps if "." in number[1] else 1)
-    when = int(max(-1.0, min(float(steps), value)))
-    return _Change(_nodes(before, steps, depth=depth + 1), _nodes(parts[-2], steps, depth=depth + 1), when)
+    return _Change(_nodes(before, steps, depth=depth + 1), _nodes(parts[-2], steps, depth=depth + 1), steps.at(number[1]))
 
 
 def _closings(text: str) -> dict[int, int]:

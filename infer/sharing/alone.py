@@ -16,6 +16,8 @@ def why_alone(render: Render, resolver: Resolver) -> str | None:
     """Why a resolved Render is drawn alone; None: it can share forwards with others."""
     if render.steering:
         return "ControlNets steer them"
+    if render.hires:
+        return "a second pass follows the first one"
     if render.swap_blocks:
         return "their blocks are swapped"
     if any(one.is_ranged and not resolver.is_beside(one.reference) for one in render.active):

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from infer.hires.passes import passes_of
+
 if TYPE_CHECKING:
     from infer.draw.render import Render
 
@@ -19,7 +21,7 @@ class Uses:
         self.adapters = Counter((one.sha256, one.blocks) for render in renders for one in render.active)
         self.nets = Counter(one.sha256 for render in renders for one in render.steering)
         self.vaes = Counter(render.vae_sha256 for render in renders)
-        self.latents = Counter(render.latents_key() for render in renders)
+        self.latents = Counter(one.key for render in renders for one in passes_of(render))
 
     def release(self, index: int) -> None:
         """The Render at `index` needs nothing any more; a second time changes nothing."""
@@ -30,4 +32,4 @@ class Uses:
         self.adapters.subtract((one.sha256, one.blocks) for one in render.active)
         self.nets.subtract(one.sha256 for one in render.steering)
         self.vaes[render.vae_sha256] -= 1
-        self.latents[render.latents_key()] -= 1
+        self.latents.subtract(one.key for one in passes_of(render))

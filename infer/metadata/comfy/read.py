@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infer.metadata.comfy.graph import DEEPEST, Graph, Node, api_graph
+from infer.metadata.comfy.second_pass import second_pass
 from infer.metadata.comfy.ui import ui_graph
 from infer.metadata.comfy.walk import Walk, control_of
 from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName, bare_name
@@ -62,9 +63,12 @@ def read_graph(graph: Graph, *, source: str) -> ImageMetadata | None:
         loras=_merged(on_model, positive.loras),
         controls=tuple(positive.controls),
         noise="CPU",
-        hires={node.label: ", ".join(f"{name} {value}" for name, value in node.values().items()) for node in [last, *earlier][:-1]},
     )
-    found = replace(found, **_latents(walk, start, between, second=len(earlier) > 0), **_strength(walk, given.sigmas, first))
+    found = replace(found, **_size(walk, start), **_strength(walk, given.sigmas, first))
+    found = replace(found, **_second(walk, last, earlier, found)) if earlier else found
+    if found.second is None:
+        for node in between:
+            walk.pass_by(node, "it is of a second pass, which is not drawn here" if earlier else "this node is not drawn with here")
     _report_files(walk, positive.files)
     return replace(_with_embeddings(found), unread=tuple(walk.unread))
 
@@ -185,10 +189,32 @@ def _vae(walk: Walk, last: Node) -> ModelName | None:
     return None
 
 
-def _latents(walk: Walk, start: Node | None, between: list[Node], *, second: bool) -> dict[str, Any]:
+def _second(walk: Walk, last: Node, earlier: list[Node], found: ImageMetadata) -> dict[str, Any]:
+    """The second pass: as it can be drawn, or the settings of the samplers behind the first one."""
+    one = second_pass(walk, last, earlier[0], (found.width, found.height)) if len(earlier) == 1 and found.init is None else None
+    if one is None:
+        return {
+            "hires": {node.label: ", ".join(f"{name} {value}" for name, value in node.values().items()) for node in [last, *earlier][:-1]}
+        }
+    given = _sampled(walk.graph, last)
+    strength = _strength(walk, given.sigmas, last).get("strength", 1.0)
+    own = replace(
+        one,
+        steps=walk.whole(given.sigmas, "steps"),
+        strength=strength,
+        sampler=walk.text(given.sampler, "sampler_name"),
+        schedule=_schedule(walk, given.sigmas),
+        guidance=walk.real(given.guider, "cfg") if "cfg" in given.guider.inputs else 1.0,
+        seed=walk.whole(given.seed, "noise_seed" if "noise_seed" in given.seed.inputs else "seed"),
+    )
+    same = {name: None for name in ("steps", "guidance", "seed") if getattr(own, name) == getattr(found, name)}
+    if (own.sampler, own.schedule) == (found.sampler, found.schedule):
+        same |= {"sampler": None, "schedule": None}
+    return {"second": replace(own, **same)}
+
+
+def _size(walk: Walk, start: Node | None) -> dict[str, Any]:
     """Size, and the image that is redrawn."""
-    for node in between:
-        walk.pass_by(node, "it is of a second pass, which is not drawn here" if second else "this node is not drawn with here")
     if start is None:
         return {}
     if "width" in start.inputs and "height" in start.inputs:

@@ -46,8 +46,8 @@ BY_HAND: dict[str, Any] = {
 }
 
 
-def keys(config: GridConfig, shelf: Shelf) -> list[str]:
-    return [cell.render.key() for cell in plan(config, shelf.store).cells]
+def keys(config: GridConfig, shelf: Shelf, given: list[str] | None = None) -> list[str]:
+    return [cell.render.key() for cell in plan(config, shelf.store, given=given).cells]
 
 
 def test_an_image_of_a1111_is_drawn_as_by_hand(shelf: Shelf, tmp_path: Path) -> None:
@@ -140,15 +140,24 @@ def test_two_files_of_one_name_are_refused(shelf: Shelf, tmp_path: Path) -> None
 
 
 def test_what_is_not_taken_over_is_in_the_plan(shelf: Shelf, tmp_path: Path) -> None:
-    more = ", Clip skip: 2, Denoising strength: 0.5, Hires upscale: 2, Tiling: True"
+    more = ", Clip skip: 2, Denoising strength: 0.5, Hires upscale: 2, Hires upscaler: 4x-UltraSharp, Tiling: True"
     more += ', ControlNet 0: "Module: canny, Model: c [d14c016b], Weight: 1"'
     image = a1111(shelf, tmp_path / "a.png", more=more)
     planned = plan(GridConfig(from_image=str(image)), shelf.store)
     assert planned.cells[0].render.clip_skip == 1
     unread = {row["name"]: row for row in planned.to_json()["from"]["unread"]}
-    assert unread.keys() == {"Tiling", "Hires upscale", "Denoising strength", "ControlNet"}
+    assert unread.keys() == {"Tiling", "second pass", "ControlNet"}
     assert unread["ControlNet"]["value"].startswith("c [d14c016b] at 1") and "give controls=" in unread["ControlNet"]["why"]
-    assert sum("Not taken over from a.png" in note for note in planned.notes) == 4
+    assert sum("Not taken over from a.png" in note for note in planned.notes) == 3
+    assert "4x-UltraSharp" in unread["second pass"]["why"] and planned.cells[0].render.hires is None
+
+
+def test_a_second_pass_is_taken_over(shelf: Shelf, tmp_path: Path) -> None:
+    more = ", Denoising strength: 0.5, Hires upscale: 2, Hires steps: 1, Hires upscaler: Latent (nearest-exact), Hires sampler: Euler a"
+    image = str(a1111(shelf, tmp_path / "a.png", more=more + ", Hires schedule type: Karras"))
+    hires = {"scale": 2, "steps": 1, "strength": 0.5, "upscaler": "latent_nearest_exact", "sampler": "euler_a", "schedule_type": "karras"}
+    assert keys(GridConfig(from_image=image), shelf) == keys(GridConfig(**BY_HAND, hires=hires), shelf)
+    assert keys(GridConfig(from_image=image, hires=None), shelf, given=["hires"]) == keys(GridConfig(**BY_HAND), shelf)
 
 
 def test_an_image_that_is_redrawn_needs_its_image(shelf: Shelf, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of eac
     "dialect": ("prompt_dialect", "comfy", ["plain"]),
     "embedding": ("embeddings", "bad", ["none"]),
     "guidance": ("guidance", 3.0, [1, 2]),
+    "hires": ("hires", 2, [1.5]),
     "init": ("init", "a.png", ["b.png"]),
     "mask": ("mask", "a.png", ["b.png"]),
     "negative": ("negative", "blurry", ["dark"]),

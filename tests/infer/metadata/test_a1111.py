@@ -1,11 +1,12 @@
 """A1111's text: every key is read, or reported by name and value."""
 
 from time import monotonic
+from typing import Any
 
 import pytest
 
 from infer.metadata.a1111 import parts, read
-from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName
+from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName, SecondPass
 from tests.infer.images import a1111_reads
 from tests.infer.metadata.images import A1111
 
@@ -25,14 +26,14 @@ def test_every_setting_of_a_text() -> None:
     assert (one.tool, one.version, one.dialect, one.noise) == ("A1111", "v1.10.1", "a1111", "GPU")
     assert one.prompt == "a (red:1.2) cat, \\(sitting\\)\non a mat" and one.negative == "blurry, low\nquality"
     assert (one.seed, one.steps, one.sampler, one.schedule, one.guidance) == (965400086, 20, "DPM++ 2M", "Karras", 7.0)
-    assert (one.width, one.height, one.clip_skip, one.strength) == (512, 768, 2, 0.5)
+    assert (one.width, one.height, one.clip_skip, one.strength) == (512, 768, 2, None)
     assert one.model == ModelName(name="v1-5-pruned", digits="6ce0161689") and one.vae == ModelName(
         name="vae-ft.safetensors", digits="735e4c3a44"
     )
     assert one.loras == (LoraName(name="ink", digits="123456789abc", weight=0.6),)
     assert one.embeddings == (ModelName(name="bad", digits="abcdefabcdef"),)
     assert one.controls == (ControlName(name="control_v11p_sd15_canny", digits="d14c016b", scale=0.8, end=0.9, module="canny"),)
-    assert one.hires == {"Hires upscale": "2", "Hires upscaler": "Latent"} and one.init is None
+    assert one.second == SecondPass(scale=2.0, upscaler="Latent", strength=0.5) and one.init is None and one.hires == {}
     assert {each.name: each.value for each in one.unread} == {"ControlNet 0 threshold a": "100", "ADetailer model": "face_yolov8n.pt"}
 
 
@@ -113,3 +114,12 @@ def test_a_long_text_takes_no_longer(value: str) -> None:
 @pytest.mark.parametrize("text", ["", "a cat", "a cat, 4k: yes", "Steps: 20, Sampler: Euler"])
 def test_other_texts_are_none(text: str) -> None:
     assert read(text, source="parameters") is None
+
+
+def test_a_second_pass_with_settings_of_its_own() -> None:
+    pairs = "Denoising strength: 0.45, Hires resize: 0x1024, Hires steps: 12, Hires upscaler: 4x-UltraSharp, Hires CFG Scale: 5"
+    one = with_pairs(f"{pairs}, Hires sampler: DPM++ 2M, Hires schedule type: Use same scheduler, Hires prompt: sharp")
+    sampled: dict[str, Any] = {"sampler": "DPM++ 2M", "guidance": 5.0, "steps": 12, "strength": 0.45}
+    assert one.second == SecondPass(width=0, height=1024, upscaler="4x-UltraSharp", **sampled)
+    assert [(each.name, each.value) for each in one.unread] == [("Hires prompt", "sharp")]
+    assert with_pairs("Hires upscaler: Latent").second is None and with_pairs("Hires resize: big, RNG: CPU").unread[0].value == "big"

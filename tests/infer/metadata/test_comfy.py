@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infer.metadata.comfy.read import read
-from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName
+from infer.metadata.result import ControlName, ImageMetadata, LoraName, ModelName, SecondPass
 from tests.infer.metadata.images import GRAPH, flow_graph, graph
 
 
@@ -42,15 +42,51 @@ def test_a_custom_sampler_of_a_flow_model() -> None:
     assert {each.value for each in one.unread} >= {"t5.safetensors", "clip_l.safetensors"}
 
 
-def test_a_second_pass_is_reported_and_the_first_one_read() -> None:
-    second = GRAPH["3"]["inputs"] | {"denoise": 0.5, "steps": 8, "latent_image": ["41", 0]}
-    nodes = graph(n8={"samples": ["40", 0]}) | {
-        "40": {"class_type": "KSampler", "inputs": second},
-        "41": {"class_type": "LatentUpscaleBy", "inputs": {"upscale_method": "nearest", "scale_by": 2.0, "samples": ["3", 0]}},
+def two_samplers(*between: dict[str, Any], **changes: Any) -> ImageMetadata:
+    """GRAPH with a second sampler behind these nodes, each behind the one before."""
+    nodes = graph(n8={"samples": ["40", 0]})
+    source = "3"
+    for number, node in enumerate(between, 41):
+        inputs = {name: [source, 0] if value == "FIRST" else value for name, value in node["inputs"].items()}
+        nodes[str(number)], source = {**node, "inputs": inputs}, str(number)
+    nodes["40"] = {
+        "class_type": "KSampler",
+        "inputs": {**GRAPH["3"]["inputs"], "denoise": 0.5, "steps": 8, "latent_image": [source, 0]} | changes,
     }
-    one = found(nodes)
-    assert (one.steps, one.strength, one.width) == (20, None, 512) and list(one.hires) == ["KSampler 40"]
-    assert json.loads(unread(one)["LatentUpscaleBy 41"]) == {"upscale_method": "nearest", "scale_by": 2.0}
+    return found(nodes)
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def test_a_second_pass_over_enlarged_latents() -> None:
+    one = two_samplers(node("LatentUpscaleBy", upscale_method="nearest-exact", scale_by=1.5, samples="FIRST"))
+    assert (one.steps, one.strength, one.width, one.hires, one.unread) == (20, None, 512, {}, ())
+    assert one.second == SecondPass(scale=1.5, upscaler="latent_nearest_exact", steps=8, strength=0.5)
+    upscale = node("LatentUpscale", upscale_method="bilinear", width=1024, height=0, crop="disabled", samples="FIRST")
+    one = two_samplers(upscale, steps=20, seed=9, cfg=5.0, scheduler="normal")
+    own: dict[str, Any] = {"seed": 9, "guidance": 5.0, "sampler": "dpmpp_2m", "schedule": "normal", "strength": 0.5}
+    assert one.second == SecondPass(width=1024, height=0, upscaler="latent", **own)
+    one = two_samplers(node("LatentUpscaleBy", upscale_method="bicubic", scale_by=1.3, samples="FIRST"))
+    assert one.second is not None and (one.second.width, one.second.height) == (664, 832)  # ComfyUI rounds 83.2 and 104 cells
+
+
+def test_a_second_pass_over_an_enlarged_image() -> None:
+    decode, encode = node("VAEDecode", samples="FIRST", vae=["4", 2]), node("VAEEncode", pixels="FIRST", vae=["4", 2])
+    one = two_samplers(decode, node("ImageScaleBy", upscale_method="lanczos", scale_by=2.0, image="FIRST"), encode)
+    assert one.second == SecondPass(scale=2.0, upscaler="lanczos", steps=8, strength=0.5) and one.unread == ()
+    model = node("ImageUpscaleWithModel", upscale_model=["60", 0], image="FIRST")
+    one = two_samplers(decode, model, node("ImageScaleBy", upscale_method="lanczos", scale_by=0.5, image="FIRST"), encode)
+    assert one.second is None and list(one.hires) == ["KSampler 40"] and "ImageUpscaleWithModel 42" in unread(one)
+
+
+def test_what_a_second_pass_does_otherwise_is_reported() -> None:
+    upscale = node("LatentUpscaleBy", upscale_method="bislerp", scale_by=2.0, samples="FIRST")
+    one = two_samplers(upscale, positive=["7", 0])
+    assert (one.steps, one.second, list(one.hires)) == (20, None, ["KSampler 40"])
+    assert unread(one)["KSampler 40 positive"] == "CLIPTextEncode 7" and unread(one)["LatentUpscaleBy 41 upscale_method"] == "bislerp"
+    assert json.loads(unread(one)["LatentUpscaleBy 41"]) == {"upscale_method": "bislerp", "scale_by": 2.0}
 
 
 def test_an_image_that_is_redrawn_and_a_controlnet() -> None:
