@@ -11,6 +11,7 @@ DEEPEST = 200  # links that are followed one behind the other
 LONGEST = 100_000  # characters of a text that nodes join
 VALUES = ("value", "string", "text", "int", "float", "number", "seed", "Value", "STRING", "INT", "FLOAT", "noise_seed")
 BETWEEN = ("delimiter", "separator", "clean_whitespace")
+SWITCH = "ComfySwitchNode"  # its `switch` says which of `on_true` and `on_false` it hands on
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,23 @@ class Graph:
             if not isinstance(link, Link):
                 return None
             found = self.nodes.get(link.node)
+            if found is not None and found.kind == SWITCH and isinstance(found.inputs.get(self.switched(found)), Link):
+                link = found.inputs[self.switched(found)]
+                continue
             if found is None or not found.kind.startswith("Reroute"):
                 return found
             link = next((one for _, one in found.links()), None)
         return None
+
+    def switched(self, node: Node) -> str:
+        """The input that a switch hands on: where its `switch` cannot be read, the one that is not on."""
+        given = node.inputs.get("switch")
+        for _ in range(DEEPEST):
+            if not isinstance(given, Link):
+                break
+            found = self.nodes.get(given.node)
+            given = next((found.inputs[name] for name in VALUES if name in found.inputs), None) if found is not None else None
+        return "on_true" if given is True else "on_false"
 
     def value(self, node: Node, name: str) -> Any:
         """The value of an input, also of one that is linked to a node that holds or joins values; None where there is none."""
@@ -84,6 +98,8 @@ class Graph:
             values = [self._value(node, name, known) for name in node.inputs if name not in BETWEEN]
             whole = between.join(text for text in values if isinstance(text, str) and text)
             return whole if 0 < len(whole) <= LONGEST else None
+        if node.kind == SWITCH:
+            return self._value(node, self.switched(node), known)
         names = [one for one in VALUES if one in node.inputs] or [*node.inputs][:1]
         return self._value(node, names[0], known) if len(names) == 1 else None
 

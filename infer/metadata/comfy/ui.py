@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from infer.metadata.comfy.graph import DEEPEST, MOST_NODES, Graph, Link, Node
+from infer.metadata.comfy.group_nodes import group_nodes_of
+from infer.metadata.comfy.subgraphs import BYPASSED, MUTED, Flat, flattened, slots_of, subgraphs_of
 
-MUTED, BYPASSED = 2, 4  # of a node's mode
 FIXED = ("fixed", "increment", "decrement", "randomize")  # of the widget behind a seed
 ADVANCED = "add_noise noise_seed steps cfg sampler_name scheduler start_at_step end_at_step return_with_leftover_noise"
 
@@ -51,48 +52,29 @@ WIDGETS = {
     "LoadImage": "image",
     "ModelSamplingSD3": "shift",
     "ModelSamplingFlux": "max_shift base_shift width height",
-    "PrimitiveNode": "value",
+    **dict.fromkeys(
+        ("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean", "PrimitiveString", "PrimitiveStringMultiline"), "value"
+    ),
     "StringConcatenate": "string_a string_b delimiter",
 }
 
 
 def ui_graph(value: Any) -> Graph | None:
-    """The graph of a workflow; None of anything else."""
+    """The graph of a workflow, its subgraphs and group nodes expanded; None of anything else."""
     if not isinstance(value, Mapping) or not isinstance(value.get("nodes"), list) or len(value["nodes"]) > MOST_NODES:
         return None
-    nodes = {str(one["id"]): one for one in value["nodes"] if isinstance(one, Mapping) and isinstance(one.get("type"), str) and "id" in one}
-    links = _links(value.get("links"))
-    kept = {name: node for name, node in nodes.items() if node.get("mode") not in (MUTED, BYPASSED)}
-    return Graph({name: Node(name, node["type"], _inputs(node, nodes, links)) for name, node in kept.items()}) if kept else None
+    flat = flattened(value, {**group_nodes_of(value), **subgraphs_of(value)})
+    kept = {name: node for name, node in flat.nodes.items() if node.get("mode") not in (MUTED, BYPASSED)}
+    return Graph({name: Node(name, node["type"], _inputs(name, node, flat)) for name, node in kept.items()}) if kept else None
 
 
-def _links(given: Any) -> dict[Any, tuple[str, int]]:
-    """Number of a link -> (node, output): [number, node, output, to node, input, type], or an object."""
-    found: dict[Any, tuple[str, int]] = {}
-    for one in given if isinstance(given, list) else ():
-        if isinstance(one, list) and len(one) >= 3:
-            number, node, slot = one[:3]
-        elif isinstance(one, Mapping):
-            number, node, slot = one.get("id"), one.get("origin_id"), one.get("origin_slot")
-        else:
-            continue
-        if type(number) is int and isinstance(node, int | str) and type(slot) is int:
-            found[number] = (str(node), slot)
-    return found
-
-
-def _inputs(node: Mapping[str, Any], nodes: Mapping[str, Any], links: Mapping[Any, tuple[str, int]]) -> dict[str, Any]:
-    """The widgets' values, and over them what is linked."""
-    found = _widgets(node)
-    for one in _slots(node):
-        if isinstance(one.get("name"), str) and (link := _origin(one.get("link"), nodes, links)) is not None:
+def _inputs(name: str, node: Mapping[str, Any], flat: Flat) -> dict[str, Any]:
+    """The widgets' values, over them those that an outer node gives, and what is linked."""
+    found = _widgets(node) | flat.given.get(name, {})
+    for one in slots_of(node):
+        if isinstance(one.get("name"), str) and (link := _origin(one.get("link"), flat.nodes, flat.links)) is not None:
             found[one["name"]] = link
     return found
-
-
-def _slots(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    given = node.get("inputs")
-    return [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
 
 
 def _origin(number: Any, nodes: Mapping[str, Any], links: Mapping[Any, tuple[str, int]]) -> Link | None:
@@ -109,12 +91,15 @@ def _origin(number: Any, nodes: Mapping[str, Any], links: Mapping[Any, tuple[str
         outputs = node.get("outputs")
         out = outputs[slot] if isinstance(outputs, list) and 0 <= slot < len(outputs) else None
         kind = out.get("type") if isinstance(out, Mapping) else None
-        number = next((one["link"] for one in _slots(node) if one.get("type") == kind and type(one.get("link")) is int), None)
+        number = next((one["link"] for one in slots_of(node) if one.get("type") == kind and type(one.get("link")) is int), None)
     return None
 
 
 def _widgets(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> value of a node's widgets."""
+    """Name -> value of a node's widgets; the newest pages write the names beside the values."""
+    named = node.get("widgets_values_named")
+    if isinstance(named, Mapping):
+        return {str(name): value for name, value in named.items() if value is not None}
     values = node.get("widgets_values")
     if isinstance(values, Mapping):
         return {str(name): value for name, value in values.items()}
@@ -123,7 +108,7 @@ def _widgets(node: Mapping[str, Any]) -> dict[str, Any]:
     if node["type"] in WIDGETS:
         names = WIDGETS[node["type"]].split()
     else:  # newer pages list the widgets among the inputs
-        names = [one["name"] for one in _slots(node) if isinstance(one.get("widget"), Mapping) and isinstance(one.get("name"), str)]
+        names = [one["name"] for one in slots_of(node) if isinstance(one.get("widget"), Mapping) and isinstance(one.get("name"), str)]
     found: dict[str, Any] = {}
     places = iter(values)
     value = next(places, None)
