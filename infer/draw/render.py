@@ -41,7 +41,7 @@ from infer.draw.values import (
     spell_size,
 )
 from infer.hints.setting import read_prepare
-from infer.hires.setting import Hires, read_hires
+from infer.hires.setting import LARGEST_SEED, Hires, read_hires
 from infer.prompt.upsampling.upsample import Upsample, read_upsample, spell_upsample
 from infer.sampling.sigmas import SCHEDULES, schedule_name, schedule_names
 from registry.architectures.text.clip_chunks import MOST
@@ -199,8 +199,8 @@ class Render:
         Setting(
             help="seed of torch's CPU generator, one a cell, as in diffusers",
             infotext="Seed",
-            valid=lambda seed: 0 <= seed < 2**63,
-            expected="0 to 2^63 - 1",
+            valid=lambda seed: 0 <= seed <= LARGEST_SEED,
+            expected="0 to 2^64 - 1, as torch and ComfyUI take it",
             pin=pin_always,
             axis=FieldAxis(help="seeds: 7, or 1-4 (1, 2, 3, 4)", across=2),
         ),

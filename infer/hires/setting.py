@@ -15,7 +15,7 @@ from registry.names import suggest
 
 SCALE, STRENGTH, UPSCALER = 2.0, 0.7, "latent"  # A1111's defaults
 MOST_SCALE = 8.0
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**64 - 1  # of torch.Generator.manual_seed
 KEYS = ("scale", "size", "upscaler", "steps", "strength", "sampler", "schedule_type", "guidance", "seed")
 EXAMPLE = "Expected a scale such as 1.5, a record {scale: 1.5, upscaler: latent, steps: 10, strength: 0.5}, or none."
 
@@ -134,7 +134,7 @@ def hires_faults(hires: Hires) -> list[str]:
     if hires.guidance is not None and not abs(hires.guidance) < 1e4:
         faults.append(f"hires.guidance is {number(hires.guidance)}. Expected a number such as 7.5.")
     if hires.seed is not None and not 0 <= hires.seed <= LARGEST_SEED:
-        faults.append(f"hires.seed is {hires.seed}. Expected 0 to 2^63 - 1.")
+        faults.append(f"hires.seed is {hires.seed}. Expected 0 to 2^64 - 1.")
     if hires.schedule is not None and hires.schedule not in SCHEDULES:
         faults.append(f"hires.schedule_type is {hires.schedule!r}. {suggest(hires.schedule, SCHEDULES)}")
     return faults

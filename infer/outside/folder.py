@@ -132,7 +132,7 @@ def _stated(value: Any) -> Stated:
     if not prompts:
         raise ValueError(f"it has no text {' or '.join(COLUMNS)}")
     seed = value.get("seed")
-    if isinstance(seed, str) and re.fullmatch(r"\d{1,18}", seed):
+    if isinstance(seed, str) and re.fullmatch(r"\d{1,20}", seed):
         seed = int(seed)
     if seed not in (None, "") and type(seed) is not int:
         raise ValueError("its seed is no whole number")
