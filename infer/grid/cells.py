@@ -6,7 +6,7 @@ whole when the image's hash is the one the JSON names. A kill at any moment leav
 
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -119,13 +119,14 @@ class CellStore:
         wanted = ("base_sha256", "width", "height", "precision", "device", "guided")
         entries = sorted(self.folder.glob("*/*.json"), key=_written, reverse=True)[:most]
         found: list[float] = []
+        second = None if like.hires is None else _second_pass(asdict(like.hires))
         for path in entries:
             try:
                 entry = from_json(path.read_bytes())
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
                 alike = alike and entry["render"].get("base_dtype") == like.base_dtype  # entries of before have none
                 alike = alike and entry["render"].get("shared", False) == like.shared
-                alike = alike and _second_pass(entry["render"].get("hires")) == _second_pass(like.to_json().get("hires"))
+                alike = alike and _second_pass(entry["render"].get("hires")) == second
                 if alike and entry["forwards"]:
                     found.append(entry["seconds"] / entry["forwards"])
             except (OSError, ValueError, KeyError, TypeError, ArithmeticError):

@@ -3,9 +3,10 @@
     {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}]}     18 points (BODY_18), 25 (BODY_25, OpenPose's default), 17 (COCO)
     with "canvas_width" and "canvas_height", as ControlNet's editors have it, or a list of one such
     [{"keypoints": [x, y, v, ...]}], or COCO's {"images": [...], "annotations": [...]}                 17 points (COCO)
+    {"pose_landmarks": [[{"x": x, "y": y, "z": z, "visibility": v}, ...]]}, also "landmarks"           33 points (MediaPipe)
 
-A point with confidence (COCO: visibility) 0 is missing. Coordinates that are all from 0 to 1 are shares of the image, as OpenPose writes
-them with --keypoint_scale 3; all others are pixels.
+A point with confidence (COCO: visibility) 0 is missing, one of MediaPipe below 0.5. Coordinates that are all from 0 to 1 are shares of the
+image, as OpenPose writes them with --keypoint_scale 3, and so are MediaPipe's; all others are pixels.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ Figure = tuple[Point | None, ...]  # of OpenPose's 18; None: missing
 COUNT = 18
 # COCO-17: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, each left first. The neck (None) is the shoulders' mean.
 OF_COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
-COCO_SHOULDERS = (5, 6)
+COCO, COCO_SHOULDERS = 17, (5, 6)
+# MediaPipe's 33: nose, eyes (inner, middle, outer), ears, mouth, shoulders, elbows, wrists, fingers, hips, knees, ankles, feet
+OF_MEDIAPIPE = (0, None, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
+MEDIAPIPE, MEDIAPIPE_SHOULDERS = 33, (11, 12)
+VISIBLE = 0.5  # what MediaPipe itself draws a point from (drawing_utils)
 OF_BODY_25 = (*range(8), *range(9, 19))  # without the middle of the hips (8) and the feet
 MOST_PEOPLE = 1000
 
 EXPECTED = (
     'Expected JSON such as OpenPose\'s {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}]} with 18, 25 or 17 (COCO) points, or'
-    ' COCO\'s [{"keypoints": [x, y, v, ...]}] with 17.'
+    " COCO's [{\"keypoints\": [x, y, v, ...]}] with 17, or MediaPipe's"
+    ' {"pose_landmarks": [[{"x": x, "y": y, "visibility": v}, ...]]} with 33.'
 )
 
 
@@ -69,7 +75,7 @@ def read_figures(data: bytes) -> Figures:
     found = Figures(people=people, canvas=canvas, shares=False, others=_others(records))
     if not (points := found.points()):
         raise Refused("has no point of anybody: all of them are missing (confidence 0). Nothing would be drawn.")
-    shares = all(0 <= value <= 1 for point in points for value in point)
+    shares = _is_of_mediapipe(plain) or all(0 <= value <= 1 for point in points for value in point)
     return Figures(people=people, canvas=canvas, shares=shares, others=found.others)
 
 
@@ -78,6 +84,9 @@ def _records(plain: Any) -> tuple[list[Mapping[str, Any]], tuple[int, int] | Non
     canvas = None
     if isinstance(plain, dict) and "people" in plain:
         canvas, found = _canvas(plain.get("canvas_width"), plain.get("canvas_height")), plain["people"]
+    elif _is_of_mediapipe(plain):
+        canvas = _canvas(plain.get("canvas_width"), plain.get("canvas_height"))
+        found = _of_landmarks(plain.get("pose_landmarks", plain.get("landmarks")))
     elif isinstance(plain, dict) and "annotations" in plain:
         images = plain.get("images")
         if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
@@ -95,6 +104,19 @@ def _records(plain: Any) -> tuple[list[Mapping[str, Any]], tuple[int, int] | Non
     return found, canvas
 
 
+def _is_of_mediapipe(plain: Any) -> bool:
+    """Whether it is a result of MediaPipe's pose landmarker: its x and y are shares of the image, outside of it too."""
+    return isinstance(plain, dict) and any(name in plain for name in ("pose_landmarks", "landmarks"))
+
+
+def _of_landmarks(people: Any) -> Any:
+    """MediaPipe's people as records of numbers; one person's list of points is one."""
+    rows = [people] if isinstance(people, list) and people and isinstance(people[0], dict) else people
+    if not isinstance(rows, list) or not all(isinstance(row, list) and all(isinstance(one, dict) for one in row) for row in rows):
+        raise Refused(f"has no lists of points in pose_landmarks. {EXPECTED}")
+    return [{"keypoints": [one.get(name) for one in row for name in ("x", "y", "visibility")]} for row in rows]
+
+
 def _canvas(width: Any, height: Any) -> tuple[int, int] | None:
     if width is None and height is None:
         return None
@@ -108,8 +130,12 @@ def _figure(record: Mapping[str, Any], number: int) -> Figure:
     values = record.get(name)
     if not isinstance(values, list) or not all(map(is_number, values)):
         raise Refused(f"has no numbers in {name} of person {number}. {EXPECTED}")
-    if len(values) not in (54, 75, 51):
-        raise Refused(f"has {len(values)} numbers in {name} of person {number}: 3 times 18, 25 or 17 (COCO) are known. {EXPECTED}")
+    if len(values) not in (54, 75, 51, 99):
+        raise Refused(
+            f"has {len(values)} numbers in {name} of person {number}: 3 times 18, 25, 17 (COCO) or 33 (MediaPipe) are known. {EXPECTED}"
+        )
+    if len(values) == 3 * MEDIAPIPE:
+        return of_mediapipe([_point(values[start : start + 3], least=VISIBLE) for start in range(0, len(values), 3)])
     points = [_point(values[start : start + 3]) for start in range(0, len(values), 3)]
     if len(points) == COUNT:
         return tuple(points)
@@ -118,16 +144,25 @@ def _figure(record: Mapping[str, Any], number: int) -> Figure:
     return of_coco(points)
 
 
-def _point(values: Sequence[float]) -> Point | None:
+def _point(values: Sequence[float], *, least: float = 0.0) -> Point | None:
     x, y, confidence = values
-    return (float(x), float(y)) if confidence > 0 else None
+    return (float(x), float(y)) if confidence > 0 and confidence >= least else None
 
 
 def of_coco(points: Sequence[Point | None]) -> Figure:
     """OpenPose's 18 points of COCO's 17; the neck, which COCO has not, is the mean of both shoulders, missing without one of them."""
-    left, right = (points[index] for index in COCO_SHOULDERS)
+    return _with_neck(points, OF_COCO, COCO_SHOULDERS)
+
+
+def of_mediapipe(points: Sequence[Point | None]) -> Figure:
+    """OpenPose's 18 points of MediaPipe's 33, the neck as `of_coco` has it; mouth, fingers and feet are in none of the 18."""
+    return _with_neck(points, OF_MEDIAPIPE, MEDIAPIPE_SHOULDERS)
+
+
+def _with_neck(points: Sequence[Point | None], order: Sequence[int | None], shoulders: tuple[int, int]) -> Figure:
+    left, right = (points[index] for index in shoulders)
     neck = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2) if left and right else None
-    return tuple(neck if index is None else points[index] for index in OF_COCO)
+    return tuple(neck if index is None else points[index] for index in order)
 
 
 def _others(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class Hints:
         self._faults: dict[tuple[str, Path], list[str]] = {}
         self._figures: dict[str, Figures] = {}  # by content
         self._held: dict[str, Image] = {}  # by key, oldest first
-        self._open: tuple[tuple[str, Path | None, str], Any] | None = None
+        self._open: tuple[tuple[str | Path | None, ...], Any] | None = None
 
     # --- checks, which load nothing
 
@@ -64,9 +64,15 @@ class Hints:
             raise Refused(f"prepare: {prepare.name} needs a model. {kind.expected}.")
         if (prepare.name, path) not in self._faults:
             self._faults[prepare.name, path] = kind.faults(path)
-        if faults := self._faults[prepare.name, path]:
+        faults = list(self._faults[prepare.name, path])
+        others = _others(prepare, kind)
+        for name, (other, place) in others.items():
+            faults += [f"{name}: {fault}" for fault in other.faults(place)]
+        if faults:
             raise Faults("This hint cannot be prepared:", [f"prepare: {prepare.name}: {fault}" for fault in faults])
         digest = self._content(kind, path)
+        if others:
+            digest = folder_sha256({"model": digest} | {name: self._content(other, place) for name, (other, place) in others.items()})
         if prepare.sha256 not in (None, digest):
             raise Refused(
                 f"prepare: {prepare.name}: {path} has the sha256 {digest}, and the network that was asked for has {prepare.sha256}. Put"
@@ -156,16 +162,17 @@ class Hints:
         return made
 
     def _network(self, prepare: Prepare, kind: NetworkKind, device: str) -> Any:
-        path = _place(prepare, kind)
-        what = (prepare.name, path, device)
+        path, others = _place(prepare, kind), _others(prepare, kind)
+        what = (prepare.name, path, device, *(place for _kind, place in others.values()))
         if self._open is None or self._open[0] != what:
             self._open = None
-            if path is None or not path.exists():
+            if path is None or not path.exists() or not all(place.exists() for _kind, place in others.values()):
                 raise Refused(
                     f"prepare: {prepare.name}: the network with sha256 {prepare.sha256} is not here ({path or 'its package'}), nor is its"
                     " hint kept. Put the file back under its name."
                 )
-            self._open = (what, kind.open(path, device))
+            opened = {name: other.open(place, device) for name, (other, place) in others.items()}
+            self._open = (what, kind.join(kind.open(path, device), opened) if opened else kind.open(path, device))
         return self._open[1]
 
     def _key(self, one: ControlNet, prepare: Prepare, size: tuple[int, int], fit: str | None, device: str) -> str:
@@ -242,6 +249,12 @@ def placed(figures: Figures, size: tuple[int, int], fit: str | None) -> Figures:
 
     people = tuple(tuple(moved(point) for point in one) for one in figures.people)
     return Figures(people=people, canvas=size, shares=False, others=figures.others)
+
+
+def _others(prepare: Prepare, kind: NetworkKind) -> dict[str, tuple[NetworkKind, Path]]:
+    """The networks beside the first one that are given, by their options."""
+    given = dict(prepare.options)
+    return {name: (other, expanded(given[name]).absolute()) for name, other in kind.others.items() if isinstance(given.get(name), str)}
 
 
 def _place(prepare: Prepare, kind: NetworkKind) -> Path | None:

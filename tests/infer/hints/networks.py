@@ -124,3 +124,26 @@ def tiny_pose(folder: Path) -> Path:
         VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone, num_labels=17)).save_pretrained(folder)
     VitPoseImageProcessor(size={"height": 64, "width": 48}).save_pretrained(folder)
     return folder
+
+
+def tiny_detector(folder: Path) -> Path:
+    """A network of transformers that finds objects, with its image processor: YOLOS of two layers that is sure of what it sees."""
+    import torch
+    from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+    config = YolosConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=[32, 32], patch_size=16,
+        num_detection_tokens=8, id2label={0: "cat", 1: "person"}, label2id={"cat": 0, "person": 1},
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = YolosForObjectDetection(config)
+        with torch.no_grad():
+            network.vit.embeddings.detection_tokens.normal_()
+            for head in (network.class_labels_classifier, network.bbox_predictor):
+                for layer in head.layers:
+                    layer.weight.mul_(25.0)
+            network.class_labels_classifier.layers[-1].bias[2] = -1e4  # everything is something
+        network.save_pretrained(folder)
+    YolosImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder

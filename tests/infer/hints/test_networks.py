@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,19 @@ import numpy
 import pytest
 from PIL import Image
 
+from infer.draw.input_images import InputImages
+from infer.hints.alone import one_hint
 from infer.hints.depth import depth, faults_of_depth, open_depth
 from infer.hints.hed import faults_of_hed, open_hed, soft_edges
+from infer.hints.hints import Hints
+from infer.hints.methods import PREPARE
+from infer.hints.person_detector import faults_of_detector, open_detector
 from infer.hints.pose import faults_of_pose, open_pose, pose
+from infer.hints.setting import read_prepare
 from infer.hints.stick_figure import COLOURS
-from registry.errors import BadFile, Refused
-from tests.infer.hints.networks import hed_tensors, tiny_depth, tiny_pose, write_hed, write_onnx
+from registry.errors import BadFile, Faults, Refused
+from tests.infer.conftest import Shelf
+from tests.infer.hints.networks import hed_tensors, tiny_depth, tiny_detector, tiny_pose, write_hed, write_onnx
 
 
 def photo(size: tuple[int, int] = (48, 36)) -> Image.Image:
@@ -129,7 +138,7 @@ def test_pose_by_an_onnx_file_of_heatmaps(tmp_path: Path) -> None:
     image.paste((0, 255, 0), (30, 20, 31, 21))
     assert faults_of_pose(file) == []
     network = open_pose(file, "cpu")
-    points = network(image)
+    (points,) = network(image)
     assert points[0][:2] == (30.5, 4.5) and points[5][:2] == points[6][:2] == (30.5, 20.5)  # letterboxed by 16 rows
     made = numpy.asarray(pose(image.resize((512, 256), Image.Resampling.NEAREST), network, model=str(file), confidence=0.5))
     assert tuple(made[36, 244]) == COLOURS[0] and tuple(made[164, 244]) == COLOURS[5]
@@ -144,7 +153,7 @@ def test_pose_by_a_folder_of_transformers(tmp_path: Path) -> None:
 
     folder, image = tiny_pose(tmp_path / "pose"), photo((48, 64))
     assert faults_of_pose(folder) == []
-    found = open_pose(folder, "cpu")(image)
+    (found,) = open_pose(folder, "cpu")(image)
     processor, network = VitPoseImageProcessor.from_pretrained(folder), VitPoseForPoseEstimation.from_pretrained(folder)
     frame = [[[0, 0, 48, 64]]]
     with torch.no_grad():
@@ -153,6 +162,89 @@ def test_pose_by_a_folder_of_transformers(tmp_path: Path) -> None:
     assert [point[:2] for point in found] == [tuple(one) for one in expected["keypoints"].tolist()]
     assert [point[2] for point in found] == expected["scores"].flatten().tolist()
     assert pose(image, open_pose(folder, "cpu"), model=str(folder), confidence=0.0).size == (48, 64)
+
+
+def test_a_detector_gives_the_frames_of_people(tmp_path: Path) -> None:
+    """The boxes of transformers' own post-processing, those of its label person alone, and a pose in each of them."""
+    import torch
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    folder, image = tiny_detector(tmp_path / "yolos"), photo((96, 64))
+    assert faults_of_detector(folder) == []
+    frames = open_detector(folder, "cpu")(image)
+    processor, network = AutoImageProcessor.from_pretrained(folder), AutoModelForObjectDetection.from_pretrained(folder)
+    with torch.no_grad():
+        answer = network(**processor(images=image, return_tensors="pt"))
+    (found,) = processor.post_process_object_detection(answer, threshold=0.5, target_sizes=[(64, 96)])
+    people = found["labels"] == 1
+    assert len(frames) == int(people.sum()) > 1 and int((~people).sum()) > 0
+    for left, top, wide, high in frames:
+        assert 0 <= left <= left + wide <= 96 and 0 <= top <= top + high <= 64
+    poses = open_pose(tiny_pose(tmp_path / "pose"), "cpu")
+    together = replace(poses, frames=lambda _image: frames)
+    assert [len(one) for one in together(image)] == [17] * len(frames) and len(together(image, 1)) == 1
+    assert poses.in_frame is not None and together(image, 1)[0] == poses.in_frame(image, frames[0])
+    with pytest.raises(Refused, match="no person is found by"):
+        pose(image, replace(poses, frames=lambda _image: []), model="m", detector="d")
+
+
+def test_an_onnx_network_sees_the_frame_alone(tmp_path: Path) -> None:
+    """The reddest pixel of the frame, wider by a quarter, and not the redder one outside of it."""
+    weights = [[0.0, 0.0, 0.0]] * 17
+    weights[0] = [1, 0, 0]
+    network = open_pose(write_onnx(tmp_path / "pose.onnx", weights, 64), "cpu")
+    image = Image.new("RGB", (200, 100))
+    image.paste((255, 0, 0), (10, 10, 12, 12))
+    image.paste((200, 0, 0), (120, 60, 124, 64))
+    assert network.in_frame is not None
+    x, y, _sure = network.in_frame(image, (100.0, 40.0, 40.0, 40.0))[0]
+    assert abs(x - 122) <= 2 and abs(y - 62) <= 2
+
+
+def test_the_content_of_a_detector_is_part_of_the_key(shelf: Shelf, tmp_path: Path) -> None:
+    hints = Hints(InputImages(tmp_path / "pictures"), tmp_path / "hints", shelf.store.file_sha256)
+    model, detector = tiny_pose(tmp_path / "pose"), tiny_detector(tmp_path / "yolos")
+
+    def pinned(**options: Any) -> Any:
+        prepare = read_prepare({"name": "pose", "model": str(model), **options})
+        assert prepare is not None
+        return hints.resolved(prepare).pinned()
+
+    (alone, two) = (pinned(), pinned(detector=str(detector), people=2))
+    assert PREPARE["pose"].network is not None
+    assert alone == [
+        "pose",
+        {"confidence": 0.3, "stick": 4.0},
+        hints._content(PREPARE["pose"].network, model),
+    ]  # as before there were detectors
+    assert alone[2] != two[2] and str(tmp_path) not in json.dumps(two)
+    image = photo((96, 64))
+    image.save(tmp_path / "photo.png")
+    prepare = read_prepare({"name": "pose", "model": str(model), "detector": str(detector), "confidence": 0.0})
+    assert prepare is not None
+    made = one_hint(str(tmp_path / "photo.png"), prepare, shelf.store, size=None, fit=None, device="cpu")
+    assert made.image.size == (96, 64) and made.image.getbbox() is not None
+    with pytest.raises(Faults, match="without a detector the whole image is the frame of one person"):
+        pinned(people=2)
+    with pytest.raises(Faults, match=r"prepare: pose: detector: there is no"):
+        pinned(detector=str(tmp_path / "pictures"))
+
+
+def test_a_task_of_mediapipe_is_checked_before_it_is_run(tmp_path: Path) -> None:
+    from importlib.util import find_spec
+
+    with zipfile.ZipFile(tmp_path / "pose.task", "w") as made:
+        made.writestr("pose_detector.tflite", b"x")
+    assert "it has no pose_landmarks_detector.tflite" in faults_of_pose(tmp_path / "pose.task")[0]
+    (tmp_path / "bad.task").write_bytes(b"no zip")
+    assert "is no .task file of MediaPipe" in faults_of_pose(tmp_path / "bad.task")[0]
+    with zipfile.ZipFile(tmp_path / "whole.task", "w") as made:
+        for name in ("pose_detector.tflite", "pose_landmarks_detector.tflite"):
+            made.writestr(name, b"x")
+    found = faults_of_pose(tmp_path / "whole.task")
+    assert found == [] if find_spec("mediapipe") else "pip install 'loraloom[pose]'" in found[0]
+    values = {"model": "pose.task", "detector": "folder", "people": None}
+    assert PREPARE["pose"].check(values) == "MediaPipe finds the people itself. Leave detector out"
 
 
 def test_what_is_no_depth_or_pose_network_is_refused(tmp_path: Path) -> None:

@@ -130,3 +130,26 @@ def test_body_25_is_read_without_its_feet() -> None:
 def test_what_is_no_keypoints_is_refused(data: bytes, reported: str) -> None:
     with pytest.raises(Refused, match=reported):
         read_figures(data)
+
+
+def test_mediapipe_s_points_are_openpose_s() -> None:
+    """Each of the 33 at its own place: the neck between the shoulders, mouth, fingers and feet left out, one below 0.5 missing."""
+    points = [{"x": number / 100, "y": 0.5, "z": 0.0, "visibility": 0.9, "presence": 1.0} for number in range(33)]
+    points[13]["visibility"] = 0.4
+    points[27]["x"] = 1.2  # out of the image: a share all the same
+    read = read_figures(json.dumps({"pose_landmarks": [points], "canvas_width": 200, "canvas_height": 100}).encode())
+    expected = [0, 11.5, 12, 14, 16, 11, None, 15, 24, 26, 28, 23, 25, 120, 5, 2, 8, 7]
+    assert read.shares and read.canvas == (200, 100)
+    assert [one and round(one[0] * 100, 6) for one in read.people[0]] == expected
+    flat = [value for one in points for value in (one["x"], one["y"], one["visibility"])]
+    assert read_figures(json.dumps([{"keypoints": flat}]).encode()).people == read.people
+    assert read_figures(json.dumps({"landmarks": points}).encode()).people == read.people
+    garbled: list[Any] = [
+        {"pose_landmarks": 3},
+        {"pose_landmarks": [points[:32]]},
+        {"pose_landmarks": [[{"x": 1}] * 33]},
+        {"landmarks": []},
+    ]
+    for wrong in garbled:
+        with pytest.raises(Refused):
+            read_figures(json.dumps(wrong).encode())
