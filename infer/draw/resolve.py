@@ -214,8 +214,8 @@ class Resolver:
             return render
         hires, first = render.hires, (render.width or 0, render.height or 0)
         wrong = [*hires_faults(hires), *without_second_pass(render)]
-        size = gathered(wrong, partial(enlarged_size, hires, first, multiple=base.family.size_multiple))
-        if wrong or size is None:
+        size = None if wrong else gathered(wrong, partial(enlarged_size, hires, first, multiple=base.family.size_multiple))
+        if size is None:
             faults += wrong
             return render
         guidance = (render.guidance or 0.0) if hires.guidance is None else hires.guidance

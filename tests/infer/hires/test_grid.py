@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from infer.draw.render import Render
+from infer.draw.resolve import Resolver
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import GridOutcome, plan, run
 from infer.hires.setting import Hires, read_hires
@@ -161,6 +162,36 @@ def test_the_command_of_a_cell_draws_it(shelf: Shelf, tmp_path: Path, capsys: py
 def test_schedules_of_a_prompt_go_on_in_the_second_pass(text: str, first: list[str], second: list[str]) -> None:
     """A1111 1.6 and later: steps are counted on from the first pass, shares from 1."""
     assert [one.text for one in scheduled(text, 4)] == first and [one.text for one in scheduled(text, 4, 4)] == second
+
+
+@pytest.mark.parametrize(
+    "hires",
+    [
+        {"scale": float("nan")},
+        {"scale": 1e308},
+        {"strength": float("nan")},
+        {"upscaler": "x"},
+        {"scale": None, "width": 10**9, "height": 10**9},
+        {"steps": 10**30},
+        {"seed": -1},
+        {"sampler": "x"},
+        {"schedule": "x"},
+        {"guidance": 1e300},
+        {"width": "x"},
+        3,
+        {"other": 1},
+    ],
+)
+def test_what_anyone_wrote_into_an_image_is_refused(shelf: Shelf, hires: Any) -> None:
+    """Metadata is anyone's: it is read or not, and what is read is checked like a person's."""
+    plain = plan(GridConfig(**BASE, hires=2), shelf.store).cells[0].render.to_json()
+    plain["hires"] = plain["hires"] | hires if isinstance(hires, dict) else hires
+    try:
+        render = Render.from_json(json.loads(json.dumps(plain)))
+    except (ValueError, TypeError):
+        return
+    with pytest.raises(Faults):
+        Resolver(shelf.store).resolve(render)
 
 
 def test_how_it_is_spelt() -> None:
