@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from loraloom import console
 from registry.errors import Refused
 from registry.home import expanded
+from registry.printable import counted
 from registry.progress import Report
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def main(out: Path) -> int:
     console.say(f"sheet     {drawn.result['sheet']}")
     console.say(f"report    {drawn.result['report']}   open it in a browser")
     result = drawn.result
-    console.say(f"{result['rendered']} images drawn, {result['reused']} found again, {time.monotonic() - began:.0f} s in all")
+    console.say(f"{counted(result['rendered'], 'image')} drawn, {result['reused']} found again, {time.monotonic() - began:.0f} s in all")
     console.answer(str(drawn.folder))
     return 1 if result["failed"] else 0
 

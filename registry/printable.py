@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-__all__ = ["as_lines", "json_printable", "one_line", "printable", "script_json", "shell_line", "shell_word", "some"]
+__all__ = ["as_lines", "counted", "json_printable", "one_line", "printable", "script_json", "shell_line", "shell_word", "some"]
 
 BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 HIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
@@ -29,6 +29,11 @@ def one_line(text: object) -> str:
 def as_lines(lines: Iterable[object]) -> str:
     """Each value on a line of its own."""
     return "\n".join(map(one_line, lines))
+
+
+def counted(number: float | str | None, one: str, many: str | None = None) -> str:
+    """1 caption, 3 captions; `many` is a plural that is more than an s: 1 entry is, 3 entries are."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def some(names: Iterable[str], most: int = 3, *, between: str = ", ") -> str:

@@ -18,6 +18,7 @@ from registry.budget.text import budget_fault
 from registry.errors import Faults, Refused
 from registry.names import DEVICE, suggest
 from registry.plain_values import from_yaml
+from registry.printable import counted
 from registry.settings import setting, word
 from registry.typed_values import fitted, shown
 from train.settings.adapter import AdapterConfig
@@ -183,7 +184,7 @@ class TrainConfig:
         yield "lora.kind", kind, good, must
         warm = self.schedule.warmup_steps
         good = warm is None or self.epochs is not None or warm < self.steps  # of epochs the plan makes steps
-        yield "schedule.warmup_steps", warm, good, f"must be fewer than the {self.steps} steps"
+        yield "schedule.warmup_steps", warm, good, f"must be fewer than the {counted(self.steps, 'step')}"
 
     def _own(self) -> Iterable[Rule]:
         """The rules of the settings outside of the groups."""

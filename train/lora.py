@@ -12,7 +12,7 @@ from registry.errors import Faults, Refused
 from registry.family import Family
 from registry.names import suggest
 from registry.parts import Parts
-from registry.printable import some
+from registry.printable import counted, some
 from train.adapters.attach import ADAPTER, attach, scales_of, set_tensors, switch, tensors_of
 from train.adapters.kinds import Kind, choose_kind
 from train.adapters.ranks import ranks_of
@@ -85,7 +85,7 @@ def matched(module: Module, targets: str | Sequence[str]) -> list[str]:
     if isinstance(targets, str):
         hit = [name for name in layers if re.fullmatch(targets, name)]
         if not hit:
-            raise Refused(f"lora.targets=/{targets}/ matches none of the {len(layers)} layers. There are: {_kinds(layers)}.")
+            raise Refused(f"lora.targets=/{targets}/ matches none of the {counted(len(layers), 'layer')}. There are: {_kinds(layers)}.")
         return hit
     found = {target: [name for name in layers if name == target or name.endswith(f".{target}")] for target in targets}
     empty = [target for target, names in found.items() if not names]
@@ -247,7 +247,8 @@ def set_lora_tensors(modules: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     if places != tensors.keys():
         missing, extra = sorted(places - tensors.keys()), sorted(tensors.keys() - places)
         raise Refused(
-            f"The saved adapter does not fit: {len(missing)} weights are missing, {len(extra)} do not match (e.g. {(missing + extra)[0]})."
+            f"The saved adapter does not fit: {counted(len(missing), 'weight is', 'weights are')} missing, "
+            f"{len(extra)} do not match (e.g. {(missing + extra)[0]})."
         )
     for component, module in modules.items():
         before = inside[component]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
+from registry.printable import counted
 from registry.progress import Report, silent
 from train.config import TrainConfig, changed, dotted_names, get
 from train.execute import resume_from, start
@@ -109,7 +110,7 @@ def _planned(config: TrainConfig, store: Store, search: Search, report: Report, 
     made = make_plan(config, store, search=search, report=report)
     if made.class_images is None or not (missing := made.class_images.missing):
         return made
-    out(f"drawing {len(missing)} class images by {made.config.data.prior_prompt!r}, into {made.class_images.folder}")
+    out(f"drawing {counted(len(missing), 'class image')} by {made.config.data.prior_prompt!r}, into {made.class_images.folder}")
     draw(made.class_images, store, report=report)
     return make_plan(config, store, search=search, report=report)
 
@@ -193,8 +194,10 @@ def _finished(
         if name != "steps" and value is not None and get(before, name) != get(config, name)
     ]
     if idle:
-        raise Faults(f"{place} is finished after {steps} steps: these changes would act on nothing. Give steps= above {steps} too:", idle)
-    out(f"{place} is finished: {steps} steps. Give a larger steps= to continue.")
+        raise Faults(
+            f"{place} is finished after {counted(steps, 'step')}: these changes would act on nothing. Give steps= above {steps} too:", idle
+        )
+    out(f"{place} is finished: {counted(steps, 'step')}. Give a larger steps= to continue.")
     return Outcome(place, result)
 
 

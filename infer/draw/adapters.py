@@ -20,7 +20,7 @@ from registry.family import Family
 from registry.merging.adapter_blocks import Factors, blocks_of
 from registry.names import suggest
 from registry.parts import Parts
-from registry.printable import some
+from registry.printable import counted, some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -164,7 +164,8 @@ def _refuse_misfits(family: Family, path: Path, by_component: Mapping[str, Mappi
         misfits += [f"{component}.{key} ({why})" for key, tensor in tensors.items() if (why := _misfit(layers, key, tensor))]
     if misfits or not total:
         raise Refused(
-            f"{path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} tensors have their place, "
+            f"{path.name} does not fit this {family.name} model: {total - len(misfits)} of its "
+            f"{counted(total, 'tensor')} have their place, "
             f"{len(misfits)} have not: {some(misfits, between='; ')}. Use an adapter trained for this base."
         )
 
@@ -192,7 +193,8 @@ def _check_loaded(module: nn.Module, component: str, tensors: Mapping[str, Tenso
     lost = [key for key, tensor in tensors.items() if not _is_in(landed, key, tensor)]
     if lost:
         raise Refused(
-            f"{path.name}: {len(tensors) - len(lost)} of {len(tensors)} tensors landed in {component}, {len(lost)} were lost on the way "
+            f"{path.name}: {len(tensors) - len(lost)} of {counted(len(tensors), 'tensor')} landed in "
+            f"{component}, {len(lost)} were lost on the way "
             f"(first: {lost[0]}). The file is in a form that cannot be loaded in full, and a part of it would draw something else."
         )
 

@@ -26,6 +26,7 @@ from registry.errors import Faults, JobFailed
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import write_text
 from registry.launch.processes import Launch
+from registry.printable import counted
 from registry.progress import Report, silent
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _drawn(
     results = folder.results.values()
     if results and all(one.status == "failed" for one in results):
         errors = list(dict.fromkeys(str(one.error) for one in results))
-        raise JobFailed(f"None of the {len(results)} cells could be drawn: {errors[0]} The folder {path} has the details.")
+        raise JobFailed(f"None of the {counted(len(results), 'cell')} could be drawn: {errors[0]} The folder {path} has the details.")
     return GridOutcome(folder=path, result=result, notes=tuple(counts.notes))
 
 

@@ -34,7 +34,7 @@ from infer.sharing.width import MOST, read_batch_size
 from infer.stages.latents import LatentsStore, latents_of
 from registry.architectures.text.textual_inversion import with_tokens
 from registry.errors import Faults, LoomError
-from registry.printable import as_lines, some
+from registry.printable import as_lines, counted, some
 
 if TYPE_CHECKING:
     from infer.grid.from_image import Start
@@ -97,10 +97,13 @@ class GridPlan:
         """The plan for a person."""
         columns, added = {one.column for one in self.outside}, len({one.name for one in self.outside})
         sides = [(len(one) - (added if columns & {*one.axes} else 0), one.name) for one in self.layout.dimensions]
-        lines = [f"{len(self.cells)} cells: {' x '.join(f'{count} {name}' for count, name in sides) or 'one image'}"]
-        lines += [f"  {one['name']}: {one['images']} images made elsewhere in {one['cells']} cells" for one in outside_counts(self.outside)]
+        lines = [f"{counted(len(self.cells), 'cell')}: {' x '.join(f'{count} {name}' for count, name in sides) or 'one image'}"]
+        lines += [
+            f"  {one['name']}: {counted(one['images'], 'image')} made elsewhere in {counted(one['cells'], 'cell')}"
+            for one in outside_counts(self.outside)
+        ]
         if self.distinct != len(self.cells):
-            lines.append(f"  {self.distinct} distinct images: cells with equal settings are drawn once")
+            lines.append(f"  {counted(self.distinct, 'distinct image')}: cells with equal settings are drawn once")
         lines.append(f"  {self.stored} in the store already, {self.distinct - self.stored} to draw")
         nets = f", ControlNet calls {self.control_calls:,}" if self.control_calls else ""
         lines.append(f"  model loads {self.model_loads}, prompt encodings {self.encodes}, denoiser calls {self.forwards:,}{nets}")
@@ -122,7 +125,9 @@ class GridPlan:
         lines += hint_lines(self._hints())
         rows = upsampled_prompts(cell.render for cell in self.cells)
         lines += [f"  {row['upsample']}: {row['prompt']!r} becomes {row['text']!r}" for row in rows[:MOST_TEXTS]]
-        lines += [f"  and {len(rows) - MOST_TEXTS} more upsampled prompts (all of them: --json)"] if len(rows) > MOST_TEXTS else []
+        lines += (
+            [f"  and {counted(len(rows) - MOST_TEXTS, 'more upsampled prompt')} (all of them: --json)"] if len(rows) > MOST_TEXTS else []
+        )
         return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -417,7 +422,7 @@ class _Costs:
             height, width = render.height or 0, render.width or 0
             timesteps = set_timesteps(base.family, scheduler, steps, strength=strength, walked=one.walked, height=height, width=width)
         except Exception as error:  # schedulers raise errors of many types
-            self._faults[f"sampler {render.sampler or base.facts.scheduler_class} does not take {steps} steps: {error}"] = None
+            self._faults[f"sampler {render.sampler or base.facts.scheduler_class} does not take {counted(steps, 'step')}: {error}"] = None
             return None
         return len(timesteps)
 

@@ -15,7 +15,7 @@ from infer.output.page.images import beside, embedded, embeds
 from infer.output.page.live import LiveParts, end_live
 from infer.output.page.single_file import BESIDE
 from registry.formats.atomic_file import write_text
-from registry.printable import script_json
+from registry.printable import counted, script_json
 
 SCRIPTS = (
     "page",
@@ -94,7 +94,7 @@ def page(gallery: Gallery, data: dict[str, Any], notes: Iterable[str] = ()) -> s
 def _summary(gallery: Gallery, *, live: bool) -> str:
     result = gallery.result
     outside = sum(one.status == OUTSIDE for one in gallery.images)
-    parts = [f"{sum(one.status not in (OUTSIDE, 'absent') for one in gallery.images)} cells"]
+    parts = [counted(sum(one.status not in (OUTSIDE, "absent") for one in gallery.images), "cell")]
     if live:
         return parts[0]  # what is done is counted by the page itself: this text stays while the grid is drawn
     parts += [f"{result[name]} {name}" for name in ("rendered", "reused", "failed") if result.get(name)]

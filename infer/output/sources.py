@@ -16,7 +16,7 @@ from infer.draw.inputs import hint_image
 from infer.draw.values import spell
 from infer.hints.hints import reads_keypoints
 from infer.output.command import absolute_options, place
-from registry.printable import shell_line
+from registry.printable import counted, shell_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +43,7 @@ def source_images(renders: Sequence[Render], hints: Hints) -> tuple[list[SourceI
     """Each distinct source image of resolved Renders once, in their order, at most MOST; and a note on those left out."""
     makers = _makers(renders, hints)
     found = [_source(label, make()) for label, make in list(makers.values())[:MOST]]
-    notes = [f"The sheet and the report show {MOST} of {len(makers)} source images."] if len(makers) > MOST else []
+    notes = [f"The sheet and the report show {MOST} of {counted(len(makers), 'source image')}."] if len(makers) > MOST else []
     return found, notes
 
 
@@ -115,7 +115,7 @@ def hint_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         by = f" by {file_name(row['model'])}" if row["model"] else ""
         wide, high = row["size"]
         lines.append(f"  hint for {row['net']}: {row['prepare']}{by} of {file_name(row['image'])} at {wide}x{high}{options}")
-    lines += [f"  and {len(rows) - MOST_LINES} more prepared hints (all of them: --json)"] if len(rows) > MOST_LINES else []
+    lines += [f"  and {counted(len(rows) - MOST_LINES, 'more prepared hint')} (all of them: --json)"] if len(rows) > MOST_LINES else []
     return [*lines, f"  to look at it: {rows[0]['command']}"] if rows else []
 
 

@@ -14,7 +14,7 @@ from infer.outside.folder import read_folder
 from infer.outside.match import Match, match
 from registry.errors import LoomError, Refused
 from registry.home import expanded
-from registry.printable import one_line, some
+from registry.printable import counted, one_line, some
 
 ASKED = ("prompt", "replace", "seed")  # the axes that an outside image has a value of
 NAME = re.compile(r"[^\W_][^\x00-\x1f/\\:+@=]{0,39}")
@@ -176,4 +176,7 @@ def _shapes(name: str, cells: Sequence[OutsideCell]) -> list[str]:
     if not cut:
         return []
     names = some(map(one_line, cut))
-    return [f"outside {name}: {len(cut)} images have another shape than the drawn ones ({names}); votes show their middle alone."]
+    return [
+        f"outside {name}: {counted(len(cut), 'image has', 'images have')} another shape than the "
+        f"drawn ones ({names}); votes show their middle alone."
+    ]

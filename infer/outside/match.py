@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from infer.outside.folder import OutsideFolder, OutsideImage
-from registry.printable import one_line, some
+from registry.printable import counted, one_line, some
 
 CUT = 20  # characters of a prompt's slug that a name which was cut off has at least
 DATED = re.compile(r"^dall-e-(?:3-)?\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2}-")
@@ -67,10 +67,10 @@ def match(folder: OutsideFolder, prompts: Sequence[str], seeds: Sequence[Sequenc
         notes += _missing(prompts[place], placed, seeds[place], where)
     if left:
         names = some((one_line(image.path.name) for image in sorted(left, key=lambda one: one.order)), 8)
-        notes.append(f"{where}: {len(left)} images match no prompt and seed of the grid, and are left out: {names}.")
+        notes.append(f"{where}: left out: {counted(len(left), 'image matches', 'images match')} no prompt and seed of the grid: {names}.")
     if not matches:
         gather(
-            f"{where}: none of its {len(folder.images)} images matches a prompt of the grid. Expected a file name such as "
+            f"{where}: none of its {counted(len(folder.images), 'image')} matches a prompt of the grid. Expected a file name such as "
             f"{slug(prompts[0])[:40] or '1'}.png, a NAME.txt with the prompt beside NAME.png, "
             "a captions.json, or names that are numbers: 1.png."
         )

@@ -14,7 +14,7 @@ from infer.prompt.attention import a1111_pieces, comfy_pieces
 from infer.prompt.schedule import Timed, composed, scheduled
 from registry.errors import Refused
 from registry.family import Family
-from registry.printable import some
+from registry.printable import counted, some
 
 if TYPE_CHECKING:
     from registry.architectures.text.weighted import Piece
@@ -61,7 +61,7 @@ def dialect_faults(family: Family, dialect: str, texts: dict[str, str], *, steps
     for name, text in texts.items():
         parts = read_prompt(text, dialect, steps=steps, negative=name != "prompt")
         if len(parts) > 1 and not guided:
-            yield f"{name} joins {len(parts)} prompts by AND, which needs a pass without them. Expected a guidance above 1."
+            yield f"{name} joins {counted(len(parts), 'prompt')} by AND, which needs a pass without them. Expected a guidance above 1."
         faults: dict[str, None] = {}
         for timed in (timed for part in parts for timed in part.texts):
             try:

@@ -19,7 +19,7 @@ from infer.score.scorer import Found, Scorer, Value
 from infer.score.subjects import Subjects
 from infer.vote.finished import FinishedGrid
 from registry.errors import LoomError
-from registry.printable import one_line
+from registry.printable import counted, one_line
 from registry.progress import Report, Tick, silent
 
 LOG = logging.getLogger(__name__)
@@ -136,7 +136,10 @@ def _column(scorer: Scorer, subjects: Subjects, home: Path, tally: _Tally, repor
     finally:
         kept.save()
     if lacking:
-        tally.notes.append(f"score {scorer.name}: {lacking} of {len(subjects.numbers)} images have no number, since {scorer.lacks}.")
+        tally.notes.append(
+            f"score {scorer.name}: {lacking} of {counted(len(subjects.numbers), 'image')} "
+            f"{'has' if lacking == 1 else 'have'} no number, since {scorer.lacks}."
+        )
     return column
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from infer.draw.machine import version_of
 from infer.vote.pages import environment
 from registry.formats.atomic_file import write_text
-from registry.printable import one_line
+from registry.printable import counted, one_line
 
 MARGIN = 3.0  # % of a plot's width at its ends
 Row = Mapping[str, Any]
@@ -70,7 +70,7 @@ def _row(row: Row, far: float) -> dict[str, Any]:
         "mean": f"{row['mean']:+.4g}",
         "reach": "" if row["low"] is None else f"{row['low']:+.4g} to {row['high']:+.4g}",
         "pairs": row["pairs"],
-        "over": f"{row['groups']} {row['over']}s" if row["over"] else "–",
+        "over": counted(row["groups"], row["over"]) if row["over"] else "–",
         "verdict": row["verdict"],
     }
 

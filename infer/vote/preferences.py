@@ -17,7 +17,7 @@ from infer.vote.finished import FinishedGrid, GridCell
 from infer.vote.votes import Vote, read_vote
 from registry.errors import BadFile, Faults, Refused
 from registry.formats.atomic_file import atomic_file
-from registry.printable import one_line, some
+from registry.printable import counted, one_line, some
 
 VOTE = ("id", "left", "right", "choice", "voter", "seconds", "at")
 LABELS = {"left": (1.0, 0.0), "right": (0.0, 1.0), "tie": (0.5, 0.5), "both_bad": (0.5, 0.5)}
@@ -35,7 +35,10 @@ def write_preferences(path: Path, grids: Sequence[FinishedGrid], votes: Sequence
     cells = {(number, cell.key): cell for number, grid in enumerate(grids) for cell in grid.cells}
     missing = sorted({str(cell.image) for number, vote in votes for cell in _pair(cells, number, vote) if not _is_there(cell)})
     if missing:
-        raise Refused(f"{len(missing)} images of the votes are not there: {some(missing, 4)}. Draw the grid again.")
+        raise Refused(
+            f"{counted(len(missing), 'image')} of the votes {'is' if len(missing) == 1 else 'are'} not "
+            f"there: {some(missing, 4)}. Draw the grid again."
+        )
     schema = _schema()
     with atomic_file(path) as file, pyarrow.parquet.ParquetWriter(file, schema, compression="none") as writer:  # PNG is packed already
         for start in range(0, len(votes), ROWS):

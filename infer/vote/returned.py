@@ -16,7 +16,7 @@ from infer.vote.preferences import read_preferences
 from infer.vote.votes import LARGEST, MOST_FAULTS, Vote, read_vote, read_votes
 from registry.errors import BadFile, Faults, NotFound, Refused
 from registry.plain_values import from_json
-from registry.printable import one_line
+from registry.printable import counted, one_line
 
 FORMAT = "loraloom votes 1"
 
@@ -41,10 +41,14 @@ def read_returned(path: Path, grids: Sequence[FinishedGrid]) -> tuple[list[tuple
     placed = [(number, vote) for vote in votes if (number := _grid_of(vote, keys)) is not None]
     if votes and not placed:
         raise Refused(
-            f"{one_line(path)} has {len(votes)} votes, none of them on images of {_folders(grids)}. Give the grid that was voted on."
+            f"{one_line(path)} has {counted(len(votes), 'vote')}, none of them on images of "
+            f"{_folders(grids)}. Give the grid that was voted on."
         )
     if len(placed) < len(votes):
-        notes.append(f"{len(votes) - len(placed)} votes of {one_line(path.name)} are on images of other grids and do not count here.")
+        notes.append(
+            f"Of {one_line(path.name)}, {counted(len(votes) - len(placed), 'vote is', 'votes are')} on "
+            "images of other grids, which do not count here."
+        )
     return placed, notes
 
 

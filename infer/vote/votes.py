@@ -21,7 +21,7 @@ from registry.files.locks import is_at, open_lock, take
 from registry.files.write_failure import explained
 from registry.formats.atomic_file import sync_folder, write_text
 from registry.plain_values import from_json
-from registry.printable import HIDDEN, one_line
+from registry.printable import HIDDEN, counted, one_line
 
 NAME = "votes.jsonl"
 CHOICES = ("left", "right", "tie", "both_bad")
@@ -109,7 +109,11 @@ def read_votes(path: Path) -> Votes:
         more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
         raise Faults(f"{one_line(path)} has lines that are no votes. Correct or remove them:", [*faults[:MOST_FAULTS], *more])
     return Votes(
-        votes=tuple(votes), notes=(*notes, *([f"{path.name}: {repeated} lines repeat a vote, which counts once."] if repeated else []))
+        votes=tuple(votes),
+        notes=(
+            *notes,
+            *([f"{path.name}: {counted(repeated, 'line repeats', 'lines repeat')} a vote, which counts once."] if repeated else []),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from loraloom.commands.vote import add_page, check_page, serve, write_page
 from loraloom.output_files import html_path
 from registry.errors import Refused
 from registry.home import expanded
-from registry.printable import shell_line
+from registry.printable import counted, shell_line
 
 HELP = "choose a run's checkpoint and weight by blind votes, and keep the winner as NAME@best"
 ABOUT = """\
@@ -122,7 +122,7 @@ def _add(grid: "FinishedGrid", path: Path) -> None:
     for note in notes:
         console.say(f"note: {note}")
     added = VotesFile(grid.folder).add([vote for _, vote in placed])
-    console.say(f"{added} votes added, {len(placed) - added} were there already")
+    console.say(f"{counted(added, 'vote')} added, {len(placed) - added} were there already")
 
 
 def _answer(found: "ChoiceResult", *, json: bool) -> None:

@@ -9,6 +9,7 @@ from loraloom import console
 from loraloom.output_files import html_path
 from registry.errors import Faults, Refused
 from registry.home import expanded
+from registry.printable import counted
 
 HELP = "look an image-caption set over before training on it"
 CAPTION = "caption the images of a folder that have no caption, with a model that is on this machine; existing captions stay as they are"
@@ -149,7 +150,7 @@ def run_lint(arguments: argparse.Namespace) -> int:
         shown = write_sheet(sheet, found, report=report) if sheet else 0
     console.answer_json(found.to_json()) if arguments.json else console.answer_lines(found.to_text())
     if sheet:
-        rest = f", with {shown} of {len(found.samples)} images" if shown < len(found.samples) else ""
+        rest = f", with {shown} of {counted(len(found.samples), 'image')}" if shown < len(found.samples) else ""
         console.say(f"contact sheet: {sheet}{rest}")
     return 2 if found.faults else 0
 
@@ -173,7 +174,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
         raise Refused(faults[0]) if len(faults) == 1 else Faults("This cannot be captioned as it is:", faults)
     plan = plan_of()
     if arguments.dry_run:
-        line = f"{plan.folder}: {len(plan.targets)} images to caption, {plan.existing} have a caption"
+        line = f"{plan.folder}: {counted(len(plan.targets), 'image')} to caption, {plan.existing} have a caption"
         console.answer_json(plan.to_json()) if arguments.json else console.answer(line)
         return 0
     finish = partial(finished, prefix=arguments.prefix, suffix=arguments.suffix, trigger=arguments.trigger)

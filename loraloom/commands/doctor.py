@@ -14,6 +14,7 @@ from loraloom.data_files import conf_dir, data_dir
 from loraloom.version import __version__
 from registry.errors import LoomError
 from registry.home import home_dir, pocket_dir
+from registry.printable import counted
 
 HELP = "versions, devices, optional extras and how to add them, disk, home"
 
@@ -199,7 +200,7 @@ def _show(found: dict[str, Any]) -> None:
     home, index = found["home"], found["index"]
     room = f"{console.spell_bytes(home['disk_free_bytes'])} free" if home["path"] else "set LORALOOM_HOME, or install platformdirs"
     unmade = "cannot be used" if index["problem"] else "not made yet"
-    records = unmade if index["records"] is None else f"{index['records']} records"
+    records = unmade if index["records"] is None else f"{counted(index['records'], 'record')}"
     console.answer_lines(
         f"loraloom {found['loraloom']}, Python {found['python']} ({found['executable']})\n"
         f"{found['platform']}, {found['cpus']} CPUs, {memory} of memory\n"

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from registry.printable import counted
+
 HELP = "draw a comparison grid over axes (prompts, seeds, adapters, weights, samplers, ...)"
 
 if TYPE_CHECKING:
@@ -63,8 +65,8 @@ def _run(request: "Request[GridConfig]") -> "Finished":
     counts = f"{result['rendered']} drawn, {result['reused']} reused, {result['failed']} failed"
     if twins := result["cells"] - result["rendered"] - result["reused"] - result["failed"]:
         counts += f", {twins} the same image as another of these"
-    console.say(f"{result['cells']} cells: {counts}, {result['seconds']:.1f} s")
+    console.say(f"{counted(result['cells'], 'cell')}: {counts}, {result['seconds']:.1f} s")
     console.say(f"report: {result['report']}")
     if result["failed"]:
-        console.say(f"error: {result['failed']} cells could not be drawn; cells.jsonl and the report say why.")
+        console.say(f"error: {counted(result['failed'], 'cell')} could not be drawn; cells.jsonl and the report say why.")
     return Finished(outcome.folder, exit_code=1 if result["failed"] else 0)

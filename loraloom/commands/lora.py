@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from registry.errors import Refused
-from registry.printable import as_lines
+from registry.printable import as_lines, counted
 
 if TYPE_CHECKING:
     from registry.adapters.factors import Keep
@@ -145,7 +145,7 @@ def _summary(result: Any) -> str:
 
     lines = [str(result["output"])]
     if "coverage" in result:
-        lines.append(f"  {result['keys']['merged']} tensors changed, {result['keys']['copied']} copied")
+        lines.append(f"  {counted(result['keys']['merged'], 'tensor')} changed, {result['keys']['copied']} copied")
         retained = result["retained"]
         lines.append("  nothing was to change" if retained is None else f"  {retained:.2%} of the change is left after rounding")
         if retained is not None and retained < LEAST_RETAINED:
@@ -157,28 +157,29 @@ def _summary(result: Any) -> str:
             )
     elif "left_out" in result:
         rank = max(result["ranks"].values(), default=0)
-        lines.append(f"  {result['modules']} layers changed, {result['unchanged']} did not; rank up to {rank}")
+        lines.append(f"  {counted(result['modules'], 'layer')} changed, {result['unchanged']} did not; rank up to {rank}")
         kept, left = result["retained_all"], result["left_out"]
         lines.append(f"  {kept:.2%} of the change is kept, {left:.2%} lies in what is not written{_where(result)}")
     else:
         lines.append(
-            f"  {result['modules']} modules, rank {_ranks(result['ranks'])}; the least any layer keeps: {result['retained_least']:.2%}"
+            f"  {counted(result['modules'], 'module')}, rank {_ranks(result['ranks'])}; the least "
+            f"any layer keeps: {result['retained_least']:.2%}"
         )
         if keys := result["left"]:
-            lines.append(f"  NOT in it: {len(keys)} keys that belong to no module, the first: {keys[0]}")
+            lines.append(f"  NOT in it: {counted(len(keys), 'key')} of no module, the first: {keys[0]}")
     return as_lines([*lines, f"  sha256 {result['sha256'][:12]}, {result['seconds']:.1f} s"])
 
 
 def _not_applied(coverage: Any) -> list[str]:
     """What of the adapters is not in the result, a line for each reason."""
     lines = []
-    for field, what in (
-        ("missing", "modules that the base has not"),
-        ("mismatched", "modules of another shape"),
-        ("left", "keys that belong to no module"),
+    for field, what, why in (
+        ("missing", "module", "that the base has not"),
+        ("mismatched", "module", "of another shape"),
+        ("left", "key", "of no module"),
     ):
         if names := coverage[field]:
-            lines.append(f"  NOT applied: {len(names)} {what}, the first: {names[0]}")
+            lines.append(f"  NOT applied: {counted(len(names), what)} {why}, the first: {names[0]}")
     return lines
 
 
@@ -302,9 +303,9 @@ def inspect(arguments: argparse.Namespace) -> int:
         modules = [module for module in report.modules if module.state == state]
         if modules:
             why = f" {modules[0].fault}" if modules[0].fault else ""
-            console.answer(f"{len(modules)} modules {words}, the first: {modules[0].name}{why}")
+            console.answer(f"{counted(len(modules), 'module')} {words}, the first: {modules[0].name}{why}")
     if report.left:
-        console.answer(f"{len(report.left)} keys belong to no module, the first: {report.left[0]}")
+        console.answer(f"{counted(len(report.left), 'key belongs', 'keys belong')} to no module, the first: {report.left[0]}")
     return 0
 
 
@@ -332,7 +333,9 @@ def diff(arguments: argparse.Namespace) -> int:
     ):
         if names:
             console.answer(
-                f"{len(names)} modules are {words}, the first: {names[0]}" if "only" in words else f"{len(names)} modules {words}"
+                f"{counted(len(names), 'module is', 'modules are')} {words}, the first: {names[0]}"
+                if "only" in words
+                else f"{counted(len(names), 'module')} {words}"
             )
     if found.cosine is not None:
         console.answer(f"cosine of the whole change: {found.cosine:.4f}")

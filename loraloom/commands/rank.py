@@ -8,6 +8,7 @@ from loraloom import console
 from loraloom.output_files import html_path
 from registry.errors import Refused
 from registry.home import expanded
+from registry.printable import counted
 
 HELP = "rank what was voted on: strengths with intervals, every pair, and a verdict"
 
@@ -125,13 +126,14 @@ def show(found: "Ranking") -> None:
 
 def sentences(found: "Ranking") -> list[str]:
     """What stands between the tables and the verdict."""
-    again = f", {found.repeats} repeats beside them" if found.repeats else ""
+    again = f", {counted(found.repeats, 'repeat')} beside them" if found.repeats else ""
     effect = f"; votes on one {found.comparison.grouped_by} depend on one another (design effect {found.table.effect:.2f})"
-    counted = f"{found.votes} votes on {found.table.groups} {found.comparison.grouped_by}s{again}{effect if found.table.effect > 1 else ''}"
+    groups = counted(found.table.groups, found.comparison.grouped_by)
+    cast = f"{counted(found.votes, 'vote')} on {groups}{again}{effect if found.table.effect > 1 else ''}"
     halves = [pair.halves for pair in found.table.pairs if pair.halves is not None and pair.ties]
     half = [f"with ties as half a win: {halves[0][0]:.0%}, {halves[0][1]:.0%} to {halves[0][2]:.0%}"] if halves else []
     votes = [*(found.voters.sentences() if found.votes else [])]
-    return [counted, *half, *votes, *(f"score {one.sentence}" for one in found.scores)]
+    return [cast, *half, *votes, *(f"score {one.sentence}" for one in found.scores)]
 
 
 def _number(value: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from loraloom import console
 from registry.errors import Refused
 from registry.home import expanded
+from registry.printable import counted
 
 HELP = "score the images of a finished grid: nothing is drawn; differences along each axis with intervals"
 
@@ -75,7 +76,7 @@ def show(found: "ScoredGrid") -> None:
                     f"{one.mean:+.4g}",
                     "" if one.low is None or one.high is None else f"{one.low:+.4g} to {one.high:+.4g}",
                     one.pairs,
-                    f"{one.groups} {one.over}s" if one.over else "",
+                    counted(one.groups, one.over) if one.over else "",
                     one.verdict,
                 )
                 for one in scores.differences

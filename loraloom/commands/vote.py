@@ -11,6 +11,7 @@ from loraloom.commands.rank import add_grids, read_grids
 from loraloom.output_files import html_path, output_path
 from registry.errors import Refused
 from registry.home import expanded
+from registry.printable import counted
 
 HELP = "vote blindly on the images of a grid, pair by pair, on a local page"
 ABOUT = """\
@@ -105,7 +106,7 @@ def _import(grids: "list[FinishedGrid]", given: str) -> int:
     for note in notes:
         console.say(f"note: {note}")
     added = sum(VotesFile(grid.folder).add([vote for at, vote in votes if at == number]) for number, grid in enumerate(grids))
-    console.answer(f"{added} votes added, {len(votes) - added} were there already")
+    console.answer(f"{counted(added, 'vote')} added, {len(votes) - added} were there already")
     return 0
 
 
@@ -122,10 +123,13 @@ def _export(grids: "list[FinishedGrid]", given: str) -> int:
             console.say(f"note: {note}")
         own = [vote for vote in found.votes if vote.left in known and vote.right in known]
         if len(own) < len(found.votes):
-            console.say(f"note: {len(found.votes) - len(own)} votes of {grid.folder} are on images that it has no longer, and are left out")
+            console.say(
+                f"note: of {grid.folder}, {counted(len(found.votes) - len(own), 'vote is', 'votes are')} left out: on images "
+                "that it has no longer"
+            )
         placed += [(number, vote) for vote in own]
     count = write_preferences(path, grids, placed)
-    console.say(f"{count} votes with their images")
+    console.say(f"{counted(count, 'vote')} with their images")
     console.answer(str(path))
     return 0
 
@@ -154,7 +158,8 @@ def serve(
     before = session.counted()
     with server:
         console.say(
-            f"{len(session.comparison.candidates)} candidates by {','.join(axes)}, {session.pairs} pairs of images. {session.preview()}"
+            f"{counted(len(session.comparison.candidates), 'candidate')} by {','.join(axes)}, "
+            f"{counted(session.pairs, 'pair')} of images. {session.preview()}"
         )
         for note in session.notes():
             console.say(f"note: {note}")
@@ -164,4 +169,4 @@ def serve(
             webbrowser.open(server.address)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
-    console.say(f"{session.counted() - before} votes were cast.{after}")
+    console.say(f"{counted(session.counted() - before, 'vote was', 'votes were')} cast.{after}")

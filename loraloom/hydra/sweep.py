@@ -23,6 +23,7 @@ from loraloom.hydra.points import corner_points, run_label, sweep_points, swept_
 from registry.errors import Faults, JobFailed, Refused
 from registry.formats.atomic_file import write_json
 from registry.home import expanded
+from registry.printable import counted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -188,7 +189,7 @@ def _reported(folder: Path, runs: Sequence[dict[str, Any]], best: Any) -> int:
         console.say(f"best: run {best['number']}, {best['value']:.6g}, {' '.join(best['overrides'])}")
     if failed:
         numbers = ", ".join(str(run["number"]) for run in failed)
-        console.say(f"error: {len(failed)} of {len(runs)} runs did not finish: {numbers}. {folder}/result.json has the reasons.")
+        console.say(f"error: {len(failed)} of {counted(len(runs), 'run')} did not finish: {numbers}. {folder}/result.json has the reasons.")
     return 0 if not codes else 2 if codes == {2} else 1
 
 

@@ -9,6 +9,7 @@ from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted
 from loraloom.kohya.files import Files
 from registry.home import expanded
+from registry.printable import counted
 from train.data.images import is_image
 
 RUN_WIDE = {  # subset's key -> our setting, which holds for the whole run
@@ -251,7 +252,9 @@ def _balance(rows: list[dict[str, Any]], to: Converted) -> None:
     if not all(images):
         return
     if images[1] > images[0]:
-        to.notes.append(f"sd-scripts trains on the first {images[0]} of {images[1]} regularisation images of an epoch; here on all of them")
+        to.notes.append(
+            f"sd-scripts trains on the first {images[0]} of {counted(images[1], 'regularisation image')} of an epoch; here on all of them"
+        )
     elif (times := round(images[0] / images[1])) > 1:
         for row in prior:
             row["repeats"] *= times
@@ -276,7 +279,8 @@ def _captions(folder: Path, ending: str, to: Converted) -> bool:
         to.fault(f"caption_extension={ending}: captions are read from {' and '.join(READ)} files. Rename those of {folder.name}.")
     elif others and not read:
         to.fault(
-            f"{folder.name} has {others[0]} files, and sd-scripts reads {ending} (caption_extension): it would train without captions."
+            f"{folder.name} has {counted(others[0], 'file')}, and sd-scripts reads {ending} "
+            "(caption_extension): it would train without captions."
             f' Write caption_extension = "{others[0]}" if they are the captions.'
         )
     return bool(read)

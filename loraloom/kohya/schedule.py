@@ -6,6 +6,7 @@ from typing import Any
 from loraloom.kohya.arguments import Values
 from loraloom.kohya.converted import Converted, pairs
 from registry.errors import Refused
+from registry.printable import counted
 
 NAMES = {
     "constant": "constant",
@@ -107,7 +108,7 @@ def _timescale(values: Values, steps: int) -> dict[str, Any]:
 def _decay(values: Values, steps: int) -> dict[str, Any]:
     warm, fall = steps_of(values["lr_warmup_steps"], steps), steps_of(values["lr_decay_steps"], steps)
     if warm + fall > steps:
-        raise Refused(f"lr_warmup_steps and lr_decay_steps are {warm} and {fall} of {steps} steps. Give fewer.")
+        raise Refused(f"lr_warmup_steps and lr_decay_steps are {warm} and {fall} of {counted(steps, 'step')}. Give fewer.")
     return {"schedule.params.decay": fall / (steps - warm)}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from loraloom.kohya.converted import Converted
 from loraloom.onetrainer.files import Values
 from registry.errors import Refused
+from registry.printable import counted
 from train.optim import OPTIMIZERS
 
 NAMES = {  # optimizer -> optim.name
@@ -171,5 +172,7 @@ def _warmup(values: Values, to: Converted) -> None:
 
 def _share(warm: float, steps: int) -> int:
     if int(warm * steps) >= steps:
-        raise Refused(f"learning_rate_warmup_steps={warm:g}: below 1 it is a share of the {steps} steps, and nothing is left. Give less.")
+        raise Refused(
+            f"learning_rate_warmup_steps={warm:g}: below 1 it is a share of the {counted(steps, 'step')}, and nothing is left. Give less."
+        )
     return int(warm * steps)

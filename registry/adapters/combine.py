@@ -23,7 +23,7 @@ from registry.formats.dialects import DIALECTS, writing_of
 from registry.home import expanded
 from registry.index.written import writing_output
 from registry.merging.recipe import DTYPES
-from registry.printable import as_lines
+from registry.printable import as_lines, counted
 from registry.progress import Report, Tick, silent
 from registry.tensors.role_form import BIASES
 
@@ -70,10 +70,11 @@ class CombinePlan:
 
     def to_text(self) -> str:
         """The plan for a person."""
-        lines = [f"{self.tool}: {len(self.places)} modules to {self.output}"]
+        lines = [f"{self.tool}: {counted(len(self.places), 'module')} to {self.output}"]
         for one in self.given:
             lines.append(
-                f"  {one.record.name} at {one.weight:g} ({one.record.family or 'family unknown'}, {len(one.adapter.modules)} modules)"
+                f"  {one.record.name} at {one.weight:g} ({one.record.family or 'family unknown'}, "
+                f"{counted(len(one.adapter.modules), 'module')})"
             )
         rank = f"exact, rank up to {max(self.ranks.values(), default=0)}" if self.keep is None else str(self.keep.to_plain())
         return as_lines([*lines, f"  {rank}; {self.dtype}", *(f"note: {note}" for note in self.notes)])
@@ -114,7 +115,7 @@ def plan_combine(
     left = [f"{one.record.name}: {key}" for one in given for key in left_out(one.adapter)]
     notes = inherited((one.record.name, one.record.licence) for one in given).notes()
     if left:
-        notes.append(f"{len(left)} keys belong to no module and are left out, the first: {left[0]}")
+        notes.append(f"{counted(len(left), 'key belongs', 'keys belong')} to no module, and left out, the first: {left[0]}")
     return CombinePlan(
         given=tuple(given),
         references=tuple(one.reference for one in given),
@@ -150,7 +151,9 @@ def _module_faults(given: Sequence[NamedAdapter]) -> list[str]:
             )
         tables = sum(module.algorithm in ("table", "embedding") for module in one.adapter.modules)
         if tables:
-            faults.append(f"{one.record.name} changes embeddings in {tables} modules, which are not summed here. Fuse it instead.")
+            faults.append(
+                f"{one.record.name} changes embeddings in {counted(tables, 'module')}, which are not summed here. Fuse it instead."
+            )
         if len(one.adapter.by_place) < len(one.adapter.modules):
             faults.append(f"{one.record.name} names a module twice.")
         if faults or bent or tables:

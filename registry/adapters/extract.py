@@ -22,7 +22,7 @@ from registry.formats.safetensors_header import TensorInfo
 from registry.home import expanded
 from registry.index.written import writing_output
 from registry.merging.recipe import DTYPES
-from registry.printable import as_lines, some
+from registry.printable import as_lines, counted, some
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.tensors.layout import FLOATS, Layout
@@ -87,7 +87,7 @@ class ExtractPlan:
     def to_text(self) -> str:
         """The plan for a person."""
         lines = [f"extract: what {self.references[0]} changed of {self.references[1]}, to {self.output}"]
-        lines.append(f"  {len(self.pairs)} layers, {self.keep.to_plain()}; {self.dtype}")
+        lines.append(f"  {counted(len(self.pairs), 'layer')}, {self.keep.to_plain()}; {self.dtype}")
         return as_lines([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -132,7 +132,10 @@ def plan_extract(
         raise Faults("This extraction was not started:", faults)
     notes = inherited((record.name, record.licence) for record in records).notes()
     if unmatched:
-        notes.append(f"{len(unmatched)} tensors are in one of the two only, or of another shape, and are left out: {some(unmatched)}")
+        notes.append(
+            f"{counted(len(unmatched), 'tensor is', 'tensors are')} in one of the two only, or of "
+            f"another shape, and left out: {some(unmatched)}"
+        )
     return ExtractPlan(
         records=records,
         references=(tuned, base),

@@ -33,7 +33,7 @@ from registry.merging.plan import (
     output_faults,
 )
 from registry.merging.recipe import DTYPES, Recipe, Source
-from registry.printable import some
+from registry.printable import counted, some
 from registry.progress import Report, silent
 from registry.record import Record
 from registry.tensors.layout import FLOATS, Layout
@@ -85,7 +85,7 @@ class Coverage:
 
     def without(self) -> str:
         """'the base has no text encoder: 72 modules of text_encoder are left out'; empty where nothing is."""
-        names = ", ".join(f"{count} modules of {name}" for name, count in self.absent.items())
+        names = ", ".join(f"{counted(count, 'module')} of {name}" for name, count in self.absent.items())
         return f"the base has no text encoder: {names} are left out" if names else ""
 
 

@@ -21,7 +21,7 @@ from registry.family import Family
 from registry.formats.safetensors_header import TensorInfo
 from registry.merging.adapter_blocks import Factors
 from registry.parts import Parts
-from registry.printable import some
+from registry.printable import counted, some
 from registry.tensors.layout import Layout, Stored
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
     if misfits or not found:
         total = len(adapter.modules) + len(adapter.left)
         raise Refused(
-            f"{adapter.path.name} does not fit this {family.name} model: {total - len(misfits)} of its {total} modules have their place, "
+            f"{adapter.path.name} does not fit this {family.name} model: {total - len(misfits)} of "
+            f"its {counted(total, 'module')} have their place, "
             f"{len(misfits)} have not: {some(misfits, SHOWN, between='; ')}. Use an adapter trained for this base."
         )
     return Placed(found)

@@ -24,7 +24,7 @@ from registry.formats.dialects import DENOISER
 from registry.formats.layers import Layer
 from registry.formats.layers import originals as originals_of
 from registry.parts import Parts
-from registry.printable import some
+from registry.printable import counted, some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -145,7 +145,7 @@ def _refuse_other_kinds(path: Path, module: Module) -> None:
 def _refuse(path: Path, misfits: list[str], total: int) -> None:
     if misfits:
         raise Refused(
-            f"{path.name} does not fit this model: {total - len(misfits)} of its {total} tensors have their place, "
+            f"{path.name} does not fit this model: {total - len(misfits)} of its {counted(total, 'tensor')} have their place, "
             f"{len(misfits)} have not: {some(misfits)}. Use an adapter trained for this base."
         )
 

@@ -9,7 +9,7 @@ from registry.adapters.peft_settings import STARTS
 from registry.adapters.reader import Adapter
 from registry.errors import Refused
 from registry.formats.adapter_keys import is_addressed
-from registry.printable import some
+from registry.printable import counted, some
 
 SHOWN = 3
 
@@ -38,7 +38,8 @@ def refuse_unconvertible(adapter: Adapter) -> None:
     if started := [module for module in adapter.modules if module.start]:
         kind = STARTS[started[0].start]
         faults.append(
-            f"it was trained by {kind}: {len(started)} modules began as a part of the base, and alone their factors are another adapter. "
+            f"it was trained by {kind}: {counted(len(started), 'module')} began as a part of the base, "
+            "and alone their factors are another adapter. "
             "Fuse it into its base and extract the difference (loraloom lora fuse, lora extract), or save it with peft as a plain LoRA "
             "(path_initial_model_for_weight_conversion)."
         )
@@ -58,4 +59,4 @@ def left_out(adapter: Adapter) -> list[str]:
 
 
 def _more(names: Sequence[str]) -> str:
-    return f" So are {len(names) - 1} more modules." if len(names) > 1 else ""
+    return f" So are {counted(len(names) - 1, 'more module')}." if len(names) > 1 else ""

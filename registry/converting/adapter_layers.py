@@ -20,7 +20,7 @@ from registry.detect.module_shapes import ldm_names
 from registry.errors import Refused
 from registry.formats.dialects import DENOISER
 from registry.formats.layers import AdapterNames, Layer
-from registry.printable import some
+from registry.printable import counted, some
 from registry.tensors.layout import read_layout
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def adapter_layers(adapter: Adapter, names: AdapterNames | None, *, base: Path |
         way = "Is it an adapter for it?" if base else "Give --base REF, a checkpoint it was made for, or --family NAME where that is wrong."
         where = base or "its family"
         raise Refused(
-            f"{adapter.path.name}: {len(lost)} of its {len(adapter.modules)} modules have no layer in {where}: {some(lost, SHOWN)}. {way}"
+            f"{adapter.path.name}: {len(lost)} of its {counted(len(adapter.modules), 'module')} have "
+            f"no layer in {where}: {some(lost, SHOWN)}. {way}"
         )
     _refuse_twice(adapter, found)
     return found

@@ -22,6 +22,7 @@ from registry.formats.atomic_file import atomic_folder, proven_file, write_json
 from registry.formats.dialects import Writing, writing_of
 from registry.formats.peft_config import CONFIG
 from registry.merging.recipe import DTYPES
+from registry.printable import counted
 from registry.progress import Report, silent
 
 OWN_TO_THE_FORM = (  # metadata about the source's form or bytes
@@ -101,11 +102,13 @@ def plan_adapter(
     notes: list[str] = []
     if spelled.scaled:
         notes.append(
-            f"alpha / rank of {spelled.scaled} modules is multiplied into their factors, and alpha is their rank: "
+            f"alpha / rank of {counted(spelled.scaled, 'module')} is multiplied into their factors, and alpha is their rank: "
             "readers that do not know the alpha in the header apply them as strongly."
         )
     if spelled.empty:
-        notes.append(f"{len(spelled.empty)} modules of fused layers are changed by nothing and left out, the first: {spelled.empty[0]}")
+        notes.append(
+            f"left out: {counted(len(spelled.empty), 'module')} of fused layers that nothing changes, the first: {spelled.empty[0]}"
+        )
     if writing.dora_note and any("dora" in unit.source.roles for unit in units):
         notes.append(writing.dora_note)
     if writing.file_note and not folder:

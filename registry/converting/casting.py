@@ -14,6 +14,7 @@ from registry.errors import Faults, JobFailed, Refused
 from registry.formats.atomic_file import proven_file, torch_dtype, write_lazily
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo
 from registry.merging.recipe import DTYPES
+from registry.printable import counted
 from registry.progress import Report, Tick
 from registry.record import Hashes
 from registry.tensors.layout import Layout, Stored, quantised, read_layout
@@ -82,7 +83,9 @@ def refuse_overflow(files: Sequence[Mapping[str, Planned]], maps: MappedFiles, r
         report(Tick("check", number, len(narrowed), name))
     if faults:
         more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-        raise Faults(f"{len(faults)} tensors do not fit into the dtype; nothing was written:", [*faults[:SHOWN], *more])
+        raise Faults(
+            f"{counted(len(faults), 'tensor does', 'tensors do')} not fit into the dtype; nothing was written:", [*faults[:SHOWN], *more]
+        )
 
 
 def _narrows(one: Planned) -> bool:
@@ -163,4 +166,8 @@ def plain_parents(parents: Sequence[Mapping[str, Any]]) -> str:
 def cast_notes(cast: Cast, tensors: Mapping[str, Planned]) -> tuple[str, ...]:
     """Notes on a cast."""
     kept = sum(one.info.dtype != cast.to and one.info.dtype in FLOATS for one in tensors.values())
-    return (f"fp8 is for the denoiser's matrices: {kept} tensors keep their dtype.",) if cast.to in SMALL and kept else ()
+    return (
+        (f"fp8 is for the denoiser's matrices: {counted(kept, 'tensor keeps', 'tensors keep')} their dtype.",)
+        if cast.to in SMALL and kept
+        else ()
+    )

@@ -19,7 +19,7 @@ from registry.formats.hashing import hash_file
 from registry.formats.safetensors_header import SNIFF, open_regular, read_header, sniff
 from registry.merging.recipe import DTYPES
 from registry.plain_values import from_json
-from registry.printable import some
+from registry.printable import counted, some
 from registry.progress import Report
 
 ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -48,7 +48,8 @@ class Unpickled:
             notes.append(f"left out, since they are no weights: {left}.")
         if self.ema:
             notes.append(
-                f"{self.ema} tensors are a second, averaged copy of the weights (EMA). `loraloom merge +preset=prune` leaves it out."
+                f"{counted(self.ema, 'tensor is', 'tensors are')} a second, averaged copy of the weights "
+                "(EMA). `loraloom merge +preset=prune` leaves it out."
             )
         if self.shared:
             notes.append(f"tensors that shared their memory with others have their own now: {self.shared}.")

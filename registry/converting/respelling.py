@@ -17,6 +17,7 @@ from registry.errors import Faults
 from registry.family import Family
 from registry.formats.dialects import DENOISER, DIALECTS, Dialect, Writing, writing_of
 from registry.formats.layers import Layer
+from registry.printable import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +66,11 @@ def respelled(units: Sequence[AdapterLayer], family: Family, target: str) -> Res
     if writing.alpha is None:
         faults += _bias_faults(dialect.title, units)
     if faults:
-        raise Faults(f"{len(faults)} of its {len(units)} modules have no form in {dialect.title}'s dialect:", _some(faults))
+        raise Faults(
+            f"{len(faults)} of its {counted(len(units), 'module')} {'has' if len(faults) == 1 else 'have'} "
+            f"no form in {dialect.title}'s dialect:",
+            _some(faults),
+        )
     return _whole(spelling, groups) if writing.original else _apart(spelling, units)
 
 
@@ -164,7 +169,7 @@ def rows_of(layer: Layer, pair: Pair) -> tuple[int, ...]:
     if sum(rows) != len(pair.up):
         raise Faults(
             f"{layer.original} cannot be taken apart:",
-            [f"it has {len(pair.up)} rows for {pair.down.shape[1]} inputs, where {' + '.join(map(str, rows))} were expected."],
+            [f"it has {counted(len(pair.up), 'row')} for {pair.down.shape[1]} inputs, where {' + '.join(map(str, rows))} were expected."],
         )
     return rows
 
@@ -263,7 +268,8 @@ def _bias_faults(title: str, units: Sequence[AdapterLayer]) -> Iterator[str]:
         bare = [module for module in pairs if not module.roles & BIASES]
         if biased and bare:
             yield (
-                f"{len(biased)} of its {len(pairs)} modules have a bias beside their factors ({biased[0].name}) and {len(bare)} have none "
+                f"{len(biased)} of its {counted(len(pairs), 'module')} have a bias beside their factors "
+                f"({biased[0].name}) and {len(bare)} have none "
                 f"({bare[0].name}): {title} loads one for every module of a model or for none (lora_bias). {FUSING}"
             )
         if decomposed := [module for module in biased if "dora" in module.roles]:
@@ -293,7 +299,7 @@ def _fused_faults(title: str, layer: Layer, group: Sequence[AdapterLayer]) -> It
     for unit in group:
         out = unit.source.stored["up"].info.shape[0]
         if len(inputs) > 1 or rows[unit.part or 0] != out:
-            yield f"{unit.source.name} is {max(inputs)} to {out}, where {layer.original} has {rows[unit.part or 0]} rows for it."
+            yield f"{unit.source.name} is {max(inputs)} to {out}, where {layer.original} has {counted(rows[unit.part or 0], 'row')} for it."
 
 
 def _some(faults: Sequence[str], most: int = 5) -> list[str]:

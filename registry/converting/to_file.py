@@ -22,7 +22,7 @@ from registry.formats.model_folder import read_json
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import UNUSED, component_configs
 from registry.parts import Parts
-from registry.printable import some
+from registry.printable import counted, some
 from registry.progress import Report
 from registry.tensors.layout import Layout, Stored, read_layout
 from registry.tensors.mmap_files import MappedFiles
@@ -72,7 +72,7 @@ class SingleFileConversion:
             )
         if not found:
             raise Refused(f"{path.name} has no component that a single file of {known.title} holds.")
-        listed = ", ".join(f"{name} ({count} tensors)" for name, count in left.items())
+        listed = ", ".join(f"{name} ({counted(count, 'tensor')})" for name, count in left.items())
         notes = [f"single files of {known.title} do not hold all components; not in the file: {listed}"] if left else []
         components = tuple(component for component in _by_component(layout) if component not in left)
         tensors = planned(found, cast, denoiser.__contains__)

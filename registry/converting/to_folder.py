@@ -23,6 +23,7 @@ from registry.formats.model_folder import read_json
 from registry.formats.single_file import UNUSED
 from registry.index.written import written_folder_sha256
 from registry.parts import Parts
+from registry.printable import counted
 from registry.progress import Report
 from registry.record import Hashes
 from registry.tensors.layout import Layout, Stored, read_layout
@@ -76,7 +77,7 @@ class FolderConversion:
         left = [key for key in layout.tensors if key not in taken and not UNUSED.search(key)]
         notes = [warning.replace("base_config=", "base ") for warning in parts.warnings]
         if left:
-            notes.append(f"{len(left)} tensors of the file have no place in a folder and are left out, the first: {left[0]}")
+            notes.append(f"left out: {counted(len(left), 'tensor')} of the file without a place in a folder, the first: {left[0]}")
         casts = [note for tensors in weights.values() for note in cast_notes(cast, tensors)]
         return cls(request, layout, known, parts, base, weights, tuple(dict.fromkeys([*notes, *casts])))
 

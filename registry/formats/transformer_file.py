@@ -21,6 +21,7 @@ from registry.formats.quantised.weights_file import weights_file
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.single_file import HINT, empty_module
 from registry.formats.state_dict import check_mapped, shapes_of
+from registry.printable import counted
 from registry.quantised.layers import Choose
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def load_transformer(
     load_mapped(module, file, key_map, component="transformer", dtype=dtype, dtypes=wide, choose=choose, empty=empty)
     taken = {location.key for location in key_map.values()}.union(*(beside or {}).values())
     left = [key for key in tensors if key not in taken]
-    rest = (f"{len(left)} tensors of {path.name} beside its transformer are not used (first: {left[0]}).",) if left else ()
+    rest = (f"not used: {counted(len(left), 'tensor')} of {path.name} beside its transformer (first: {left[0]}).",) if left else ()
     if beside:
         source_note = f"{path.name} holds transformer, {', '.join(beside)}; all else is that of {base_config}."
     else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from registry.errors import Refused
 from registry.merging.blocks import PRESETS, block_names, block_weights, blocks_in_order
 from registry.names import suggest
+from registry.printable import counted
 
 if TYPE_CHECKING:
     from registry.tensors.layout import Layout
@@ -126,9 +127,14 @@ def _listed(numbers: list[float], names: Sequence[str], attended: Sequence[str])
         (form,) = fitting
         return dict.fromkeys(names, 0.0) | dict(zip(form, numbers, strict=True))  # a block that is not named has 0, as there
     if fitting:
-        raise Refused(f"{len(numbers)} block weights may mean two things for this base. Name the blocks: {{{names[0]}: 0.5, ...}}.")
+        raise Refused(
+            f"{counted(len(numbers), 'block weight')} may mean two things for this base. Name the blocks: {{{names[0]}: 0.5, ...}}."
+        )
     counts = ", ".join(f"{len(form)} ({what})" for what, form in forms.items())
-    raise Refused(f"{len(numbers)} block weights are given; this base takes {counts}. Or name the blocks: {{IN04: 0, OUT*: 0.5}}.")
+    raise Refused(
+        f"{counted(len(numbers), 'block weight is', 'block weights are')} given; this base takes "
+        f"{counts}. Or name the blocks: {{IN04: 0, OUT*: 0.5}}."
+    )
 
 
 def _pairs(text: str) -> list[tuple[str, float]]:

@@ -9,6 +9,7 @@ from typing import Any
 from registry.adapters.factors import Keep
 from registry.errors import Faults
 from registry.merging.recipe import DTYPES, Source
+from registry.printable import counted
 from registry.typed_values import is_number
 
 EXTRACT = "lora extract"
@@ -68,7 +69,7 @@ def _faults(plain: Mapping[str, Any], tool: str) -> Iterator[str]:
 def weight_faults(weights: object, count: int) -> Iterator[str]:
     """What is wrong with the weights of so many adapters."""
     if not isinstance(weights, (list, tuple)) or len(weights) != count or not all(map(is_number, weights)):
-        yield f"weights must be a list of numbers, one for each of the {count} adapters."
+        yield f"weights must be a list of numbers, one for each of the {counted(count, 'adapter')}."
 
 
 def _is_source(value: object) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from registry.architectures.unet.ldm_names import unet_name
 from registry.names import Table, suggest
+from registry.printable import counted
 from registry.tensors.layout import Layout
 from registry.typed_values import is_number
 
@@ -152,7 +153,10 @@ def block_weights(given: Any, blocks: list[str]) -> Mapping[str, float] | str:
     if _numbers(given):
         span = f"{blocks[0]} .. {blocks[-1]}"
         base = f" {count + 1} begin with BASE, the alpha of all that is in no block (params.alpha)." if "M00" in blocks else ""
-        return f"weights has {len(given)} numbers, this model has {count} blocks ({span}).{base} For fewer give {{gradient: [...]}}."
+        return (
+            f"weights has {len(given)} numbers, this model has {counted(count, 'block')} "
+            f"({span}).{base} For fewer give {{gradient: [...]}}."
+        )
     return (
         f"weights must be a preset ({', '.join(sorted(PRESETS))}), a list of {count} numbers, or {{gradient: [0, 0.5, 1]}}, got {given!r}."
     )

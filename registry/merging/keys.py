@@ -13,7 +13,7 @@ from registry.merging.blocks import block_names, block_weights, blocks_in_order,
 from registry.merging.harmless import HARMLESS, POSITION_IDS, copied_from_later, difference_notes, whole_positions
 from registry.merging.method import Method
 from registry.merging.recipe import DTYPES, Recipe, Rule
-from registry.printable import some
+from registry.printable import counted, some
 from registry.tensors.layout import FLOATS, Layout, Stored
 
 INTEGERS = ("I64", "I32", "I16", "I8", "U8")
@@ -93,11 +93,11 @@ def plan_keys(recipe: Recipe, method: Method, layouts: Sequence[Layout]) -> Keys
     found.extra = [name for name in found.extra if name not in found.keys]
     found.faults += unmergeable[:SHOWN]
     if len(unmergeable) > SHOWN:
-        found.faults.append(f"{len(unmergeable) - SHOWN} more tensors have such faults.")
+        found.faults.append(f"{counted(len(unmergeable) - SHOWN, 'more tensor has', 'more tensors have')} such faults.")
     found.faults += [f"a rule takes {some(names)} from source {take}, which has no such key." for take, names in absent.items()]
     found.notes += [] if method.copies else _position_notes(found)
     if differing:
-        found.notes.append(f"{len(differing)} tensors of different shapes are copied from the first source: {some(differing)}")
+        found.notes.append(f"copied from the first source, since the shapes differ: {counted(len(differing), 'tensor')}: {some(differing)}")
     found.faults += options.unused()
     found.hits, found.weights = options.hits, options.weights
     idle = not method.copies and len(layouts) > 1 and not any(key.merged or key.copied == "rule" for key in found.keys.values())
@@ -148,9 +148,11 @@ def _compare(recipe: Recipe, layouts: Sequence[Layout], found: Keys) -> set[str]
         messages = found.notes if allowed else found.faults
         advice = "" if allowed else f" {_advice(recipe, first, layout)}"
         if lacking:
-            messages.append(f"{who} lacks {len(lacking)} of the first source's {len(first.tensors)} keys: {some(lacking)}.{advice}")
+            messages.append(
+                f"{who} lacks {len(lacking)} of the first source's {counted(len(first.tensors), 'key')}: {some(lacking)}.{advice}"
+            )
         if beyond and not _wanted(recipe, beyond, number):
-            messages.append(f"{who} has {len(beyond)} keys that the first source has not: {some(beyond)}.{advice}")
+            messages.append(f"{who} has {counted(len(beyond), 'key')} that the first source has not: {some(beyond)}.{advice}")
         found.lacking[number], found.beyond[number] = lacking, beyond
     found.extra = list(extra)
     return incomplete
@@ -265,7 +267,8 @@ class _Options:
                 )
             elif hits == 0 and matches:
                 faults.append(
-                    f"rule {number} ({rule.match}) is shadowed: all {matches} keys it matches are decided by rules before it. Move it up."
+                    f"rule {number} ({rule.match}) is shadowed: all {counted(matches, 'key')} it matches "
+                    "are decided by rules before it. Move it up."
                 )
         return faults
 

@@ -19,7 +19,7 @@ from registry.merging.method import Method
 from registry.merging.methods import METHODS
 from registry.merging.recipe import Recipe, Source
 from registry.plain_values import storable
-from registry.printable import as_lines, one_line
+from registry.printable import as_lines, counted, one_line
 from registry.record import Record
 from registry.references import check_name
 from registry.tensors.chunks import CHUNK
@@ -130,12 +130,12 @@ class MergePlan:
         for number, (source, record) in enumerate(zip(self.recipe.sources, self.records, strict=True), 1):
             digest = f"sha256 {record.hashes.sha256[:12]}" if record.hashes.sha256 else "not hashed yet"
             layout = self._layout(number)
-            keys = f"{len(layout.tensors)} keys, " if layout else ""
+            keys = f"{counted(len(layout.tensors), 'key')}, " if layout else ""
             lines.append(f"  source {number}: {source.ref} ({record.family or 'family unknown'}, {keys}{record.dtype}, {digest})")
-        lines.append(f"  {counts['merged']} keys merged, {counts['copied']} copied, {counts['skipped']} left out")
+        lines.append(f"  {counted(counts['merged'], 'key')} merged, {counts['copied']} copied, {counts['skipped']} left out")
         lines += [f"    copied, {why}: {count}" for why, count in self.keys.reasons().items()]
         for number, (rule, hits) in enumerate(zip(self.recipe.rules, self.keys.hits, strict=True), 1):
-            lines.append(f"    rule {number} ({rule.match}): {hits} keys")
+            lines.append(f"    rule {number} ({rule.match}): {counted(hits, 'key')}")
         if self.keys.weights:
             lines.append("    alpha by block: " + ", ".join(f"{block} {alpha:g}" for block, alpha in self.keys.weights.items()))
         free = free_bytes(self.output)

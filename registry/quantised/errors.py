@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from registry.printable import counted
+
 
 @dataclass(frozen=True)
 class WeightError:
@@ -18,7 +20,7 @@ class WeightError:
 
     def sentence(self, component: str) -> str:
         """unet: 32 layers in nf4, relative weight error 9.2 % (worst: ... 11.0 %)."""
-        kept = " and ".join(f"{count} layers in {dtype}" for dtype, count in self.dtypes)
+        kept = " and ".join(f"{counted(count, 'layer')} in {dtype}" for dtype, count in self.dtypes)
         return f"{component}: {kept}, relative weight error {self.error:.2%} (worst: {self.worst_layer}, {self.worst:.2%})"
 
     def to_json(self) -> dict[str, Any]:

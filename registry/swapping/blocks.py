@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from registry.errors import Refused
 from registry.family import Family
+from registry.printable import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,7 +112,7 @@ def _listed(sizes: Mapping[str, BlockSize]) -> str:
     for name, size in sizes.items():
         kinds.setdefault(re.sub(r"\d+", "*", name), []).append(size.weights)
     shown = (f"{len(each)} {kind} of {_megabytes(min(each), max(each))}" for kind, each in kinds.items())
-    return f"{len(sizes)} blocks that can be swapped ({', '.join(shown)})"
+    return f"{counted(len(sizes), 'block')} that can be swapped ({', '.join(shown)})"
 
 
 def _megabytes(low: int, high: int) -> str:

@@ -70,7 +70,7 @@ def test_a_grid_with_failed_cells_has_exit_code_1_and_still_tells_its_folder(gri
     assert main(["grid", "prompt=x"]) == 1
     reported = capsys.readouterr()
     assert reported.out == "/runs/x\n"
-    assert "error: 1 cells could not be drawn" in reported.err
+    assert "error: 1 cell could not be drawn" in reported.err
 
 
 def test_a_dry_run_of_a_grid(grid: Seen, capsys: pytest.CaptureFixture[str]) -> None:

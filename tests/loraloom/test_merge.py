@@ -133,10 +133,10 @@ def test_what_is_left_out_is_in_the_success_line(capsys: pytest.CaptureFixture[s
     fused = said(
         capsys, "lora", "fuse", "base.safetensors", "--adapter", "more.safetensors", "--coverage", "0.5", "--output", "one.safetensors"
     )
-    assert f"NOT applied: 1 modules that the base has not, the first: {strange}" in fused
-    assert "NOT applied: 1 keys that belong to no module, the first: more: other" in fused
+    assert f"NOT applied: 1 module that the base has not, the first: {strange}" in fused
+    assert "NOT applied: 1 key of no module, the first: more: other" in fused
     summed = said(capsys, "lora", "combine", "more.safetensors:0.5", "--output", "sum.safetensors")
-    assert "NOT in it: 1 keys that belong to no module, the first: more: other" in summed
+    assert "NOT in it: 1 key of no module, the first: more: other" in summed
 
 
 def test_an_extraction_answers_what_it_does_not_hold(capsys: pytest.CaptureFixture[str], place: Path) -> None:

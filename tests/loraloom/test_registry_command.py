@@ -185,7 +185,7 @@ def test_notes_go_out_and_come_back(capsys: pytest.CaptureFixture[str], ink: Pat
     said(capsys, "add", str(ink), "--name", "ink", "--tag", "line")
     document = json.loads(said(capsys, "export-notes"))
     assert [entry["tags"] for entry in document["records"]] == [["line"]]
-    assert "1 models" in said(capsys, "export-notes", "notes.json") and json.loads(Path("notes.json").read_text())["records"]
+    assert "1 model" in said(capsys, "export-notes", "notes.json") and json.loads(Path("notes.json").read_text())["records"]
     said(capsys, "rm", "ink")
     assert "not registered: ink" in said(capsys, "import-notes", "notes.json", code=1)
     said(capsys, "scan", str(ink.parent))

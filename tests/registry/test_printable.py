@@ -2,7 +2,7 @@
 
 import subprocess
 
-from registry.printable import shell_line, some
+from registry.printable import counted, shell_line, some
 
 
 def test_long_lists_are_cut() -> None:
@@ -10,6 +10,11 @@ def test_long_lists_are_cut() -> None:
     assert some("abc") == "a, b, c"
     assert some({"a": 1, "b": 2}, most=1) == "a and 1 more"
     assert some("abc", most=2, between="; ") == "a; b; and 1 more" and some([]) == ""
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "caption") for number in (0, 1, 2)] == ["0 captions", "1 caption", "2 captions"]
+    assert [counted(number, "entry is", "entries are") for number in (1, 2)] == ["1 entry is", "2 entries are"]
 
 
 def test_a_line_for_a_shell_has_its_words() -> None:

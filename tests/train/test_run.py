@@ -246,7 +246,7 @@ def test_truncated_prompts_are_reported(settings: Settings, store: Store, tmp_pa
     folder = tiny.tiny_dataset(tmp_path / "long", 2)
     (folder / "000.txt").write_text("a very long caption about a red disc", encoding="utf-8")
     made = run.plan(settings(data=DataConfig(path=str(folder))), store)
-    assert "1 prompts exceed the base's token limit" in made.to_text() and "24 fit" in made.truncated[0]
+    assert "1 prompt exceeds the base's token limit" in made.to_text() and "24 fit" in made.truncated[0]
     assert made.truncated[0].endswith("; prompt_chunks=2 reads all of it") and "chunks" not in made.to_text().split("prompts as")[0]
     whole = run.plan(settings(data=DataConfig(path=str(folder)), prompt_chunks=2), store)
     assert not whole.truncated and "chunks     2 of 22 tokens a prompt (max_token_length 44 in kohya's count)" in whole.to_text()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from registry.errors import Faults
+from registry.printable import counted
 from train.settings.lora import LoraConfig
 
 Ranks = dict[str, tuple[int, float]]  # layer -> (rank, alpha)
@@ -39,7 +40,7 @@ def check_patterns(lora: LoraConfig, names: Sequence[str]) -> None:
         firsts = {next((pattern for pattern in patterns if matches(pattern, name)), None) for name in names}
         for pattern in patterns:
             if not any(matches(pattern, name) for name in names):
-                faults.append(f"lora.{setting}: {pattern!r} matches none of the {len(names)} layers that learn.")
+                faults.append(f"lora.{setting}: {pattern!r} matches none of the {counted(len(names), 'layer')} that learn.")
             elif pattern not in firsts:
                 faults.append(f"lora.{setting}: an earlier pattern has every layer of {pattern!r}. Put the narrower one first.")
     if faults:
@@ -53,4 +54,4 @@ def ranks_in_words(ranks: Ranks) -> str:
         counts[rank] = counts.get(rank, 0) + 1
     if len(counts) == 1:
         return str(next(iter(counts)))
-    return ", ".join(f"{rank} on {count} layers" for rank, count in sorted(counts.items()))
+    return ", ".join(f"{rank} on {counted(count, 'layer')}" for rank, count in sorted(counts.items()))

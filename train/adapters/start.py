@@ -19,7 +19,7 @@ from registry.errors import FamilyMismatch, Faults, NotFound, Refused
 from registry.family import Family
 from registry.formats.dialects import writing_of
 from registry.parts import Parts
-from registry.printable import some
+from registry.printable import counted, some
 from registry.record import Record
 from train.plan.base import Base
 
@@ -47,8 +47,8 @@ class StartAdapter:
         """What it is and what becomes of it."""
         ranks = " and ".join(map(str, sorted(self.ranks)))
         more = [f"{self.lost:.1%} of it is lost by the smaller rank"] if self.lost else []
-        more += [f"{self.fresh} layers that it does not change begin without effect"] if self.fresh else []
-        return "; ".join([f"{self.record.name} (rank {ranks}, {len(self.pairs)} layers)", *more])
+        more += [f"{counted(self.fresh, 'layer')} that it does not change begin without effect"] if self.fresh else []
+        return "; ".join([f"{self.record.name} (rank {ranks}, {counted(len(self.pairs), 'layer')})", *more])
 
 
 def find_start(reference: str, base: Base, parts: Parts, ranks: Mapping[str, int], store: Store) -> StartAdapter:
@@ -67,7 +67,8 @@ def find_start(reference: str, base: Base, parts: Parts, ranks: Mapping[str, int
     outside = sorted(pairs.keys() - ranks.keys())
     if outside:
         raise Refused(
-            f"lora.start={reference} changes {len(outside)} layers that are not trained here: {some(outside, LISTED)}. They would be lost:"
+            f"lora.start={reference} changes {counted(len(outside), 'layer')} that are not trained "
+            f"here: {some(outside, LISTED)}. They would be lost:"
             " give lora.targets, and lora.text_encoder where it is one of these, that cover them."
         )
     lost = _lost({name: pair for name, pair in pairs.items() if pair.rank > ranks[name]}, pairs, ranks)

@@ -14,7 +14,7 @@ from infer.grid.plan import GridPlan, duration, plan_grid
 from infer.prompt.prompt_file import prompt_lines
 from infer.vote.ranking.verdict import preview
 from registry.errors import Faults, Refused
-from registry.printable import as_lines, shell_line
+from registry.printable import as_lines, counted, shell_line
 from registry.references import check_name
 from train.choosing.candidates import BASE, MOST, Candidate, read_steps, read_weights
 from train.judging.draw import NONE, check_drawable, grid_settings
@@ -69,10 +69,10 @@ class Choice:
         time = "" if self.grid.seconds is None or not left else f", about {duration(self.grid.seconds)}"
         return as_lines(
             [
-                f"{len(self.candidates)} candidates and the base on {len(self.prompts)} prompts: "
-                f"{self.grid.distinct} images, {left} to draw{time}",
+                f"{counted(len(self.candidates), 'candidate')} and the base on {counted(len(self.prompts), 'prompt')}: "
+                f"{counted(self.grid.distinct, 'image')}, {left} to draw{time}",
                 *(f"  {one.label}" for one in self.candidates),
-                f"{self.votes} votes: {self._detects()}",
+                f"{counted(self.votes, 'vote')}: {self._detects()}",
                 f"the winner becomes {self.name}@best",
                 *(f"note: {note}" for note in self.grid.notes),
             ]
@@ -107,7 +107,10 @@ def plan_choice(
         texts = attempts(lambda: _prompts(found, prompts, given_prompts))
     candidates = tuple(Candidate(step, weight) for step in steps for weight in heavy) if steps and heavy else ()
     if len(candidates) > MOST:
-        attempts.faults.append(f"{len(candidates)} candidates are more than {MOST}, the most that are ranked. Give fewer --checkpoints.")
+        attempts.faults.append(
+            f"{counted(len(candidates), 'candidate is', 'candidates are')} more than {MOST}, the "
+            "most that are ranked. Give fewer --checkpoints."
+        )
     grid = None
     if run and texts and 0 < len(candidates) <= MOST:
         grid = attempts(lambda: _grid(found, candidates, texts, seeds, store))

@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from registry.printable import counted
+
 JOIN = "{trigger}, {caption}"
 Count = Callable[[str], tuple[int, int]]  # (tokens that a text needs, tokens that fit)
 SYNTAX = {  # of the prompts of A1111, ComfyUI and their relatives; in a caption each is text like any other
@@ -77,7 +79,8 @@ def syntax_notes(texts: Iterable[str]) -> list[str]:
         held = [found[0] for text in every if (found := pattern.search(text))]
         if held:
             notes.append(
-                f"{len(held)} of {len(every)} captions hold {what} ({shortened(held[0])!r}): it is trained as it is written, but a user"
+                f"{len(held)} of {counted(len(every), 'caption')} {'holds' if len(held) == 1 else 'hold'} {what} ({shortened(held[0])!r}): "
+                "it is trained as it is written, but a user"
                 " interface takes it as a command, and reads other tokens when the same text is typed. Take it out of the captions"
             )
     return notes

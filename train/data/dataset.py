@@ -17,7 +17,7 @@ from registry.errors import Faults
 from registry.formats.image_file import Decoded, Size, Unreadable, read_image
 from registry.home import expanded
 from registry.images.image_hash import small_copy
-from registry.printable import some
+from registry.printable import counted, some
 from registry.progress import Report, Tick, silent
 from train.config import DataConfig
 from train.data.captions import check_caption
@@ -26,7 +26,7 @@ from train.data.near_duplicates import near_duplicates
 from train.data.overview import Overview, overview
 from train.data.subsets import PRIOR, Subsets, place_of, subsets_of, with_prior
 from train.data.texts.wildcards import wildcard_fault
-from train.data.wording import MOST, counted
+from train.data.wording import MOST
 from train.masks.attach import Owner, read_masks
 from train.masks.files import check_source
 from train.masks.mask import Mask

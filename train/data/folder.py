@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from registry.printable import counted
 from train.config import DataConfig
 from train.data.images import is_image, unread_reason
 from train.data.metadata import METADATA, read_rows
 from train.data.sidecars import SIDECARS, match_sidecars, unread_captions
 from train.data.texts.beside import Captions, FolderReading, captions_beside
-from train.data.wording import counted, names_of
+from train.data.wording import names_of
 from train.masks.files import FOLDER as MASKS
 from train.masks.files import lone_masks, mask_files, named_as_masks, reads_files
 from train.settings.sets import Subset
@@ -39,7 +40,7 @@ def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReadi
             found.faults.append(f"there are no images in it{inside}. {EXPECTED}")
         return found
     if len(tables) > 1:
-        found.faults.append(f"there are {len(tables)} metadata files ({names_of(tables)}); keep one")
+        found.faults.append(f"there are {counted(len(tables), 'metadata file')} ({names_of(tables)}); keep one")
         return found
     if tables:
         found.captions = _captions_of_table(folder, tables[0], images, sidecars, config, found)

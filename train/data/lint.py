@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.printable import as_lines, some
+from registry.printable import as_lines, counted, some
 from registry.progress import Report, silent
 from train.config import DataConfig
 from train.data.captions import Count, prompt_of, read_part, shortened, syntax_notes, trigger_counts
@@ -20,7 +20,7 @@ from train.data.linting.trigger_checks import trigger_findings
 from train.data.overview import Overview
 from train.data.split import leaks, near_leaks
 from train.data.subsets import Subsets, heldout_sets, place_of, subsets_of
-from train.data.wording import MOST, counted
+from train.data.wording import MOST
 from train.masks.mask import counted_masks, summary
 
 if TYPE_CHECKING:
@@ -152,12 +152,19 @@ def _caption_remarks(samples: Sequence[Sample], trigger: str | None, count: Coun
     often = [f"{shortened(caption)!r} ({times} times)" for caption, times in Counter(captions).most_common(5) if times > 1]
     remarks = [f"captions used more than once: {', '.join(often)}"] if often else []
     several = sum(len((sample.caption or "").strip().splitlines()) > 1 for sample in samples)
-    remarks += [f"{several} of {len(captions)} captions have several lines, which are joined to one"] if several else []
+    remarks += (
+        [f"{several} of {counted(len(captions), 'caption')} {'has' if several == 1 else 'have'} several lines, which are joined to one"]
+        if several
+        else []
+    )
     remarks += _lengths(named, count)
     if trigger:
         inside, late = trigger_counts(captions, trigger, count)
-        remarks.append(f"{inside} of {len(captions)} captions contain the trigger")
-        behind = f"{late} of {len(captions)} captions contain it only behind the token limit, unread; it is prepended to those"
+        remarks.append(f"{inside} of {counted(len(captions), 'caption')} {'contains' if inside == 1 else 'contain'} the trigger")
+        behind = (
+            f"{late} of {counted(len(captions), 'caption')} {'contains' if late == 1 else 'contain'} it only "
+            "behind the token limit, unread; it is prepended to those"
+        )
         remarks += [behind] if late else []
     return remarks + syntax_notes(read_part(caption, count) for caption in captions)
 
@@ -167,7 +174,10 @@ def _lengths(named: Mapping[str, str], count: Count | None) -> list[str]:
     if count is None:
         long = {name: len(caption.split()) for name, caption in named.items() if len(caption.split()) > WORDS}
         most = max(long, key=lambda name: long[name], default="")
-        where = f"{len(long)} of {len(named)} captions have more than {WORDS} words (most: {most}, {long.get(most, 0):,})"
+        where = (
+            f"{len(long)} of {counted(len(named), 'caption')} {'has' if len(long) == 1 else 'have'} more "
+            f"than {WORDS} words (most: {most}, {long.get(most, 0):,})"
+        )
         return [f"{where}: give --base to see how much of them is read"] if long else []
     needs = {name: count(caption) for name, caption in named.items()}
     cut = {name: need for name, (need, fits) in needs.items() if need > fits}
@@ -175,7 +185,9 @@ def _lengths(named: Mapping[str, str], count: Count | None) -> list[str]:
         return []
     most = max(cut, key=lambda name: cut[name])
     return [
-        f"{len(cut)} of {len(named)} captions need more than {needs[most][1]} tokens, the rest is not read (most: {most}, {cut[most]:,})"
+        f"{len(cut)} of {counted(len(named), 'caption')} {'needs' if len(cut) == 1 else 'need'} "
+        f"more than {counted(needs[most][1], 'token')}, "
+        f"the rest is not read (most: {most}, {cut[most]:,})"
     ]
 
 

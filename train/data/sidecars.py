@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.data.wording import counted, names_of
+from registry.printable import counted
+from train.data.wording import names_of
 
 SIDECARS = (".txt", ".caption")
 TEXTS = (*SIDECARS, ".json", ".jsonl", ".yaml", ".yml", ".xml", ".cap", ".tag", ".tags", ".text", ".prompt", ".md", ".csv", ".tsv")

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from registry.errors import Faults, Refused
+from registry.printable import counted
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
 from train.data.near_duplicates import near_duplicates
 from train.data.subsets import heldout_sets
-from train.data.wording import counted
 from train.loop.rng import seed_of
 
 
@@ -50,12 +50,12 @@ def choose_split(config: TrainConfig, dataset: ImageSet, report: Report) -> Trai
         train, held_out = fold_by_content(own, config.heldout.folds, config.heldout.fold)
         train += [sample for sample in dataset.samples if sample.prior]
         part = f"part {config.heldout.fold} of {config.heldout.folds} by content (heldout.folds, heldout.fold)"
-        return TrainSplit(tuple(train), tuple(held_out), f"{len(held_out)} of {len(own)} images, {part}")
+        return TrainSplit(tuple(train), tuple(held_out), f"{len(held_out)} of {counted(len(own), 'image')}, {part}")
     if config.heldout.share:
         own = [sample for sample in dataset.samples if not sample.prior]
         train, held_out = split_by_content(own, config.heldout.share)
         train += [sample for sample in dataset.samples if sample.prior]
-        source = f"{len(held_out)} of {len(own)} images, split off by content (heldout.share={config.heldout.share:g})"
+        source = f"{len(held_out)} of {counted(len(own), 'image')}, split off by content (heldout.share={config.heldout.share:g})"
         wanted = round(config.heldout.share * len(own))
         if len(held_out) != wanted:
             source += f"; not {wanted}, so that both sides have one and near duplicates lie on one side"

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from registry.home import expanded
+from registry.printable import counted
 from train.config import DataConfig
 from train.data.images import holds_images, is_image, unread_reason
 from train.data.metadata import METADATA
-from train.data.wording import counted, names_of
+from train.data.wording import names_of
 from train.masks.files import SOURCES
 from train.settings.sets import MOST, Subset, subsets
 

@@ -8,11 +8,6 @@ from registry.printable import some
 MOST = 12  # names in one message
 
 
-def counted(number: int, noun: str) -> str:
-    """1 caption, 3 captions."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def names_of(files: Sequence[Path], *, most: int = MOST) -> str:
     """The files' names, the first of them where there are many."""
     return some((file.name for file in files), most)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import Faults, Refused
 from registry.formats.atomic_file import write_json
-from registry.printable import as_lines
+from registry.printable import as_lines, counted
 from registry.progress import Report, silent
 from train.judging.draw import Drawing, check_drawable, drawn, plan_drawing
 from train.judging.faces.likeness import FaceLikeness, SetFaces, face_likeness, set_faces
@@ -59,10 +59,11 @@ class Judging:
         left = images - sum(grid.stored for grid in both)
         other = f" and {len(self.generic.prompts)} generic ones" if self.generic else ""
         what = (
-            f"{len(self.run.checkpoints)} checkpoints and the base: {len(self.own.prompts)} held-out prompts{other}, {self.own.seeds} seeds"
+            f"{counted(len(self.run.checkpoints), 'checkpoint')} and the base: {counted(len(self.own.prompts), 'held-out prompt')}{other}, "
+            f"{counted(self.own.seeds, 'seed')}"
         )
         lines = [
-            f"{what}: {images} images, {left} to draw",
+            f"{what}: {counted(images, 'image')}, {left} to draw",
             *self.models.lines(),
             *(self.faces.lines() if self.faces else []),
             *(f"note: {note}" for note in self.notes),
@@ -130,7 +131,8 @@ def _images_of(run: RunFiles, report: Report) -> _SetImages:
     heldout, notes = heldout_images(run.config, run.heldout, report=report)
     if len(heldout) < 2:
         raise Refused(
-            f"{run.folder}: {len(heldout)} held-out images are there, and two are needed to compare with. Train with heldout.path=FOLDER "
+            f"{run.folder}: {counted(len(heldout), 'held-out image is', 'held-out images are')} there, and two "
+            "are needed to compare with. Train with heldout.path=FOLDER "
             f"or heldout.share=0.1. {' '.join(notes)}"
         )
     trained, more = training_images(run.config, run.trained, report=report)
@@ -146,7 +148,11 @@ def evenly(every: Sequence[str], count: int) -> list[str]:
 def _few(prompts: Sequence[str], seeds: int) -> list[str]:
     from infer.score.intervals import SMALLEST
 
-    notes = [] if len(prompts) >= SMALLEST else [f"{len(prompts)} prompts are too few for intervals: these images cannot tell"]
+    notes = (
+        []
+        if len(prompts) >= SMALLEST
+        else [f"{counted(len(prompts), 'prompt is', 'prompts are')} too few for intervals: these images cannot tell"]
+    )
     return notes if seeds > 1 else [*notes, "one seed: drift has no scale, and is not measured"]
 
 

@@ -13,6 +13,7 @@ from registry.architectures.compiled import compile_blocks
 from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
+from registry.printable import counted
 from registry.progress import Report, Tick
 from registry.quantised.errors import WeightError, weight_error
 from registry.quantised.memory import give_back
@@ -94,7 +95,7 @@ def prepare(plan: Plan, place: Path, accelerator: Any, *, report: Report, out: L
         rejected = encode_rejected(plan, parts, device=device, report=report, out=out)
     count = 0 if plan.drawn else len(plan.train) + len(plan.heldout)
     kept = human_bytes(cached_bytes(latents, texts.texts))
-    out(f"encoded {count} images ({kept} in memory); {_encoders_trained(plan)}")
+    out(f"encoded {counted(count, 'image')} ({kept} in memory); {_encoders_trained(plan)}")
     if plan.fresh_texts:
         for encoder in parts.text_encoders.values():
             encoder.to(device)

@@ -13,10 +13,10 @@ from registry.errors import Faults, JobFailed, Refused
 from registry.formats.atomic_file import atomic_file
 from registry.formats.image_file import Unreadable, read_image
 from registry.home import expanded
-from registry.printable import as_lines
+from registry.printable import as_lines, counted
 from registry.progress import Report, Tick, silent
 from train.data.images import is_image
-from train.data.wording import counted, names_of
+from train.data.wording import names_of
 from train.masks.files import FOLDER, WRITTEN, mask_files, named_as_masks
 from train.masks.mask import mean_of
 from train.masks.pixels import as_mask

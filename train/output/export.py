@@ -28,6 +28,7 @@ from registry.formats.dialects import Writing, writing_of
 from registry.formats.diffusers_folder import no_progress_bars
 from registry.formats.safetensors_header import read_header
 from registry.parts import Parts
+from registry.printable import counted
 from registry.record import Hashes
 from train.adapters.attach import ADAPTER, MAGNITUDE, lasting_deltas_of
 from train.adapters.delta import Delta, of_factors, of_tensor
@@ -100,7 +101,8 @@ def write_adapter(path: Path, modules: Mapping[str, Any], header: Mapping[str, s
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise JobFailed(
-            f"{len(bad)} weights of the adapter are not finite (first: {bad[0]}); no file is written. "
+            f"{counted(len(bad), 'tensor')} of the adapter {'is' if len(bad) == 1 else 'are'} not "
+            f"finite (first: {bad[0]}); no file is written. "
             "Resume from an earlier checkpoint with a lower optim.lr."
         )
     writing = writing_of(DIALECT)
@@ -235,7 +237,9 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
     dtype = str(fresh.dtype) if _has_factors(path) else "torch.float32"
     wrong = [name for name, product in products.items() if not _same_product(product, kept.products[name], dtype)]
     if wrong:
-        raise JobFailed(f"The saved file gives other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
+        raise JobFailed(
+            f"The saved file gives other products than were trained in {counted(len(wrong), 'layer')} (first: {wrong[0]}). {NOT}"
+        )
     return verify_predictions(fresh, kept)
 
 
@@ -307,7 +311,9 @@ def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: str) 
         ):
             wrong.append(name)
     if wrong:
-        raise JobFailed(f"diffusers' own reader finds other products than were trained in {len(wrong)} layers (first: {wrong[0]}). {NOT}")
+        raise JobFailed(
+            f"diffusers' own reader finds other products than were trained in {counted(len(wrong), 'layer')} (first: {wrong[0]}). {NOT}"
+        )
 
 
 def _load_through_diffusers(family: Family, component: str, module: Any, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

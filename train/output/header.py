@@ -9,6 +9,7 @@ from typing import Any
 
 from registry.architectures.text.textual_inversion import TOKEN
 from registry.detect.licences import Terms, inherited
+from registry.printable import counted
 from registry.record import Hashes
 from train.config import TrainConfig, changed, get, to_plain
 from train.data.dataset import triggers_of
@@ -44,7 +45,7 @@ def write_adapter(work: Work, path: Path, step: int) -> Hashes:
 def embedding_header(work: Work, token: NewToken, step: int) -> dict[str, str]:
     """The header of a new token's embedding: that of the adapter with the token in place of layers."""
     plan = work.plan
-    count = "1 vector" if token.vectors == 1 else f"{token.vectors} vectors"
+    count = counted(token.vectors, "vector")
     facts = {
         **_spec(work),
         "architecture": f"{plan.base.family.architecture_of(work.state.parts)}/textual-inversion",
@@ -98,7 +99,7 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
         entry["path"] = last_name(str(place))
     used = {key: {**work.inputs[key], "path": last_name(work.inputs[key]["path"])} for key in inputs.ADAPTERS if key in work.inputs}
     if len(data.get("files", ())) > LISTED:
-        data["files"] = f"{len(data['files'])} images; inputs.json of the run lists them"
+        data["files"] = f"{counted(len(data['files']), 'image')}; inputs.json of the run lists them"
     return {
         "tool": "loraloom",
         "run": str(work.plan.config.name),

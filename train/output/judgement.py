@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import fsum
 from typing import Any
 
+from registry.printable import counted
 from train.loop.history import History, prompt_share
 from train.loop.validation import difference
 from train.measures.delta_norm import percent
@@ -137,7 +138,7 @@ def _not_better(curves: _Curves, trained: Trained) -> Judgement | None:
 
 
 def _more(count: int) -> str:
-    few = "1 held-out image gives no interval" if count == 1 else f"{count} held-out images are too few"
+    few = "1 held-out image gives no interval" if count == 1 else f"{counted(count, 'held-out image is', 'held-out images are')} too few"
     return f"{few}; hold out more"
 
 

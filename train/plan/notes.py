@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from registry.detect.few_step import FoundFewStep
+from registry.printable import counted
 from train.config import ObjectiveConfig, TrainConfig
 from train.data.captions import Count, read_part, syntax_notes, trigger_counts
 from train.data.dataset import trigger_of, triggers_of
@@ -22,7 +23,9 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     remarks = []
     together = config.images_per_step * order.processes
     if config.steps < order.epoch_steps:
-        remarks.append(f"{config.steps} steps of {together} do not reach every one of the {len(split.train)} images once")
+        remarks.append(
+            f"{counted(config.steps, 'step')} of {together} do not reach every one of the {counted(len(split.train), 'image')} once"
+        )
     remarks += small_set_notes(config, split)
     captions = [sample.caption for sample in split.train if sample.caption]
     triggers = triggers_of(split.train, config.data)
@@ -52,7 +55,8 @@ def few_step_notes(found: FoundFewStep | None, *, training: bool, tokens_alone: 
         return
     kind = found.kind
     yield (
-        f"the base is {kind.title} ({found.evidence}), distilled to {kind.steps} steps; previews are drawn with {kind.steps} steps at"
+        f"the base is {kind.title} ({found.evidence}), distilled to {counted(kind.steps, 'step')}; "
+        f"previews are drawn with {counted(kind.steps, 'step')} at"
         f" guidance {kind.guidance:g} unless preview.steps and preview.guidance are given"
     )
     if not training and not tokens_alone:
@@ -107,7 +111,11 @@ def small_set_notes(config: TrainConfig, split: TrainSplit) -> list[str]:
     if images > SMALL or config.heldout.folds or held > 1 or config.heldout.path is not None:
         return []
     folds = min(3, images)
-    now = f"of {images} images one is held out, which gives no interval" if held else f"none of {images} images is held out"
+    now = (
+        f"of {counted(images, 'image')} one is held out, which gives no interval"
+        if held
+        else f"none of {counted(images, 'image')} is held out"
+    )
     sweep = f"loraloom train --multirun heldout.folds={folds} heldout.fold={','.join(map(str, range(folds)))}"
     return [f"{now}: {sweep} trains {folds} times and measures every image once, then train on all of them"] if images > 1 else []
 
@@ -115,9 +123,17 @@ def small_set_notes(config: TrainConfig, split: TrainSplit) -> list[str]:
 def trigger_notes(captions: Sequence[str], trigger: str, count: Count | None) -> list[str]:
     """How many captions contain the trigger where the model reads it, and how many only behind its token limit."""
     read, late = trigger_counts(captions, trigger, count)
-    notes = [f"{read} of {len(captions)} captions contain the trigger already; it is not prepended to those"] if read else []
+    notes = (
+        [
+            f"{read} of {counted(len(captions), 'caption')} {'contains' if read == 1 else 'contain'} "
+            "the trigger already; it is not prepended to those"
+        ]
+        if read
+        else []
+    )
     if late:
         notes.append(
-            f"{late} of {len(captions)} captions contain the trigger only behind the token limit, unread; it is prepended to those"
+            f"{late} of {counted(len(captions), 'caption')} {'contains' if late == 1 else 'contain'} the trigger only behind the "
+            "token limit, unread; it is prepended to those"
         )
     return notes

@@ -9,7 +9,7 @@ from typing import Any
 
 from registry.architectures.text.clip_chunks import MARKS
 from registry.detect.few_step import FoundFewStep
-from registry.printable import as_lines, some
+from registry.printable import as_lines, counted, some
 from registry.swapping.blocks import Swap
 from train.adapters.ranks import Ranks, ranks_in_words
 from train.adapters.start import StartAdapter
@@ -18,7 +18,6 @@ from train.config import TrainConfig, to_plain
 from train.data.buckets import Bucket
 from train.data.dataset import ImageSet, Sample, triggers_of
 from train.data.items import Item, images_by_bucket
-from train.data.wording import counted
 from train.loop.batches import Order
 from train.lora import kind_of
 from train.masks.mask import counted_masks, summary
@@ -264,10 +263,13 @@ def _text(plan: Plan) -> str:
     lines = [f"{name:<10} {value}" for name, value in rows]
     lines += ["prompts as tokenised:", *(f"  {shown}" for shown in plan.shown)]
     if plan.truncated:
-        lines += [f"{len(plan.truncated)} prompts exceed the base's token limit:", *(f"  {note}" for note in plan.truncated[:LISTED])]
+        lines += [
+            f"{counted(len(plan.truncated), 'prompt exceeds', 'prompts exceed')} the base's token limit:",
+            *(f"  {note}" for note in plan.truncated[:LISTED]),
+        ]
         lines += [f"  and {len(plan.truncated) - LISTED} more"] if len(plan.truncated) > LISTED else []
     if plan.upscaled:
-        lines += [f"{len(plan.upscaled)} images are enlarged:"]
+        lines += [f"{counted(len(plan.upscaled), 'image is', 'images are')} enlarged:"]
         lines += [f"  {sample.name} ({sample.size.width}x{sample.size.height})" for sample in plan.upscaled]
     if plan.notes:
         lines += ["notes:", *(f"  {note}" for note in plan.notes)]
@@ -387,7 +389,11 @@ def _clip_skip(plan: Plan) -> list[tuple[str, str]]:
     if not skip:
         return []
     return [
-        ("clip skip", f"{skip}: the text encoders' last {skip} layers are left out (clip skip {skip + 1} in kohya's and A1111's count)")
+        (
+            "clip skip",
+            f"{skip}: the text encoders' last {counted(skip, 'layer is', 'layers are')} left out (clip "
+            f"skip {skip + 1} in kohya's and A1111's count)",
+        )
     ]
 
 
@@ -422,7 +428,7 @@ def _trained(plan: Plan) -> str:
     if not kind_of(lora).layers:
         return f"the vectors of {counted(len(plan.tokens), 'token')} alone (textual inversion), no adapter"
     where = f" of {' and '.join((plan.base.family.denoiser, *plan.encoders))}" if plan.encoders else ""
-    return f"{kind_of(lora).title}, {plan.parameters:,} weights on {plan.layers} layers{where}, {_rank(plan)}"
+    return f"{kind_of(lora).title}, {plan.parameters:,} weights on {counted(plan.layers, 'layer')}{where}, {_rank(plan)}"
 
 
 def _rank(plan: Plan) -> str:
@@ -450,7 +456,7 @@ def _rate(config: TrainConfig) -> str:
     warm, end = warmup_steps(config), learning_rate(config, config.steps - 1)
     ratio = config.optim.loraplus_lr_ratio
     plus = "" if ratio is None else f"; the up matrices (B) at {ratio:g} times that (LoRA+)"
-    return f"peak {config.optim.lr:g}, {config.schedule.name}, {warm} steps of warmup, {end:.2g} at the end{plus}"
+    return f"peak {config.optim.lr:g}, {config.schedule.name}, {counted(warm, 'step')} of warmup, {end:.2g} at the end{plus}"
 
 
 def _timesteps(plan: Plan) -> str:
@@ -481,8 +487,8 @@ def _previews(plan: Plan) -> str:
     if not prompts:
         return "none"
     tiles = f", decoded in tiles of {preview.vae_tiling} pixels" if preview.vae_tiling else ""
-    when = f"before training and every {preview.every} steps"
-    return f"{prompts} prompts of {preview.steps} steps, {when}, at guidance {preview.guidance:g}{tiles}"
+    when = f"before training and every {counted(preview.every, 'step')}"
+    return f"{counted(prompts, 'prompt')} of {counted(preview.steps, 'step')}, {when}, at guidance {preview.guidance:g}{tiles}"
 
 
 def _generic(plan: Plan) -> list[tuple[str, str]]:
@@ -491,20 +497,24 @@ def _generic(plan: Plan) -> list[tuple[str, str]]:
     if not prompts:
         return []
     return [
-        ("drift", f"of {some(map(repr, prompts), LISTED)}, drawn once by the base in {draw_steps(plan.config)} steps, with checkpoints")
+        (
+            "drift",
+            f"of {some(map(repr, prompts), LISTED)}, drawn once by the base in "
+            f"{counted(draw_steps(plan.config), 'step')}, with checkpoints",
+        )
     ]
 
 
 def _saves(plan: Plan) -> str:
     settings = plan.config.checkpoint
-    return f"a checkpoint every {settings.every} steps, the newest {settings.keep}{' and the best' if plan.heldout else ''}"
+    return f"a checkpoint every {counted(settings.every, 'step')}, the newest {settings.keep}{' and the best' if plan.heldout else ''}"
 
 
 def _swap(swap: Swap | None) -> list[tuple[str, str]]:
     """The swapped blocks, where there are any."""
     if swap is None or not swap.swapped:
         return []
-    where = f"{len(swap.swapped)} of {len(swap.sizes)} blocks ({human_bytes(swap.host_bytes)}) in main memory"
+    where = f"{len(swap.swapped)} of {counted(len(swap.sizes), 'block')} ({human_bytes(swap.host_bytes)}) in main memory"
     slots = f"{counted(swap.slots, 'slot')} of {human_bytes(swap.slot_bytes)}"
     return [("swap", f"{where}, fetched in turn into {slots} on the device, for each forward and each backward pass")]
 

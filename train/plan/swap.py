@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Refused
 from registry.family import Family
 from registry.parts import Parts
+from registry.printable import counted
 from registry.quantised.empty import quantised_sizes
 from registry.swapping.blocks import BlockSize, Swap, block_sizes, swap_of
 from train.config import TrainConfig
-from train.data.wording import counted
 from train.plan.quantised import quantisation_of
 
 if TYPE_CHECKING:

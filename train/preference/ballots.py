@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from train.data.wording import counted
+from registry.printable import counted
 
 Read = Callable[[], bytes]
 

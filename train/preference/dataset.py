@@ -8,6 +8,7 @@ from pathlib import Path
 
 from registry.errors import Faults, Refused
 from registry.home import expanded
+from registry.printable import counted
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.captions import check_caption
@@ -36,7 +37,9 @@ def read_pairs(given: Sequence[str], *, setting: str, report: Report) -> Prefere
     ballots = read_ballots(given, setting=setting, report=report)
     pairs, tally = pairs_of(ballots)
     if not pairs:
-        raise Refused(f"{setting}: none of {tally.votes} votes prefers one of two images of a prompt (left out: {tally.left_out()}).")
+        raise Refused(
+            f"{setting}: none of {counted(tally.votes, 'vote')} prefers one of two images of a prompt (left out: {tally.left_out()})."
+        )
     wanted = dict.fromkeys(digest for pair in pairs for digest in (pair.preferred, pair.rejected))
     read = read_images([(*ballots.images[digest], ()) for digest in wanted], Subset(path=setting))
     samples = {sample.sha256: sample for sample in read.samples}

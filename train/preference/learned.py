@@ -9,8 +9,8 @@ from math import fsum, log
 from typing import Any
 
 from infer.vote.ranking.binomial import design_effect, wilson
+from registry.printable import counted
 from train.data.dataset import Sample
-from train.data.wording import counted
 from train.loop.history import History, accuracy
 from train.loop.validation import Difference, difference
 from train.output.judgement import Judgement
@@ -39,7 +39,7 @@ class Learned:
 
     def sentences(self) -> list[str]:
         """In words."""
-        span = f"{self.accuracy:.0%} of {self.pairs} held-out pairs on {counted(self.prompts, 'prompt')}"
+        span = f"{self.accuracy:.0%} of {counted(self.pairs, 'held-out pair')} on {counted(self.prompts, 'prompt')}"
         span += f", 95% interval {self.low:.0%} .. {self.high:.0%}"
         words = {
             "learned": f"the adapter prefers what people preferred: on {span}",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from registry.printable import counted
 from train.config import TrainConfig
 from train.data.dataset import ImageSet
 from train.objective.preference import Preference
@@ -42,7 +43,10 @@ def preference_notes(preference: Preference | None, config: TrainConfig, dataset
         return
     pairs = dataset.tally.pairs
     if pairs < FEW:
-        yield f"{pairs} pairs are few: what they have in common by chance is learned too. 100 or more are usual; vote on more prompts"
+        yield (
+            f"{counted(pairs, 'pair is', 'pairs are')} few: what they have in common by chance is learned "
+            "too. 100 or more are usual; vote on more prompts"
+        )
     if preference.reference == "base" and config.lora.start is None:
         yield "objective.params.reference=base: without lora.start the model begins as the base, so that start is the same"
     if preference.reference == "base" and config.lora.start is not None:

@@ -13,7 +13,7 @@ from infer.vote.preferences import LABELS, VOTE
 from infer.vote.votes import NAME, read_vote, read_votes
 from registry.errors import Faults, Refused
 from registry.home import expanded
-from registry.printable import one_line, shell_line, some
+from registry.printable import counted, one_line, shell_line, some
 from registry.progress import Report, Tick
 from train.preference.ballots import Ballot, Ballots, at_most, once, plain
 from train.settings.preferences import WHERE
@@ -72,7 +72,10 @@ def _read_grid(folder: Path, prefix: str, found: Ballots, report: Report) -> Non
         found.images.setdefault(hashes[key], (prefix + image.relative_to(folder).as_posix(), image.read_bytes))
         report(Tick("read voted images", done, len(voted), image.name))
     if missing:
-        found.faults.append(f"{one_line(folder)}: {len(missing)} voted images are not there: {some(missing, 4)}. Draw the grid again")
+        found.faults.append(
+            f"{one_line(folder)}: {counted(len(missing), 'voted image is', 'voted images are')} not "
+            f"there: {some(missing, 4)}. Draw the grid again"
+        )
         return
     for vote in known:
         prompts = {plain(cells[key].prompt) for key in (vote.left, vote.right)}

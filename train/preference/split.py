@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from registry.errors import Faults, Refused
-from registry.printable import some
+from registry.printable import counted, some
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample
 from train.data.split import TrainSplit
-from train.data.wording import counted
 from train.loop.rng import seed_of
 from train.preference.dataset import read_pairs
 
@@ -44,7 +43,7 @@ def preference_split(config: TrainConfig, pairs: ImageSet, report: Report) -> Tr
         out, how = _share(groups, heldout.share * len(samples)), f"heldout.share={heldout.share:g}"
     held = tuple(sample for place, sample in enumerate(samples) if place in out)
     trained = tuple(sample for place, sample in enumerate(samples) if place not in out)
-    source = f"{len(held)} of {len(samples)} pairs, on {counted(len(_prompts(held)), 'prompt')} that are not trained on ({how})"
+    source = f"{len(held)} of {counted(len(samples), 'pair')}, on {counted(len(_prompts(held)), 'prompt')} that are not trained on ({how})"
     return TrainSplit(trained, held, source)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from registry.printable import counted
 from train.data.dataset import Sample
 from train.data.items import Item
-from train.data.wording import counted
 from train.prior.drawn import DrawnImages
 
 
@@ -26,14 +26,14 @@ def prior_rows(samples: Sequence[Sample], items: Sequence[Item], drawn: DrawnIma
     if not count:
         return []
     prior, every = _shown(items)
-    return [("prior", f"{counted(count, 'regularisation image')}: {prior} of the {every} images of an epoch{_by_base(drawn)}")]
+    return [("prior", f"{counted(count, 'regularisation image')}: {prior} of the {counted(every, 'image')} of an epoch{_by_base(drawn)}")]
 
 
 def _by_base(drawn: DrawnImages | None) -> str:
     if drawn is None:
         return ""
     render, missing = drawn.render, len(drawn.missing)
-    what = f"{render.prompt!r} at {render.width}x{render.height}, {render.steps} steps, guidance {render.guidance:g}"
+    what = f"{render.prompt!r} at {render.width}x{render.height}, {counted(render.steps, 'step')}, guidance {render.guidance:g}"
     done = "all are drawn" if not missing else f"the base draws {missing} of them before training, the others are there"
     done = f"the base draws all {missing} before training" if missing == drawn.count else done
     return f"; {what}: {done}"

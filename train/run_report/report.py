@@ -9,9 +9,9 @@ from typing import Any
 
 from registry.errors import BadFile, Refused
 from registry.images.image_hash import BITS
+from registry.printable import counted
 from registry.progress import Report, silent
 from registry.typed_values import is_of
-from train.data.wording import counted
 from train.loop.probes import probed
 from train.output.judgement import judge
 from train.output.style import StyleCurve
@@ -192,7 +192,7 @@ def facts_of(found: RunReport) -> list[tuple[str, str]]:
     seconds, count = result.get("seconds"), plan.get("parameters")
     took = f" in {seconds / 60:.1f} min" if isinstance(seconds, (int, float)) else ""
     rows += [("steps", f"{run.last_step} of {config.steps}, {config.batch_size} x {config.accumulate} images each{took}")]
-    layers = f" on {plan.get('layers')} layers, {count:,} weights" if isinstance(count, int) else ""
+    layers = f" on {counted(plan.get('layers'), 'layer')}, {count:,} weights" if isinstance(count, int) else ""
     if config.lora.kind != "none":
         rows += [("adapter's kind", f"{config.lora.kind}, rank {config.lora.rank}, alpha {config.alpha:g}{layers}")]
     return [*rows, ("learning rate", f"{config.optim.lr:g}, {config.optim.name}, {config.schedule.name}"), ("folder", str(run.folder))]

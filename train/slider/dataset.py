@@ -10,7 +10,7 @@ from pathlib import Path
 from registry.errors import Faults, Refused
 from registry.formats.image_file import Size
 from registry.home import expanded
-from registry.printable import some
+from registry.printable import counted, some
 from registry.progress import Report
 from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
@@ -94,7 +94,9 @@ def _pairs(config: TrainConfig, report: Report) -> ImageSet:
     notes = [f"{end}: {note}" for end, found in zip(ENDS, sets, strict=True) for note in found.notes]
     other = [name for name in by_name[0] if by_name[0][name].caption != by_name[1][name].caption]
     if other:
-        notes.append(f"{len(other)} pairs have two captions; both images are learned with the positive one's: {some(other)}")
+        notes.append(
+            f"{counted(len(other), 'pair has', 'pairs have')} two captions; both images are learned with the positive one's: {some(other)}"
+        )
     return ImageSet(str(config.data.path), tuple(samples), tuple(notes))
 
 

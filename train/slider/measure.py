@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from registry.printable import counted
 from train.loop.batches import Batch
 from train.loop.rng import seed_of
 from train.loop.step import Pass, TrainState
@@ -42,7 +43,7 @@ class Reach:
         found = self.interval
         assert found.low is not None and found.high is not None
         what = "the slider acts" if found.low > 0 else "the slider acts the wrong way" if found.high < 0 else "the slider does not act"
-        span = f"95% interval {found.low:.3g} .. {found.high:.3g} over {len(self.values)} points"
+        span = f"95% interval {found.low:.3g} .. {found.high:.3g} over {counted(len(self.values), 'point')}"
         if self.guidance is None:
             return f"{what}: the loss of each end's images is {found.mean:.3g} lower at their own weight than at the other ({span})"
         return (

@@ -7,7 +7,7 @@ from typing import Any
 
 from registry.architectures.text.textual_inversion import LEGACY_END, tokenizer_of
 from registry.parts import Parts
-from train.data.wording import counted
+from registry.printable import counted
 from train.tokens.new_token import LOADS_IN, NewToken
 
 FOLDER = "embeddings"  # of the run folder, as A1111 and ComfyUI call theirs
@@ -34,7 +34,7 @@ def token_rows(
         typed = f"prompts have {token.file_name} in A1111 and Forge, embedding:{token.file_name} in ComfyUI, {token.token} in diffusers"
         rows.append(f"  {embedding_file(token)} ({keys}), loads in {LOADS_IN}: {typed}")
     if rows:
-        share = "in every step" if steps == of else f"in the first {steps} of {of} steps"
+        share = "in every step" if steps == of else f"in the first {steps} of {counted(of, 'step')}"
         rows.append(f"trained at a peak rate of {rate:g} {share}, fp32; each prompt is encoded again in each step")
     return [("tokens" if not place else "", row) for place, row in enumerate(rows)]
 
@@ -62,7 +62,10 @@ def token_notes(tokens: Sequence[NewToken], counts: Mapping[str, int], *, images
         if token.init is None:
             yield f"{token.token!r} begins from random vectors; a word for what it is (init: drawing, woman) begins much nearer"
         if counts[token.token] < images:
-            yield f"{token.token!r} stands in {counts[token.token]} of {images} prompts; data.trigger={token.token} adds it to the others"
+            yield (
+                f"{token.token!r} stands in {counts[token.token]} of {counted(images, 'prompt')}; "
+                f"data.trigger={token.token} adds it to the others"
+            )
         known = [name for name in token.keys if f"{token.file_name}</w>" in parts.tokenizers[tokenizer_of(name)].get_vocab()]
         if known:
             yield (

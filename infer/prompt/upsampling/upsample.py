@@ -20,6 +20,7 @@ from registry.formats.atomic_file import write_json
 from registry.formats.hashing import folder_sha256
 from registry.formats.model_folder import folder_files
 from registry.home import expanded
+from registry.printable import counted
 
 if TYPE_CHECKING:
     from infer.prompt.upsampling.language_model import LanguageModel
@@ -41,7 +42,7 @@ class Upsample:
     tokens: int = TOKENS  # new ones, at most
 
     def __str__(self) -> str:
-        extra = [f"{self.tokens} tokens"] if self.tokens != TOKENS else []
+        extra = [f"{counted(self.tokens, 'token')}"] if self.tokens != TOKENS else []
         extra += [self.instruction] if self.instruction is not None else []
         return f"{self.model} ({', '.join(extra)})" if extra else self.model
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed, Refused
 from registry.formats.hashing import folder_sha256, hash_file
+from registry.printable import counted
 from registry.progress import Report, Tick, silent
 
 if TYPE_CHECKING:
@@ -125,4 +126,7 @@ def cut_prompts(tokens: Callable[[str], tuple[int, int]], prompts: Sequence[str]
     cut = [(count, most) for _, count, most in long if count > most]
     if not cut:
         return []
-    return [f"{len(cut)} of {len(prompts)} prompts are longer than the {cut[0][1]} tokens of the text side: it reads their beginning alone"]
+    return [
+        f"{len(cut)} of {counted(len(prompts), 'prompt')} {'is' if len(cut) == 1 else 'are'} longer than the {counted(cut[0][1], 'token')} "
+        "of the text side, which reads no more than that"
+    ]

@@ -11,7 +11,7 @@ from infer.vote.ranking.binomial import LEVEL
 from infer.vote.ranking.rank import Ranking
 from infer.vote.ranking.table import Pair
 from registry.formats.atomic_file import write_text
-from registry.printable import one_line
+from registry.printable import counted, one_line
 
 MARGIN = 3.0  # % of a plot's width at its ends
 
@@ -26,13 +26,13 @@ def page(found: Ranking) -> str:
     low, high = _ends(found)
     rows = [found.table.candidates[number] for number in found.order()]
     templates, own = environment()
-    again = f", {found.repeats} repeats beside them" if found.repeats else ""
+    again = f", {counted(found.repeats, 'repeat')} beside them" if found.repeats else ""
     made: str = templates.get_template("rank.html").render(
         axis=one_line(found.axis),
         generator=f"LoRA Loom {version_of('loraloom')}",
         verdict=found.verdict,
         worth=found.worth,
-        counted=f"{found.votes} votes on {found.table.groups} {found.comparison.grouped_by}s{again}",
+        counted=f"{counted(found.votes, 'vote')} on {counted(found.table.groups, found.comparison.grouped_by)}{again}",
         ends=(low, high),
         middle=_place(0.0, low, high),
         candidates=[

@@ -15,7 +15,7 @@ from infer.vote.ranking.verdict import verdict, worth
 from infer.vote.ranking.voters import Voters, measure_voters
 from infer.vote.returned import read_returned
 from infer.vote.votes import NAME, Vote, read_votes
-from registry.printable import one_line
+from registry.printable import counted, one_line
 
 FEW = 5  # prompts: a verdict over fewer says little of other prompts
 
@@ -122,7 +122,8 @@ def _notes(found: Comparison, table: Table, apart: int) -> list[str]:
     notes = []
     if apart:
         notes.append(
-            f"{apart} votes are on pairs that differ in another axis, or on cells that are no longer in the grid: they do not count here."
+            f"{counted(apart, 'vote is', 'votes are')} on pairs that differ in another axis, or on cells "
+            "that are no longer in the grid: they do not count here."
         )
     for one in table.candidates:
         if one.separated is not None:
@@ -134,5 +135,5 @@ def _notes(found: Comparison, table: Table, apart: int) -> list[str]:
     if found.grouped_by != "prompt":
         notes.append(f"There is one prompt, so votes are grouped by {found.grouped_by}: this holds for that prompt.")
     elif 0 < table.groups < FEW:
-        notes.append(f"There are votes on {table.groups} prompts only: the verdict says little of other prompts.")
+        notes.append(f"There are votes on {counted(table.groups, 'prompt')} only: the verdict says little of other prompts.")
     return notes

@@ -10,6 +10,7 @@ from typing import Any
 
 from infer.vote.comparison import Comparison, Outcome
 from infer.vote.ranking.binomial import design_effect, wilson
+from registry.printable import counted
 
 SMALLEST = 4  # prompts: fewer give no interval of a correlation
 
@@ -31,7 +32,9 @@ class ScoreJudgement:
     def sentence(self) -> str:
         if self.agreement is None:
             return f"{self.name}: no decisive votes on images with this score"
-        said = f"{self.name}: agrees with {self.agreement:.0%} of {self.votes} decisive votes ({self.low:.0%} to {self.high:.0%})"
+        said = (
+            f"{self.name}: agrees with {self.agreement:.0%} of {counted(self.votes, 'decisive vote')} ({self.low:.0%} to {self.high:.0%})"
+        )
         if self.low > 0.5:
             return f"{said}: it goes with your votes"
         return (

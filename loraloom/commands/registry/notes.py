@@ -9,7 +9,7 @@ from typing import Any
 from loraloom import console
 from loraloom.commands.registry.subcommand import add_command, open_store
 from registry.home import expanded
-from registry.printable import as_lines
+from registry.printable import as_lines, counted
 
 PLACE = 90
 
@@ -42,7 +42,7 @@ def export_notes(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.answer_json({"file": str(path), "records": len(document["records"])})
     else:
-        console.answer(f"{path}: annotations of {len(document['records'])} models.")
+        console.answer(f"{path}: annotations of {counted(len(document['records']), 'model')}.")
     return 0
 
 

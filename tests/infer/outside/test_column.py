@@ -56,7 +56,7 @@ def test_a_column_beside_adapters_and_weights(shelf: Shelf, folder: Path, tmp_pa
     )
     notes = "\n".join(planned.notes)
     assert "seed 2 has no image of 'a dog': these cells stay empty" in notes and "left out: a-fish.png" in notes
-    assert "1 images have another shape than the drawn ones (a-dog.png)" in notes
+    assert "1 image has another shape than the drawn ones (a-dog.png)" in notes
     found = run(given, shelf.store)
     assert found.result["outside"] == 3 and found.result["cells"] == 8
     rows = [line for line in lines(found.folder) if "outside" in line]

@@ -53,7 +53,7 @@ def test_a_file_name_spells_the_prompt(tmp_path: Path, name: str, prompt: int) -
 def test_what_only_resembles_a_prompt_is_no_match(tmp_path: Path, name: str) -> None:
     image(tmp_path / name)
     found, notes, faults = matched(tmp_path)
-    assert found == {} and "none of its 1 images matches" in faults[-1] and "a-red-fox-sitting.png" in faults[-1] and name in notes[-1]
+    assert found == {} and "none of its 1 image matches" in faults[-1] and "a-red-fox-sitting.png" in faults[-1] and name in notes[-1]
 
 
 TEXTS = {
@@ -78,7 +78,7 @@ def test_swarm_midjourney_and_a1111_in_a_jpeg(tmp_path: Path) -> None:
     image(tmp_path / "graph.png", prompt=json.dumps({"1": {"inputs": {"text": PROMPTS[0]}}}))  # no sampler reads the text
     found, notes, faults = matched(tmp_path)
     assert found == {"s.png": (0, 0), "m.png": (1, 0), "a.jpg": (2, 0)} and faults == []
-    assert notes == ["outside dalle3: 1 images match no prompt and seed of the grid, and are left out: graph.png."]
+    assert notes == ["outside dalle3: left out: 1 image matches no prompt and seed of the grid: graph.png."]
     assert read_stated((tmp_path / "m.png").read_bytes())[0]["Author"] == "anna"
     assert read_stated((tmp_path / "a.jpg").read_bytes())[1]["UserComment"].seed == 9
 
@@ -94,7 +94,7 @@ def test_files_beside_state_prompts_and_seeds(tmp_path: Path) -> None:
     assert "outside dalle3: captions.json names files that are not there: gone.png." in notes
     assert "outside dalle3: there is no image of 'a house on a hill at night, oil painting': these cells stay empty." in notes
     assert "outside dalle3: seed 8 has no image of 'A red fox, sitting.': these cells stay empty." in notes
-    assert any("1 images match no prompt and seed" in note and "e.png" in note for note in notes)
+    assert any("1 image matches no prompt and seed" in note and "e.png" in note for note in notes)
 
 
 def test_several_images_of_a_prompt_go_to_the_seeds_in_the_order_of_their_numbers(tmp_path: Path) -> None:

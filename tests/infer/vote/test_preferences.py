@@ -67,7 +67,7 @@ def test_no_votes_and_images_that_are_gone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no votes"):
         write_preferences(tmp_path / "a.parquet", [grid], [])
     (folder / "images" / "0.png").unlink()
-    with pytest.raises(Refused, match="1 images of the votes are not there"):
+    with pytest.raises(Refused, match="1 image of the votes is not there"):
         write_preferences(tmp_path / "a.parquet", [grid], [(0, one) for one in votes_of()])  # type: ignore[misc]
     assert not (tmp_path / "a.parquet").exists()
 
@@ -98,7 +98,7 @@ def test_the_command_exports_and_imports(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "votes.parquet"
     assert main(["vote", str(folder), "--export", str(path)]) == 0
     shown = capsys.readouterr()
-    assert shown.out.strip() == str(path) and "1 votes of" in shown.err
+    assert shown.out.strip() == str(path) and "1 vote is" in shown.err
     (folder / "votes.jsonl").unlink()
     assert main(["vote", str(folder), "--import", str(path)]) == 0
     assert capsys.readouterr().out.startswith("4 votes added")

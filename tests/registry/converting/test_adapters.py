@@ -275,7 +275,7 @@ def test_names_of_no_layer_are_refused_and_a_base_brings_them_back(store: Store,
     source = tmp_path / "odd.safetensors"
     flat = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_extra"
     save_file({f"{flat}.lora_down.weight": torch.ones(2, 16), f"{flat}.lora_up.weight": torch.ones(16, 2)}, source)
-    with pytest.raises(Refused, match=r"1 of its 1 modules have no layer.*attn1_to_extra.*--base"):
+    with pytest.raises(Refused, match=r"1 of its 1 module has no layer.*attn1_to_extra.*--base"):
         convert(store, source, tmp_path / "out.safetensors", "diffusers", family="sd1")
     base = tiny.tiny_model("sd1", tmp_path / "base")
     (weights,) = (base / "unet").glob("*.safetensors")
@@ -353,7 +353,7 @@ def test_what_began_as_a_part_of_the_base_is_refused_with_the_way_out(store: Sto
     settings = {"unet.r": 2, "unet.lora_alpha": 4, "unet.init_lora_weights": "pissa"}
     tensors = {f"{name}.lora_A.weight": torch.ones(2, 6), f"{name}.lora_B.weight": torch.ones(8, 2)}
     save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps(settings)})
-    with pytest.raises(Refused, match=r"trained by PiSSA: 1 modules began as a part of the base.*lora fuse, lora extract"):
+    with pytest.raises(Refused, match=r"trained by PiSSA: 1 module began as a part of the base.*lora fuse, lora extract"):
         convert(store, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "kohya", family="sd1")
 
 

@@ -163,7 +163,7 @@ def test_everything_that_is_wrong_is_reported_at_once(pair: tuple[Path, Path], s
         "weighted_sum has no option 'alpa'. Did you mean 'alpha'?",
         "exists already",
         "lacks 1 of the first source's 30 keys",
-        "has 1 keys that the first source has not: extra",
+        "has 1 key that the first source has not: extra",
         "has different shapes: [3, 4] and [2, 2]",
         "weights=gradv: unknown block preset. Did you mean 'grad_v'",
         "rule 1 (zzz) matches no key",
@@ -340,7 +340,7 @@ def test_the_plan_tells_each_source_its_rules_and_its_blocks(pair: tuple[Path, P
     assert [rule["keys"] for rule in plain["rules"]] == [1, 1] and plain["weights"]["IN00"] == 1.0 and len(plain["weights"]) == 25
     assert plain["copied"] == {"rule": 1, "integer": 1, "only the first source has it": 1}
     text = plan.to_text()
-    assert "rule 2 (final_layer_norm): 1 keys" in text and "alpha by block: IN00 1, " in text
+    assert "rule 2 (final_layer_norm): 1 key" in text and "alpha by block: IN00 1, " in text
     assert "source 2 is F16, the first F32: the result is F32" in text
 
 

@@ -1,10 +1,6 @@
 from pathlib import Path
 
-from train.data.wording import counted, names_of
-
-
-def test_one_is_no_plural() -> None:
-    assert [counted(number, "caption") for number in (0, 1, 2)] == ["0 captions", "1 caption", "2 captions"]
+from train.data.wording import names_of
 
 
 def test_many_names_are_cut() -> None:

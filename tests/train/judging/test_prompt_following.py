@@ -48,7 +48,7 @@ def test_prompts_that_are_not_read_whole_are_counted() -> None:
 
     assert cut_prompts(tokens, ["abc", "abcde"]) == []
     assert cut_prompts(tokens, ["abc", "abcdef"]) == [
-        "1 of 2 prompts are longer than the 5 tokens of the text side: it reads their beginning alone"
+        "1 of 2 prompts is longer than the 5 tokens of the text side, which reads no more than that"
     ]
 
 

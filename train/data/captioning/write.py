@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import Refused
 from registry.formats.atomic_file import write_text
 from registry.formats.image_file import Unreadable, read_image
-from registry.printable import as_lines, some
+from registry.printable import as_lines, counted, some
 from registry.progress import Report, Tick, silent
 from train.data.captions import prompt_of
 from train.data.images import is_image
 from train.data.metadata import METADATA
 from train.data.sidecars import TEXTS
-from train.data.wording import MOST, counted
+from train.data.wording import MOST
 from train.masks.files import NAMED
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from registry.printable import counted
 from train.data.captions import SYNTAX, Count, read_part, shortened
 from train.data.linting.finding import Finding, share
 from train.data.linting.words import segments, words
@@ -40,7 +41,7 @@ class TokenCounts:
     def to_text(self) -> str:
         """One line."""
         facts = self.to_json()
-        span = f"captions have {facts['smallest']} to {facts['largest']} tokens, {facts['median']:g} in the median"
+        span = f"captions have {facts['smallest']} to {counted(facts['largest'], 'token')}, {facts['median']:g} in the median"
         return f"{span} (longest: {facts['longest']}); the base reads {self.fits}"
 
 
@@ -63,7 +64,7 @@ def cut_captions(tokens: TokenCounts | None) -> list[Finding]:
     if tokens is None:
         return []
     cut = tuple(name for name, number in tokens.by_image.items() if number > tokens.fits)
-    what = f"more than {tokens.fits} tokens, the rest is not read"
+    what = f"more than {counted(tokens.fits, 'token')}, the rest is not read"
     return [Finding("too-long", what, cut, "Shorten them", is_noted=True)] if cut else []
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from registry.errors import Faults
-from registry.printable import some
+from registry.printable import counted, some
 from train.data.dataset import Sample, trigger_of
 from train.data.texts.tags import movable, split_tags
 from train.data.texts.wildcards import has_choice
-from train.data.wording import MOST, counted
+from train.data.wording import MOST
 from train.settings.data import DataConfig
 
 USUAL = "|||"  # sd-scripts' documentation separates the tags that are kept with it
@@ -54,7 +54,10 @@ def captioning_notes(samples: Sequence[Sample], config: DataConfig) -> Iterator[
     if config.keep_separator and not any(config.keep_separator in caption for caption in captions):
         yield f"data.keep_separator={config.keep_separator!r} is in no caption"
     if not tags and config.keep_separator is None and (held := sum(USUAL in caption for caption in captions)):
-        yield f"{held} of {len(captions)} captions hold {USUAL}, which is trained as text; data.keep_separator='{USUAL}' takes it out"
+        yield (
+            f"{held} of {counted(len(captions), 'caption')} {'holds' if held == 1 else 'hold'} {USUAL}, which is trained as text; "
+            f"data.keep_separator='{USUAL}' takes it out"
+        )
     if config.wildcards and not any(map(has_choice, captions)):
         yield "data.wildcards=true acts on nothing: no caption has a choice such as {a|b}"
     if config.captions == "lines" and not any(len(sample.captions) > 1 for sample in samples):

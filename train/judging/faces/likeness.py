@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from infer.score.intervals import Interval, Resamples
 from infer.score.models.embedder import Definition
 from registry.errors import Refused
-from registry.printable import some
+from registry.printable import counted, some
 from registry.progress import Report, Tick, silent
 from train.judging.faces.reader import FaceReader
 from train.judging.likeness import Drawn
@@ -43,7 +43,7 @@ class SetFaces:
     def notes(self) -> list[str]:
         if not self.without:
             return []
-        return [f"no face was found in {len(self.without)} images of the set: {some(self.without, LISTED)}"]
+        return [f"no face was found in {counted(len(self.without), 'image')} of the set: {some(self.without, LISTED)}"]
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -76,7 +76,8 @@ def set_faces(reader: FaceReader, images: Sequence[SetImage], *, report: Report 
         report(Tick("find the set's faces", done, len(images), image.name))
     if len(found) < 2:
         raise Refused(
-            f"--faces: a face was found in {len(found)} of the set's {len(images)} images, and two are needed to compare with. Leave"
+            f"--faces: a face was found in {len(found)} of the set's {counted(len(images), 'image')}, "
+            "and two are needed to compare with. Leave"
             " --faces out, or give another --face-detector."
         )
     return SetFaces(model=reader.definition, detector=reader.detector.definition, vectors=numpy.stack(found), without=tuple(without))
@@ -111,9 +112,9 @@ class FaceLikeness:
             return "faces: no image of a checkpoint has a face: these images cannot tell"
         best = max(rows, key=lambda row: (row.similarity.value if row.similarity else 0.0, -row.step))
         assert best.similarity is not None
-        counted = f"{best.faces} of {self.images} images have a face"
+        share = f"{best.faces} of {counted(self.images, 'image')} {'has' if best.faces == 1 else 'have'} a face"
         text = f"faces: likeness to the set's is largest at step {best.step}, {best.similarity.value:.3f}"
-        beside = f"faces of the set are {self.found.among:.3f} like one another; {counted}"
+        beside = f"faces of the set are {self.found.among:.3f} like one another; {share}"
         if best.to_base is None or best.to_base.low is None or best.to_base.high is None:
             return f"{text}; these images cannot tell it from the base's; {beside}"
         span = f"{best.to_base.value:+.3f}, interval {best.to_base.low:+.3f} .. {best.to_base.high:+.3f}"

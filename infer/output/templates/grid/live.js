@@ -42,6 +42,6 @@ function countLive() {
   const waiting = data.cells.filter(({ status }) => status !== "outside" && status !== "absent");
   const done = waiting.filter(({ status }) => status !== "missing").length;
   by("progress").hidden = false;
-  by("progress").textContent = `Being drawn: ${done} of ${waiting.length} cells are done; this page takes in the others as they come. `
+  by("progress").textContent = `Being drawn: ${done} of ${waiting.length} ${waiting.length === 1 ? "cell is" : "cells are"} done; this page takes in the others as they come. `
     + "If nothing changes any more the run was ended: start it again, and it goes on in a new folder, where nothing is drawn again that was drawn.";
 }

@@ -49,7 +49,7 @@ function showMarks(keys) {
 
 function drawMarks() {
   by("marks").textContent = `★ ${state.marked.size}`;
-  by("marks").setAttribute("aria-label", `${state.marked.size} marked cells`);
+  by("marks").setAttribute("aria-label", `${state.marked.size} marked ${state.marked.size === 1 ? "cell" : "cells"}`);
   by("only").setAttribute("aria-pressed", String(state.onlyMarked));
   by("marked-keys").textContent = [...state.marked].join("\n");
   for (const id of ["only", "copy-marks", "save-marks", "clear-marks"]) by(id).disabled = !state.marked.size && !(id === "only" && state.onlyMarked);

@@ -38,7 +38,7 @@ def test_settings_that_act_on_nothing_are_noted() -> None:
     ]
     assert list(captioning_notes(plain, DataConfig(shuffle_tags=True))) == []
     assert list(captioning_notes(samples("a ||| b"), DataConfig())) == [
-        "1 of 1 captions hold |||, which is trained as text; data.keep_separator='|||' takes it out"
+        "1 of 1 caption holds |||, which is trained as text; data.keep_separator='|||' takes it out"
     ]
     (note,) = captioning_notes(samples("A cat, on a mat. It sleeps.", "a, b"), DataConfig(shuffle_tags=True))
     assert note.startswith("1 caption of 2 read as sentences")

@@ -82,7 +82,7 @@ def test_likeness_has_intervals_and_counts_what_has_no_face(reader: tuple[FaceRe
     faces, weights = reader
     every = [("a", RED), ("b", RED), ("c", PINK), ("d", BLUE)]
     found = set_faces(faces, [SetImage(name, "", "", drawn(colour)) for name, colour in every])
-    assert found.without == ("d",) and "no face was found in 1 images of the set: d" in found.notes()[0]
+    assert found.without == ("d",) and "no face was found in 1 image of the set: d" in found.notes()[0]
     one, two = wanted(RED, weights), wanted(PINK, weights)
     assert found.among == pytest.approx((1 + 2 * one @ two) / 3, abs=0.01)
     same = [[drawn(RED), drawn(RED, corner=(0, 32))] for _ in range(5)]
