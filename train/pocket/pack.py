@@ -4,12 +4,15 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from train.pocket.networks import build_text_encoder, build_unet
+
+SOURCE = ("_name_or_path", "is_local", "local_files_only")  # in a config: where and how it was read
 
 
 def scheduler() -> DDIMScheduler:
@@ -58,11 +61,16 @@ def pack(work: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, fo
 
 
 def write_without_source(config: Path) -> None:
-    """Take the folder that a part was once read from out of its config: a path of the machine that trained it."""
-    plain = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
+    """Take out of a config, and out of those inside it, where the part was once read from: a path of the machine that trained it."""
+    plain = _without_source(json.loads(config.read_text()))
     fresh = config.with_suffix(".tmp")
     fresh.write_text(json.dumps(plain, indent=2) + "\n")
     os.replace(fresh, config)
+
+
+def _without_source(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in config.items() if name not in SOURCE}
+    return {name: _without_source(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def write(work: Path) -> None:

@@ -8,7 +8,6 @@ The (style, noun) pairs of latents.held_out are never trained on: retrieval.py m
 """
 
 import copy
-import json
 import random
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from train.pocket.captions import BACKGROUNDS, COLOURS, View, caption, load_keyw
 from train.pocket.latents import held_out, views_of
 from train.pocket.muon import MuonAdam
 from train.pocket.nouns import NOUNS, RARE
+from train.pocket.pack import write_without_source
 from train.pocket.sources import SIZE_PX, STYLES, flatten, load_drawings
 from train.pocket.team import Clock, Team
 
@@ -212,11 +212,7 @@ def write(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     kept = copy.deepcopy(model).half()
     kept.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for name, own in (("config.json", ("_name_or_path",)), ("tokenizer_config.json", ("is_local", "local_files_only"))):
-        plain = json.loads((folder / name).read_text())
-        for part in (plain, plain.get("text_config", {})):  # without the folder that it was read from
-            for key in own:
-                part.pop(key, None)
-        (folder / name).write_text(json.dumps(plain, indent=2) + "\n")
+    for name in ("config.json", "tokenizer_config.json"):
+        write_without_source(folder / name)
     size = {"height": SIZE_PX, "width": SIZE_PX}
     CLIPImageProcessor(size={"shortest_edge": SIZE_PX}, crop_size=size, image_mean=MEAN, image_std=DEVIATION).save_pretrained(folder)
