@@ -1,6 +1,7 @@
 """The page in Chromium: the table and its axes, the viewer, mouse, keyboard and thumb."""
 
 import io
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from infer.output.gallery import Gallery
 from infer.output.report import write_report
 from infer.output.sources import SourceImage
 from tests.infer.images import gallery, resolved, square
-from tests.infer.output.opened import DESK, NASTY, PHONE, Shown
+from tests.infer.output.opened import DESK, NASTY, PHONE, Shown, faint_texts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -213,34 +214,38 @@ def test_light_and_dark(report: Shown) -> None:
 
 
 def test_texts_have_the_contrast_that_readers_need(report: Shown) -> None:
-    """WCAG 2.2 AA: 4.5 for texts of this size, in both schemes."""
-    pairs = [
-        "ink paper",
-        "soft paper",
-        "soft card",
-        "soft well",
-        "ink well",
-        "on-accent accent",
-        "accent card",
-        "fault fault-well",
-        "held paper",
-        "held card",
-        "on-held held",
-    ]
-    script = """(pairs) => {
-      const style = getComputedStyle(document.documentElement);
-      const light = (name) => {
-        const hex = style.getPropertyValue(`--${name}`).trim().slice(1);
-        const linear = (one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4;
-        const parts = [0, 2, 4].map((at) => linear(parseInt(hex.slice(at, at + 2), 16) / 255));
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-      };
-      return pairs.map((pair) => { const [a, b] = pair.split(" ").map(light).sort((x, y) => y - x); return (a + 0.05) / (b + 0.05); });
-    }"""
+    """WCAG 2.2 AA, of every text as it is seen, in both schemes: the table, the panel of axes, an open cell, the comparison, the help."""
+
+    def look(what: str) -> None:
+        for scheme in ("light", "dark"):
+            report.page.emulate_media(color_scheme=scheme)
+            count, faint = faint_texts(report.page)
+            assert count > 20 and faint == {}, (what, scheme)
+
+    look("table")
+    report.page.locator("#sides").click()
+    look("panel")
+    report.page.keyboard.press("?")
+    look("help")
+    report.page.keyboard.press("Escape")
+    report.cell("0,0,0").focus()
+    for key in ("c", "ArrowRight", "Enter"):
+        report.page.keyboard.press(key)
+    look("comparison")
+    report.page.evaluate("document.documentElement.style.setProperty('--soft', '#777')")
+    assert faint_texts(report.page)[1]
+
+
+def test_every_colour_of_the_style_has_a_value_in_both_schemes(report: Shown) -> None:
+    """A variable that is missing takes the colour of the text around it, unseen."""
+    style = "".join(report.page.locator("style").all_text_contents())
+    used = set(re.findall(r"(?:color|background|border[\w-]*|outline): [^;]*?var\(--([\w-]+)\)", style))
+    assert used >= {"ink", "soft", "fault", "held"}
+    script = "(names) => names.map((name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim())"
     for scheme in ("light", "dark"):
         report.page.emulate_media(color_scheme=scheme)
-        found = report.page.evaluate(script, pairs)
-        assert {pair: round(one, 2) for pair, one in zip(pairs, found, strict=True) if one < 4.5} == {}
+        found = dict(zip(sorted(used), report.page.evaluate(script, sorted(used)), strict=True))
+        assert {name for name, value in found.items() if not re.fullmatch("#[0-9a-f]{6}", value)} == set(), scheme
 
 
 def test_on_a_phone(shown: Gallery, tmp_path: Path, browser: "Browser") -> None:
