@@ -18,6 +18,7 @@ from registry.errors import FamilyMismatch, NotFound, Refused
 from registry.family import Family
 from registry.parts import Parts
 from registry.record import Record
+from registry.tensors.finite import number_faults
 from train.plan.base import Base
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def find_training_adapter(reference: str, base: Base, parts: Parts, store: Store
             f"adapter.training={reference} changes {' and '.join(sorted(others))} too. Prompts are encoded once, with the text encoders"
             f" that images are drawn with: give an adapter of the {base.family.denoiser} alone."
         )
+    if wrong := number_faults(adapter.path):
+        raise Refused(f"adapter.training={reference} cannot be trained on: {' '.join(wrong)}")
     return TrainingAdapter(record, adapter)
 
 

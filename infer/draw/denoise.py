@@ -380,19 +380,34 @@ def _scaled(walk: Walk, time: Any) -> Tensor:
     return scaled
 
 
-def to_image(pixels: Tensor) -> list[Image]:
-    """Images of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. Raises JobFailed for NaN or infinite pixels."""
+def to_image(pixels: Tensor, latents: Tensor | None = None) -> list[Image]:
+    """Images of pixels (B, 3, h, w) in [-1, 1], clamped and rounded as diffusers does it. Raises JobFailed for NaN or infinite pixels.
+
+    `latents` are what they were decoded from: they tell whether the VAE is the cause.
+    """
     from PIL import Image
 
     finite = pixels.isfinite().flatten(1).all(dim=1)
     if not bool(finite.all()):
         bad = [str(row) for row in range(len(pixels)) if not finite[row]]
-        raise JobFailed(
-            f"Image {', '.join(bad)} of {len(pixels)} came out as not-a-number. "
-            "Half precision overflows in some VAEs: use float32 or bfloat16."
-        )
+        raise JobFailed(f"Image {', '.join(bad)} of {len(pixels)} came out as not-a-number. {_cause(pixels, latents)}")
     values = (pixels / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).float().numpy()
     return [Image.fromarray(image) for image in _bytes(values)]
+
+
+def _cause(pixels: Tensor, latents: Tensor | None) -> str:
+    """Why pixels are no numbers, as far as they and the latents show it, and what to do."""
+    import torch
+
+    by_vae = latents is not None and bool(latents.isfinite().all())
+    part = "The VAE's image" if by_vae else "It" if latents is None else "What the denoiser gives"
+    if torch.float16 in (pixels.dtype, pixels.dtype if latents is None else latents.dtype):
+        return f"{part} holds NaN or infinity in fp16, whose range some models overflow: give precision=bf16 or fp32."
+    damaged = "VAE are" if by_vae else "base, of a ControlNet or of an embedding are"
+    return (
+        f"{part} holds NaN or infinity in {str(pixels.dtype).removeprefix('torch.')}, whose range no sound model overflows: weights of the "
+        f"{damaged} NaN{'' if by_vae else ', or an adapter has far too large a weight'}. Fetch the file again, or take another."
+    )
 
 
 def _bytes(values: Any) -> Iterable[Any]:

@@ -217,7 +217,7 @@ def draw_image(family: Family, parts: Parts, latents: Tensor, *, tile: int | Non
     import torch
 
     with torch.no_grad():
-        return to_image(decode_tiled(family.decode, parts, latents, tile))[0]
+        return to_image(decode_tiled(family.decode, parts, latents, tile), latents)[0]
 
 
 def draw_images(family: Family, parts: Parts, latents: Tensor) -> list[Image]:
@@ -225,4 +225,4 @@ def draw_images(family: Family, parts: Parts, latents: Tensor) -> list[Image]:
     import torch
 
     with torch.no_grad():
-        return to_image(family.decode(parts, latents))
+        return to_image(family.decode(parts, latents), latents)

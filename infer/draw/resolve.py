@@ -37,6 +37,7 @@ from registry.formats.peft_config import config_beside
 from registry.merging.adapter_blocks import blocks_of, on_blocks
 from registry.quantised.checks import device_faults, refuse_fused, stored_faults
 from registry.quantised.skeleton import stored_titles
+from registry.tensors.finite import number_faults
 
 if TYPE_CHECKING:
     from registry.architectures.text.textual_inversion import TextualInversion
@@ -119,6 +120,8 @@ class Resolver:
         from registry.architectures.text.textual_inversion import read_textual_inversion
 
         found, base = self.embedding(one.reference), self.base(render)
+        if wrong := number_faults(found.path):
+            raise Refused(f"The embedding {one.reference} cannot be drawn with: {' '.join(wrong)}")
         return read_textual_inversion(found.path, base.skeleton, token=one.token, name=found.record.name)
 
     def embedding(self, reference: str) -> Found:
@@ -410,7 +413,7 @@ class Resolver:
     def _check_fit(self, reference: str, render: Render) -> None:
         base, adapter = self.base(render), self.adapter(reference)
         of_adapter = [adapter.sha256, str(adapter.path), self._config_beside(adapter), adapter.record.family, adapter.record.variant]
-        question = ["fit", *of_adapter, render.base_dtype, render.text_encoder_dtype]
+        question = ["fit, finite", *of_adapter, render.base_dtype, render.text_encoder_dtype]
         self.ask(base, question, lambda: self._fit(reference, render))
 
     def _fit(self, reference: str, render: Render) -> bool:
@@ -426,6 +429,8 @@ class Resolver:
         fit = fits(adapter.path, base.path)
         if not fit.ok:
             raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}{_other_family(adapter, base)}")
+        if wrong := number_faults(self._read(reference).path):
+            raise Refused(f"The adapter {reference} cannot be drawn with: {' '.join(wrong)}")
         if not self._is_beside(reference):
             changed = placed(self._read(reference), base.family, base.skeleton).components
             for component in sorted(changed):

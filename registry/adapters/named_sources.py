@@ -15,6 +15,7 @@ from registry.home import expanded
 from registry.merging.plan import name_faults, output_faults
 from registry.record import Record
 from registry.references import looks_like_path
+from registry.tensors.finite import number_faults
 from registry.tensors.layout import Layout, quantised, read_layout
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def weights_named(reference: str) -> str:
 
 
 def understood_faults(given: Sequence[NamedAdapter]) -> list[str]:
-    """What of the adapters would be lost, whatever they are applied to."""
-    return [f"{one.record.name}: {fault}" for one in given for fault in adapter_faults(one.adapter)]
+    """What of the adapters would be lost, whatever they are applied to, and numbers of theirs that are none."""
+    return [f"{one.record.name}: {fault}" for one in given for fault in (*adapter_faults(one.adapter), *number_faults(one.adapter.path))]
 
 
 def family_faults(base: Record, given: Sequence[NamedAdapter]) -> list[str]:

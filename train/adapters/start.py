@@ -21,6 +21,7 @@ from registry.formats.dialects import writing_of
 from registry.parts import Parts
 from registry.printable import counted, some
 from registry.record import Record
+from registry.tensors.finite import number_faults
 from train.plan.base import Base
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def find_start(reference: str, base: Base, parts: Parts, ranks: Mapping[str, int
         raise FamilyMismatch(f"lora.start={reference} is an adapter for {record.family}, and {base.name} is {base.family.name}.")
     adapter = read_adapter(record.path)
     placed(adapter, base.family, parts)  # names and shapes
+    if wrong := number_faults(adapter.path):
+        raise Refused(f"lora.start={reference} cannot be continued: {' '.join(wrong)}")
     pairs = _pairs(reference, Path(record.path), base.family, base.path)
     outside = sorted(pairs.keys() - ranks.keys())
     if outside:

@@ -129,8 +129,8 @@ class PromptPreviews:
             )
             parts.vae.to(device)
             with torch.no_grad():
-                pixels = (decode_tiled(family.decode, parts, each, settings.vae_tiling) for each in latents)
-                return [image for each in pixels for image in to_image(each)]
+                pixels = ((decode_tiled(family.decode, parts, each, settings.vae_tiling), each) for each in latents)
+                return [image for each, decoded_of in pixels for image in to_image(each, decoded_of)]
         finally:
             parts.vae.to("cpu")
             torch.set_rng_state(states)

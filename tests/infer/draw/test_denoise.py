@@ -322,8 +322,18 @@ def test_an_image_that_is_not_a_number_is_reported() -> None:
 
     pixels = torch.zeros(2, 3, 4, 4)
     pixels[1, 0, 0, 0] = float("nan")
-    with pytest.raises(JobFailed, match="Image 1 of 2"):
+    with pytest.raises(JobFailed, match=r"Image 1 of 2 .*\. It holds NaN or infinity in float32, .*base.*ControlNet.*adapter"):
         to_image(pixels)
+    latents = torch.zeros(2, 4, 1, 1)
+    with pytest.raises(JobFailed, match=r"VAE's image holds NaN or infinity in float32, .*: weights of the VAE are NaN\. Fetch"):
+        to_image(pixels, latents)
+    with pytest.raises(JobFailed, match=r"What the denoiser gives .* far too large a weight"):
+        to_image(pixels, latents / 0)
+    for half in ((pixels.half(), latents), (pixels, latents.half())):
+        with pytest.raises(JobFailed, match=r"in fp16.*precision=bf16 or fp32"):
+            to_image(*half)
+    with pytest.raises(JobFailed, match="in bfloat16, whose range no sound model overflows"):
+        to_image(pixels.bfloat16(), latents)
 
 
 def test_the_first_noise_is_diffusers_own() -> None:

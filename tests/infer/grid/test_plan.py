@@ -150,6 +150,19 @@ def test_a_dry_run_writes_nothing(shelf: Shelf, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists() and not CellStore().folder.exists()
 
 
+def test_an_adapter_with_numbers_that_are_none_is_refused_by_name_in_every_plan(shelf: Shelf, tmp_path: Path) -> None:
+    values = load_file(str(shelf.store.find("ink").path))
+    name = next(iter(values))
+    values[name] = values[name].clone()
+    values[name].view(-1)[-1] = float("inf")
+    save_file(values, tmp_path / "broken.safetensors")
+    for _ in range(2):
+        with pytest.raises(
+            Faults, match=rf"The adapter .*broken.safetensors cannot be drawn with: 1 of its \d+ tensors has numbers .*{name}"
+        ):
+            plan(config(adapters=str(tmp_path / "broken.safetensors")), shelf.store)
+
+
 def _wider_adapter(folder: Path) -> Path:
     """A LoRA of a base with other widths: ink's keys, one factor two columns too wide."""
     from safetensors.torch import load_file, save_file

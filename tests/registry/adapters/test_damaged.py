@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from registry.adapters.combine import plan_combine
 from registry.adapters.fuse import plan_fuse, run_fuse
 from registry.adapters.inspect import diff_adapters, inspect_adapter
 from registry.adapters.reader import read_adapter
@@ -180,3 +181,13 @@ def test_an_xlabs_factor_without_axes_is_a_broken_module(tmp_path: Path) -> None
     file = written(tmp_path / "a.safetensors", {f"{name}.down.weight": torch.ones(2, 6), f"{name}.up.weight": torch.ones(())})
     (facts,) = inspect_adapter(read_adapter(file)).modules
     assert facts.state == "broken" and "has a up of []" in str(facts.fault)
+
+
+def test_numbers_that_are_none_are_refused_by_name_before_anything_is_read(tmp_path: Path, store: Store) -> None:
+    values = read(lora(tmp_path / "a.safetensors", modules=(QUERY,)))
+    values[f"{NAME}.lora_up.weight"][0, 0] = float("nan")
+    file, base = written(tmp_path / "b.safetensors", values), checkpoint(tmp_path / "base.safetensors")
+    with pytest.raises(Faults, match=rf"b: 1 of its 3 tensors has numbers that are NaN or infinite: {NAME}.lora_up.weight. Take another"):
+        plan_fuse(str(base), [Weighted(str(file), 1.0)], store, tmp_path / "out.safetensors")
+    with pytest.raises(Faults, match="b: 1 of its 3 tensors has numbers"):
+        plan_combine([Weighted(str(file), 1.0)], store, tmp_path / "out.safetensors")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from registry.adapters.writer import Pair
 from registry.errors import Faults, Refused
@@ -14,7 +14,7 @@ from registry.store import Store
 from tests import tiny
 from train import run
 from train.adapters.start import _fitted
-from train.config import LoraConfig, TrainConfig
+from train.config import AdapterConfig, LoraConfig, TrainConfig
 from train.lora import adapter_disabled, lora_tensors, scales
 
 Settings = Callable[..., TrainConfig]
@@ -53,6 +53,20 @@ def test_a_smaller_rank_is_the_nearest_and_the_plan_says_what_is_lost(learned: P
     plan = run.plan(settings(lora=continued(learned, rank=1)), store)
     assert plan.start is not None and 0 < plan.start.lost < 1
     assert f"{plan.start.lost:.1%} of it is lost by the smaller rank" in plan.to_text() and plan.to_json()["start_adapter"]
+
+
+def test_a_start_and_a_training_adapter_with_numbers_that_are_none_are_refused(
+    learned: Path, settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    values = load_file(learned)
+    name = next(iter(values))
+    save_file(values | {name: torch.full_like(values[name], float("nan"))}, tmp_path / "broken.safetensors")
+    for given, word in (
+        (settings(lora=continued(tmp_path / "broken.safetensors")), "lora.start"),
+        (settings(adapter=AdapterConfig(training=str(tmp_path / "broken.safetensors"))), "adapter.training"),
+    ):
+        with pytest.raises((Faults, Refused), match=rf"{word}=.*broken.safetensors cannot be .*1 of its \d+ tensors has numbers"):
+            run.plan(given, store)
 
 
 def test_the_nearest_of_a_lower_rank_is_that_of_the_singular_values() -> None:
