@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the job failed, 2 the input was refused, 130 interrupted.
 """
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -26,6 +27,9 @@ Exit codes: 0 done, 1 the job failed, 2 the input was refused, 130 interrupted.
 """
 
 
+NUMBERS: dict[Any, str] = {int: "a whole number", float: "a number"}
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors as Refused and the nearest choice for a mistyped one."""
 
@@ -34,8 +38,21 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            name = action.metavar or action.dest
-            raise argparse.ArgumentError(None, f"{name}: {value!r} is not known. {suggest(str(value), map(str, action.choices))}")
+            known = suggest(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(None, f"{_shown(action)}: {value!r} is not known. {known}")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError:
+            if action.type not in NUMBERS:
+                raise
+            raise argparse.ArgumentError(None, f"{_shown(action)}: expected {NUMBERS[action.type]}, got {arg_string!r}.") from None
+
+
+def _shown(action: argparse.Action) -> str:
+    """An argument as a person writes it: --rank, or the name of what stands without a switch."""
+    return action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,9 +124,13 @@ def run(words: list[str]) -> int:
     parser = Parser(prog="loraloom")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(subparsers)
-    arguments, unknown = parser.parse_known_args(words)
+    asked = _asked(parser, words)
+    try:
+        arguments, unknown = parser.parse_known_args(words)
+    except Refused as error:
+        raise Refused(f"{_dashed(rest, asked)}{error}") from None
     if unknown:
-        raise Refused(_unknown(unknown, _asked(parser, words)))
+        raise Refused(_dashed(unknown, asked) + _unknown(unknown, asked))
     if not hasattr(arguments, "run"):
         raise Refused(f"loraloom {name} needs a subcommand: loraloom {name} --help lists them.")
     return int(arguments.run(arguments))
@@ -123,6 +144,12 @@ def _asked(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Ar
             break
         parser = nested.choices.get(word, parser)
     return parser
+
+
+def _dashed(words: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """A sentence for each file or folder whose name begins with a dash: argparse takes it for an option."""
+    files = [word for word in words if word.startswith("-") and word not in parser._option_string_actions and os.path.lexists(word)]
+    return "".join(f"{word} begins with a dash and is read as an option: write ./{word}. " for word in files)
 
 
 def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> str:

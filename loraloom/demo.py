@@ -58,6 +58,8 @@ def main(out: Path) -> int:
     from registry.store import Store
 
     began, out, store = time.monotonic(), expanded(out).absolute(), Store()
+    if file := next((place for place in (out, *out.parents) if place.exists() and not place.is_dir()), None):
+        raise Refused(f"--out {out}: {file} is a file. Give a folder.")
     with console.progress() as report:
         trained = learn(out, store, report)
         data = Path(_inputs(trained.folder)["dataset"]["path"])

@@ -27,6 +27,7 @@ GENERIC = (
     "lora",
     "pytorch_model",
 )  # file names that identify no model
+LONGEST = 200  # bytes of a name: file systems take 255, with endings and numbers
 NEVER = r"@+:/\\\x00-\x1f\ud800-\udfff"  # in no name; the last are bytes that are no UTF-8, as Python holds them
 PART = rf"[^\s{NEVER}](?:[^{NEVER}]*[^\s{NEVER}])?"
 NAME = re.compile(rf"{PART}(?:@(?=[^@]*=){PART})?")  # the second part is an override of a sweep's run: ink@lora.rank=4
@@ -136,6 +137,8 @@ def check_name(name: str | None) -> None:
         raise Refused(
             f"{name!r} cannot be a name. Use letters, digits, spaces, `.`, `-`, `_`; not @ + : / \\ (@ only as @KEY=VALUE), and not 'none'."
         )
+    if len(name.encode()) > LONGEST:
+        raise Refused(f"A name has at most {LONGEST} bytes, files and folders are called by it: {name[:40]!r}... has {len(name.encode())}.")
     if name in EMBEDDED:
         raise Refused(f"{name!r} is the name of {EMBEDDED[name]}. Choose another name.")
 

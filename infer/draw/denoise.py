@@ -84,7 +84,8 @@ class Walk:
 def check_size(family: Family, parts: Parts, *, height: int, width: int) -> None:
     """Refuse a size that is no multiple of what the family can draw, or beyond the position embeddings of this build."""
     if height <= 0 or width <= 0 or height % family.size_multiple or width % family.size_multiple:
-        raise Refused(f"The size is {width}x{height} pixels; {family.name} draws multiples of {family.size_multiple} pixels a side.")
+        least = "" if min(height, width) > 0 else f", {family.size_multiple} at least"
+        raise Refused(f"The size is {width}x{height} pixels; {family.name} draws multiples of {family.size_multiple} pixels a side{least}.")
     most = family.largest_side(parts)
     if most is not None and max(height, width) > most:
         raise Refused(

@@ -55,7 +55,8 @@ def read_grid(folder: Path) -> FinishedGrid:
     """The grid of a run folder of `loraloom grid`. Raises NotFound, or Faults with the lines of cells.jsonl that are none."""
     path = folder / "cells.jsonl"
     if not folder.is_dir():
-        raise NotFound(f"{one_line(folder)}: there is no such folder. Give the folder that `loraloom grid` printed, runs/<name>/<stamp>.")
+        why = "is a file" if folder.is_file() else "there is no such folder"
+        raise NotFound(f"{one_line(folder)}: {why}. Give the folder that `loraloom grid` printed, runs/<name>/<stamp>.")
     if not path.is_file():
         raise NotFound(f"{one_line(folder)} is not the folder of a grid: it has no cells.jsonl. Give runs/<name>/<stamp>.")
     if path.stat().st_size > LARGEST:

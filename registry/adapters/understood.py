@@ -59,4 +59,4 @@ def left_out(adapter: Adapter) -> list[str]:
 
 
 def _more(names: Sequence[str]) -> str:
-    return f" So are {counted(len(names) - 1, 'more module')}." if len(names) > 1 else ""
+    return f" So {'is' if len(names) == 2 else 'are'} {counted(len(names) - 1, 'more module')}." if len(names) > 1 else ""

@@ -74,7 +74,7 @@ def adapter_layers(adapter: Adapter, names: AdapterNames | None, *, base: Path |
         way = "Is it an adapter for it?" if base else "Give --base REF, a checkpoint it was made for, or --family NAME where that is wrong."
         where = base or "its family"
         raise Refused(
-            f"{adapter.path.name}: {len(lost)} of its {counted(len(adapter.modules), 'module')} have "
+            f"{adapter.path.name}: {len(lost)} of its {counted(len(adapter.modules), 'module')} {'has' if len(lost) == 1 else 'have'} "
             f"no layer in {where}: {some(lost, SHOWN)}. {way}"
         )
     _refuse_twice(adapter, found)

@@ -204,7 +204,7 @@ class Finder:
             embedded = {record.name for record in self._embedded.records(connection) if kind in (None, record.kind)}
             known = rows.all_names(connection, kind) | embedded
         head, colon, tail = reference.rpartition(":")
-        if colon and head in known:
+        if colon and (head in known or (looks_like_path(head) and os.path.exists(absolute(head)))):
             return f"{head!r} is; the part after the colon must be a weight, a number such as {head}:0.6, not {tail!r}."
         return suggest(reference, known, listed=LISTED)
 

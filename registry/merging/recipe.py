@@ -124,7 +124,8 @@ def read_recipe(path: Path | str) -> Recipe:
 def recipe_of(plain: Any, *, where: str = "The recipe") -> Recipe:
     """The Recipe of plain values. Raises Faults with all unknown and malformed entries."""
     if not isinstance(plain, Mapping):
-        raise Refused(f"{where} is {type(plain).__name__}; expected method:, sources: and the other settings of a recipe.")
+        what = "empty" if plain is None else type(plain).__name__
+        raise Refused(f"{where} is {what}; expected method:, sources: and the other settings of a recipe.")
     known = {item.name for item in fields(Recipe)}
     faults = [f"there is no setting {key!r} in a recipe. {suggest(str(key), known)}" for key in plain if key not in known]
     faults += [f"{key} must be given{REQUIRED[key]()}." for key in REQUIRED if plain.get(key) in (None, [], "")]

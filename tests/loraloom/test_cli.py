@@ -1,6 +1,7 @@
 """The command line as a person meets it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,30 @@ def test_a_mistyped_subcommand_is_answered_with_the_nearest() -> None:
         subparsers.add_parser(name)
     with pytest.raises(Refused, match=r"'lst' is not known. Did you mean 'list'\?"):
         parser.parse_args(["lst"])
+
+
+def test_a_wrong_value_is_answered_by_the_name_of_its_switch() -> None:
+    parser = Parser(prog="loraloom")
+    parser.add_argument("--kind", choices=["lora", "lokr"], metavar="NAME")
+    parser.add_argument("-n", "--count", type=int)
+    parser.add_argument("--share", type=float)
+    for words, expected in (
+        (["--kind", "loar"], "--kind: 'loar' is not known. Did you mean 'lora'"),
+        (["--count", "two"], "--count: expected a whole number, got 'two'."),
+        (["--share", "half"], "--share: expected a number, got 'half'."),
+    ):
+        with pytest.raises(Refused, match=re.escape(expected)):
+            parser.parse_args(words)
+
+
+def test_a_name_that_begins_with_a_dash_is_answered_with_how_to_write_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-set").mkdir()
+    for words in (["data", "lint", "-set"], ["rank", "grid", "-set"]):
+        assert main(words) == 2
+        assert "-set begins with a dash and is read as an option: write ./-set." in capsys.readouterr().err
 
 
 def test_ctrl_c_is_exit_code_130_without_a_traceback(tmp_path: Path) -> None:

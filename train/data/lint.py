@@ -137,7 +137,8 @@ def _remarks(samples: Sequence[Sample], resolution: int | None) -> list[str]:
     if not samples:
         return []
     short = sorted(sample.size.short for sample in samples)
-    remarks = [f"short sides are {short[0]} to {short[-1]} pixels; the centre crop takes {_cropped(samples):.1%} of the area on average"]
+    span = f"{short[0]}" if short[0] == short[-1] else f"{short[0]} to {short[-1]}"
+    remarks = [f"short sides are {span} pixels; the centre crop takes {_cropped(samples):.1%} of the area on average"]
     small = [f"{s.name} ({s.size.width}x{s.size.height})" for s in samples if resolution and s.size.short < resolution]
     remarks += [f"enlarged at {resolution} pixels: {some(small, MOST)}"] if small else []
     return remarks

@@ -78,7 +78,8 @@ def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFil
     """
     folder = folder.absolute()
     if not folder.is_dir():
-        raise NotFound(f"{folder}: there is no such folder. Give a run folder of loraloom train: runs/<name>/<stamp>.")
+        why = "is a file" if folder.is_file() else "there is no such folder"
+        raise NotFound(f"{folder}: {why}. Give a run folder of loraloom train: runs/<name>/<stamp>.")
     lacking = [name for name in (run_folder.CONFIG, run_folder.INPUTS) if not (folder / name).is_file()]
     if lacking:
         raise Refused(

@@ -55,7 +55,7 @@ def test_a_column_beside_adapters_and_weights(shelf: Shelf, folder: Path, tmp_pa
         and "dalle3: 3 images made elsewhere in 4 cells" in planned.to_text()
     )
     notes = "\n".join(planned.notes)
-    assert "seed 2 has no image of 'a dog': these cells stay empty" in notes and "left out: a-fish.png" in notes
+    assert "seed 2 has no image of 'a dog': these cells stay empty" in notes and "of the grid: a-fish.png" in notes
     assert "1 image has another shape than the drawn ones (a-dog.png)" in notes
     found = run(given, shelf.store)
     assert found.result["outside"] == 3 and found.result["cells"] == 8

@@ -33,7 +33,7 @@ def test_an_id_counts_once(tmp_path: Path) -> None:
         votes.add([vote(1, "a", "b", "right")])
     write_votes(tmp_path / NAME, [ONE, TWO, ONE])
     found = read_votes(tmp_path / NAME)
-    assert found.votes == (ONE, TWO) and found.notes == ("votes.jsonl: 1 lines repeat a vote, which counts once.",)
+    assert found.votes == (ONE, TWO) and found.notes == ("votes.jsonl: 1 line repeats a vote, which counts once.",)
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))

@@ -185,7 +185,7 @@ def test_adalora_without_its_config_is_refused(tmp_path: Path) -> None:
     trained("adalora", tmp_path)
     (tmp_path / "adapter_config.json").unlink()
     (fault,) = adapter_faults(read_adapter(tmp_path))
-    assert "is AdaLoRA, and the adapter_config.json" in fault and "So are 1 more modules" in fault
+    assert "is AdaLoRA, and the adapter_config.json" in fault and "So is 1 more module" in fault
 
 
 def test_oft_without_its_config_is_refused(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_another_kind_is_refused_with_what_it_is(store: Store, tmp_path: Path) -
         ("inc", r"No model is registered as 'inc'.*Did you mean 'ink'"),
         ("./inc.safetensors", r"There is no file or folder '\./inc\.safetensors'"),
         ("ink:heavy", r"'ink' is; the part after the colon must be a weight"),
+        (f"{Path(__file__)}:heavy", r"is; the part after the colon must be a weight"),
         ("ink@step-*", r"No model is registered as 'ink@step-\*'"),
         ("hf:owner/repo", r"hf:owner/repo is not registered. Download it first"),
         ("sha256:xyz", r"is not a hash reference"),

@@ -45,14 +45,14 @@ def test_captions_are_judged_on_what_the_base_reads(tmp_path: Path) -> None:
     (folder / "002.txt").write_text("word " * 100)
     config = DataConfig(path=str(folder), trigger="sks")
     notes = lint(config, count=lambda text: (len(text.split()) + 2, 6)).notes
-    assert "1 of 4 captions have several lines, which are joined to one" in notes
+    assert "1 of 4 captions has several lines, which are joined to one" in notes
     assert "3 of 4 captions need more than 6 tokens, the rest is not read (most: 002.png, 102)" in notes
-    assert "1 of 4 captions contain the trigger" in notes
-    assert "1 of 4 captions contain it only behind the token limit, unread; it is prepended to those" in notes
+    assert "1 of 4 captions contains the trigger" in notes
+    assert "1 of 4 captions contains it only behind the token limit, unread; it is prepended to those" in notes
     assert not any("BREAK" in note for note in notes)  # it is the fifth word
     plain = lint(config).notes
-    assert "1 of 4 captions have more than 60 words (most: 002.png, 100): give --base to see how much of them is read" in plain
-    assert any("1 of 4 captions hold BREAK" in note for note in plain)
+    assert "1 of 4 captions has more than 60 words (most: 002.png, 100): give --base to see how much of them is read" in plain
+    assert any("1 of 4 captions holds BREAK" in note for note in plain)
 
 
 def test_one_of_a_kind_is_no_plural(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_grid_without_votes_or_with_broken_ones_or_without_images(tmp_path: Pa
         read(folder)
     (folder / "votes.jsonl").write_text(lines)
     (folder / "images" / "0.png").unlink()
-    with pytest.raises(Faults, match=r"1 voted images are not there: images/0\.png"):
+    with pytest.raises(Faults, match=r"1 voted image is not there: images/0\.png"):
         read(folder)
 
 
