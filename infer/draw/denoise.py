@@ -391,7 +391,8 @@ def to_image(pixels: Tensor, latents: Tensor | None = None) -> list[Image]:
     finite = pixels.isfinite().flatten(1).all(dim=1)
     if not bool(finite.all()):
         bad = [str(row) for row in range(len(pixels)) if not finite[row]]
-        raise JobFailed(f"Image {', '.join(bad)} of {len(pixels)} came out as not-a-number. {_cause(pixels, latents)}")
+        cause = _cause(pixels, None if latents is None else latents[~finite])
+        raise JobFailed(f"Image {', '.join(bad)} of {len(pixels)} came out as not-a-number. {cause}")
     values = (pixels / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).float().numpy()
     return [Image.fromarray(image) for image in _bytes(values)]
 

@@ -130,7 +130,7 @@ class PromptPreviews:
             parts.vae.to(device)
             with torch.no_grad():
                 pixels = ((decode_tiled(family.decode, parts, each, settings.vae_tiling), each) for each in latents)
-                return [image for each, decoded_of in pixels for image in to_image(each, decoded_of)]
+                return [image for decoded, each in pixels for image in to_image(decoded, each)]
         finally:
             parts.vae.to("cpu")
             torch.set_rng_state(states)
