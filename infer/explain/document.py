@@ -42,6 +42,7 @@ def document(found: Explanation, images: dict[str, str]) -> dict[str, Any]:
         "tokens": [one.to_json() for one in found.tokens],
         "similarity": [one.to_json() for one in found.similar],
         "against": list(plan.against),
+        "asked_frames": plan.frames,
         "frames": [_frame(one, images[f"frame-{number}"]) for number, one in enumerate(found.frames)],
         "negative": next(iter(rows[NEGATIVE]), None),
         "guidance": next(iter(rows[GUIDANCE]), None),

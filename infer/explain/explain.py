@@ -19,6 +19,8 @@ from infer.explain.filmstrip import Filmstrip, Frame
 from infer.explain.plan import ExplainPlan
 from infer.explain.similarity import Similarity, similarities
 from infer.explain.tokens import Tokens, tokens_of
+from infer.grid.cell_result import look_up
+from infer.grid.cells import CellStore
 from infer.output.gallery import spell_settings
 from infer.output.lossy import through_encoder
 from infer.output.png import read_png
@@ -86,20 +88,24 @@ def explain(plan: ExplainPlan, *, report: Report = silent) -> Explanation:
     return next(explain_each([plan], report=report))
 
 
-def explain_each(plans: Sequence[ExplainPlan], *, report: Report = silent) -> Iterator[Explanation]:
-    """`explain` of each plan, of one resolver and one base as it is loaded, in their order: the base is loaded once."""
+def explain_each(plans: Sequence[ExplainPlan], *, stored: CellStore | None = None, report: Report = silent) -> Iterator[Explanation]:
+    """`explain` of each plan, of one resolver and one base as it is loaded, in their order: the base is loaded once.
+
+    What is drawn beside an image is taken from `stored`, where a grid has drawn it before.
+    """
     counts = Counts()
     renders = [render for plan in plans for render in (plan.render, *(one.render for one in plan.variants))]
     session = Session(plans[0].resolver, renders, counts, report=report)  # without kept latents: every step is wanted
-    ticks = _Ticks(report, len(renders))
+    work = _Work(len(renders), stored, counts, report)
+    loading = tuple(counts.notes)
     try:
         first = 0
         for plan in plans:
-            began, forwards = monotonic(), counts.forwards
-            found = _explained(plan, session, first, ticks)
+            began, forwards, counts.notes = monotonic(), counts.forwards, []
+            found = _explained(plan, session, first, work)
             first += 1 + len(plan.variants)
             seconds = round(monotonic() - began, 3)
-            yield replace(found, forwards=counts.forwards - forwards, seconds=seconds, notes=(*found.notes, *counts.notes))
+            yield replace(found, forwards=counts.forwards - forwards, seconds=seconds, notes=(*found.notes, *loading, *counts.notes))
     except LoomError:
         raise
     except Exception as error:
@@ -108,21 +114,28 @@ def explain_each(plans: Sequence[ExplainPlan], *, report: Report = silent) -> It
         session.close()
 
 
-class _Ticks:
-    """The progress over all images that are drawn."""
+class _Work:
+    """The progress over all images that are wanted, and those that a grid has drawn before."""
 
-    def __init__(self, report: Report, total: int) -> None:
+    def __init__(self, total: int, stored: CellStore | None, counts: Counts, report: Report) -> None:
         self.report = report
         self._total = total
+        self._stored = stored
+        self._counts = counts
         self._done = 0
 
-    def drawn(self) -> None:
-        """One more."""
+    def stored(self, render: Render) -> bytes | None:
+        """The PNG of an image that was drawn before."""
+        found = look_up(self._stored, render.key(), self._counts) if self._stored is not None else None
+        return None if found is None else found.png
+
+    def done(self) -> None:
+        """One image more."""
         self._done += 1
         self.report(Tick("draw", self._done, self._total))
 
 
-def _explained(plan: ExplainPlan, session: Session, first: int, ticks: _Ticks) -> Explanation:
+def _explained(plan: ExplainPlan, session: Session, first: int, work: _Work) -> Explanation:
     """The explanation of the plan whose Renders are the session's from `first` on."""
     render, family, resolver = plan.render, session.family, plan.resolver
     session.clear()  # the base's own weights and tokenizers
@@ -134,17 +147,21 @@ def _explained(plan: ExplainPlan, session: Session, first: int, ticks: _Ticks) -
     for one in render.active:
 
         def on_weight(done: int, total: int, name: str = name_of(one, resolver)) -> None:
-            ticks.report(Tick("measure", done, total, note=name))
+            work.report(Tick("measure", done, total, note=name))
 
         blocks[one] = changes_by_block(one, resolver.adapter(one.reference).path, family, session.parts, on_weight=on_weight)
     strip = Filmstrip(prediction=session.parts.prediction, count=plan.frames - 1, left_out=_left_out(plan))
     image = _image(session.draw(first, watch=strip.watch)[0])
-    ticks.drawn()
+    work.done()
     frames = [Shown(frame=frame, image=_decoded(session, first, frame)) for frame in strip.frames]
     changes = []
     for index, variant in enumerate(plan.variants, first + 1):
-        changes.append(_change(plan, variant, image, _image(session.draw(index)[0])))
-        ticks.drawn()
+        png = work.stored(variant.render)
+        if png is None:
+            png, _ = session.draw(index)
+        session.release(index)
+        changes.append(_change(plan, variant, image, _image(png)))
+        work.done()
     apart, there = _compared(plan, image)
     return Explanation(
         plan=plan,

@@ -64,7 +64,7 @@ class ExplainPlan:
     def to_text(self) -> str:
         """The plan for a person."""
         total = self.steps + sum(one.steps for one in self.variants)
-        lines = [f"{self.path}: {1 + len(self.variants)} images in {total} steps"]
+        lines = [f"{self.path}: {1 + len(self.variants)} {'images' if self.variants else 'image'} in {total} steps"]
         lines += [f"  the image, and its frames: {self._counted(self.steps)}"]
         lines += [f"  {one.name}: {self._counted(one.steps)}" for one in self.variants]
         lines += self.taken.lines() if self.taken is not None else []

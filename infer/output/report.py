@@ -30,6 +30,7 @@ SCRIPTS = (
     "grid/viewer",
     "grid/compare",
     "grid/facts",
+    "grid/explain",
     "grid/cycle",
     "grid/keys",
     "grid/address",
@@ -85,7 +86,7 @@ def page(gallery: Gallery, data: dict[str, Any], notes: Iterable[str] = ()) -> s
         fixed=list(gallery.fixed.items()),
         sources=data["sources"],
         notes=[*gallery.notes, *notes],
-        css=own("report.css") + own("grid/grid.css"),
+        css=own("report.css") + own("grid/grid.css") + own("explain/body.css"),
         js=script,
         data=Markup(script_json(data)),
     )

@@ -37,6 +37,7 @@ def page_data(gallery: Gallery, images: Mapping[Path, PageImage], *, kind: str =
         "cells": [_cell(one, numbers, texts, tables) for one in gallery.images],
         "texts": list(texts.found),
         "tables": [list(one) for one in tables.found],
+        "explained": {},  # HTML by the key of its cell; explained.py adds it
         "live": live,
     }
 

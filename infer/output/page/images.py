@@ -79,6 +79,15 @@ def embed(pngs: list[bytes]) -> tuple[list[str], str, list[str]]:
     )
 
 
+def small_copy(png: bytes) -> tuple[str, bytes]:
+    """An image as a page holds it beside its cells: (its kind, its bytes); a large one is made small."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as opened:
+        small = max(opened.size) <= SIDE
+    return ("png", png) if small else ("webp", _webp(png, SIDE, quality=85))
+
+
 def data_uri(kind: str, data: bytes) -> str:
     """The bytes of an image as an address."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from infer.output.page.explained import with_images_inside
 from infer.output.page.images import embedded
 from registry.errors import BadFile, Refused
 from registry.formats.atomic_file import write_text
@@ -37,7 +38,9 @@ def write_single_file(report: Path, output: Path) -> list[str]:
         raise Refused(f"{one_line(report)} holds its images already: it can be sent as it is.")
     files = [_file(report, address) for address, *_ in data["images"]]
     images, kind, notes = embedded(dict.fromkeys(files))
-    data |= {"images": [images[file].to_json() for file in files], "kind": kind}
+    explained, left_out = with_images_inside(data.get("explained", {}), report.parent)
+    notes += left_out
+    data |= {"images": [images[file].to_json() for file in files], "kind": kind, "explained": explained}
     text = DATA.sub(lambda match: match[1] + script_json(data) + match[3], text, count=1)
     beside = f'<p class="note">{escape(BESIDE)}</p>'
     write_text(output, text.replace(beside, "".join(f'<p class="note">{escape(note)}</p>' for note in notes), 1))

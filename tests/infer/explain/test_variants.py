@@ -50,14 +50,14 @@ def test_an_image_of_another_program_is_drawn_as_a_grid_from_it_is(
     shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "a cat <lora:ink:0.6>\nNegative prompt: a dog\nSteps: 2, Sampler: Euler, CFG scale: 4, Seed: 7, Size: 32x24"
-    image = png(tmp_path / "a.png", parameters=f"{text}, Model: tiny, Version: v1.9.4, Hires upscale: 2, Denoising strength: 0.4")
+    image = png(tmp_path / "a.png", parameters=f"{text}, Model: tiny, Version: v1.9.4, ADetailer model: face.pt")
     assert main(["explain", str(image), "--frames", "2", "--out", str(tmp_path / "out"), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     folder = Path(values["page"]).parent
     (cell,) = (run(GridConfig(from_image=str(image), out=str(shelf.work)), shelf.store).folder / "images").iterdir()
     assert (pixels(folder / values["frames"][-1]["image"]) == pixels(cell)).all()
     assert values["file"]["from"]["tool"] == "A1111" and "drawn by A1111" in values["notes"][0]
-    assert any("Hires upscale: 2" in note for note in values["notes"]) and [one["adapter"] for one in values["adapters"]] == ["ink"]
+    assert any("ADetailer model: face.pt" in note for note in values["notes"]) and [one["adapter"] for one in values["adapters"]] == ["ink"]
     assert values["file"]["difference"] is None and any("it was cropped or scaled" in note for note in values["notes"])
     page = (folder / "explain.html").read_text()
     assert "The file, and what is drawn here" in page and "not of one size" in page

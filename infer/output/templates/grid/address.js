@@ -15,6 +15,7 @@ function addressNow() {
   if (state.onlyMarked) parts.marked = 1;
   if (state.held) parts.a = state.held.place.join(".") || "only";
   if (state.open) parts.cell = state.open.place.join(".") || "only";
+  if (state.open && state.tab !== "image") parts.tab = state.tab;
   if (state.held && state.open) Object.assign(parts, { mode: state.mode, gain: state.gain });
   return new URLSearchParams(parts).toString();
 }
@@ -77,6 +78,7 @@ function readAddress() {
   state.gain = number("gain", 1, 64) ?? 1;
   const modes = [...by("modes").children].map((button) => button.dataset.mode);
   state.mode = modes.includes(given.get("mode")) ? given.get("mode") : "slider";
+  state.tab = given.get("tab") === "explain" ? "explain" : "image";
   const held = cellIn(given.get("a"));
   state.held = held && held.image !== null ? held : null;
   settle();

@@ -24,7 +24,7 @@ function inGrid(event) {
 
 function inViewer(event) {
   if (event.key === " " && comparing() && event.target.tagName !== "SELECT") { event.preventDefault(); by("stage").classList.add("peek"); return; }
-  if (["INPUT", "SELECT"].includes(event.target.tagName)) return;
+  if (["INPUT", "SELECT"].includes(event.target.tagName) || scrollsExplained(event)) return;
   const along = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (along && state.view === "ranking") { event.preventDefault(); flipInList(along); return; }
   const columns = state.columns.at(-1) ?? state.rows.at(-1);
@@ -38,6 +38,7 @@ function inViewer(event) {
   else if (event.key === "0") zoom.reset();
   else if (event.key === "c") hold(state.held ? null : state.open);
   else if (event.key === "m") mark(state.open);
+  else if (event.key === "e") turnTab();
   else if (modes[Number(event.key) - 1] && comparing()) setMode(modes[Number(event.key) - 1]);
 }
 

@@ -24,6 +24,7 @@ const state = {
   marked: new Set(), // keys of cells
   onlyMarked: false,
   open: null, // the cell in the viewer
+  tab: "image", // of the viewer, or "explain"
   held: null, // A of a comparison
   pairing: false,
   mode: "slider",

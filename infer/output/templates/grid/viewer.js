@@ -43,6 +43,7 @@ function showCell() {
   by("mark").setAttribute("aria-pressed", String(state.marked.has(cell.key)));
   by("mark").textContent = state.marked.has(cell.key) ? "★ Marked" : "☆ Mark";
   showModes(both);
+  showTab(cell, both);
   fillWorld(cell, both, both ? state.mode : "single");
   fillFacts(cell);
   place();
