@@ -18,7 +18,7 @@ from infer.explain.changes import CONTROL, START, Difference, Variant, control_n
 from infer.explain.filmstrip import Filmstrip, Frame
 from infer.explain.plan import ExplainPlan
 from infer.explain.similarity import Similarity, similarities
-from infer.explain.tokens import Tokens, tokens_of
+from infer.explain.tokens import Tokens, tokens_of, without_marks
 from infer.grid.cell_result import look_up
 from infer.grid.cells import CellStore
 from infer.output.gallery import spell_settings
@@ -141,8 +141,10 @@ def _explained(plan: ExplainPlan, session: Session, first: int, work: _Work) -> 
     session.clear()  # the base's own weights and tokenizers
     named = with_tokens(session.parts, resolver.textual_inversions(render))
     tokens = tokens_of(render, family, named)
-    others = [*([render.negative] if render.any_guided and render.negative else []), *plan.against]
-    similar = similarities(session.parts, render.prompt, list(dict.fromkeys(others))) if others and render.prompt.strip() else []
+    prompt = without_marks(render.prompt, render)
+    negative = [without_marks(render.negative, render, negative=True)] if render.any_guided and render.negative else []
+    others = [text for text in dict.fromkeys([*negative, *plan.against]) if text.strip()]
+    similar = similarities(session.parts, prompt, others) if prompt.strip() else []
     blocks: dict[Adapter, list[BlockChange]] = {}
     for one in render.active:
 

@@ -91,6 +91,12 @@ def is_clip(encoder: nn.Module) -> bool:
     return "clip" in str(encoder.config.model_type)  # type: ignore[union-attr]  # transformers is untyped
 
 
+def without_marks(text: str, render: Render, *, negative: bool = False) -> str:
+    """A prompt of a Render as plain text: without the weights of its dialect, as it is at the first step."""
+    first = next(iter(_texts(text, render, negative=negative)), "")
+    return first if render.prompt_dialect == PLAIN else "".join(piece.text for piece in pieces_of(first, render.prompt_dialect))
+
+
 def _texts(text: str, render: Render, *, negative: bool) -> Iterable[str]:
     if render.prompt_dialect == PLAIN:
         return [text]

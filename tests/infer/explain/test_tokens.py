@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from infer.explain.similarity import POOLED, similarities
-from infer.explain.tokens import nearest_words, pairs, tokens_of
+from infer.explain.tokens import nearest_words, pairs, tokens_of, without_marks
 from tests.infer.images import resolved
 from tests.tiny import tiny_parts
 
@@ -77,3 +77,16 @@ def test_pooled_states_order_texts_by_what_they_mean(pocket: Any) -> None:
     _family, parts = pocket
     near, far = similarities(parts, "a red apple", ["a green apple", "a blue truck"])
     assert near.cosine > far.cosine and near.pooled == POOLED
+
+
+@pytest.mark.parametrize(
+    ("dialect", "text", "plain"),
+    [
+        ("plain", "a (red:1.2) cat", "a (red:1.2) cat"),
+        ("a1111", "a (red:1.2) [wild] cat", "a red wild cat"),
+        ("a1111", "a [cat:dog:0.5]", "a cat"),
+        ("comfy", "a (red:1.2) cat", "a red cat"),
+    ],
+)
+def test_a_prompt_without_the_marks_of_its_weights(dialect: str, text: str, plain: str) -> None:
+    assert without_marks(text, resolved(prompt=text, prompt_dialect=dialect)) == plain
