@@ -2,7 +2,8 @@
 
 The tools: floor (reads and writes the bytes, merges nothing), naive (loads all, merges, saves), loraloom, unhashed (loraloom
 without the hashes of its output, to see what they cost), sd_mecha, mergekit.
-sd_mecha (1.1.8) and mergekit (0.1.5) are those of PyPI; run.py leaves out what is not installed.
+sd_mecha (1.1.8) and mergekit (0.1.5) are those of PyPI, each in an environment of its own. The method `start` imports what the
+tool's merges import, and ends.
 """
 
 from __future__ import annotations
@@ -34,12 +35,17 @@ def naive(method: str, output: Path, sources: list[Path]) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
+    if method == "start":
+        return
     models = [load_file(source) for source in sources]
     merged = {}
     for name, first in models[0].items():
         values = [model[name].float() for model in models]
         if method == "weighted_sum":
             merged[name] = torch.lerp(values[0], values[1], ALPHA).to(first.dtype)
+            continue
+        if method == "add_difference":
+            merged[name] = values[0].add(values[1] - values[2], alpha=ALPHA).to(first.dtype)
             continue
         base, *tuned = values
         deltas = []
@@ -57,12 +63,16 @@ def naive(method: str, output: Path, sources: list[Path]) -> None:
 
 def loraloom(method: str, output: Path, sources: list[Path]) -> None:
     """Ours, whole: plan, checks, hashes of the output; the sources' hashes are known, as they are for registered models."""
+    import torch  # noqa: F401  # the merge's first chunk would
+
     from registry.merging.plan import plan_merge
     from registry.merging.recipe import recipe_of
     from registry.merging.stream import write_merge
     from registry.store import Store
 
-    params = {"alpha": ALPHA} if method == "weighted_sum" else {"density": DENSITY}
+    if method == "start":
+        return
+    params = {"alpha": ALPHA} if method in ("weighted_sum", "add_difference") else {"density": DENSITY}
     recipe = recipe_of({"method": method, "sources": [str(source) for source in sources], "params": params})
     with tempfile.TemporaryDirectory() as home:
         plan = plan_merge(recipe, Store(Path(home)), output, threads=2)
@@ -100,9 +110,15 @@ def sd_mecha(method: str, output: Path, sources: list[Path]) -> None:
     """sd-mecha with its defaults."""
     import sd_mecha as tool
 
+    if method == "start":
+        return
     models = [tool.model(str(source)) for source in sources]
     if method == "weighted_sum":
         recipe = tool.weighted_sum(models[0], models[1], alpha=ALPHA)
+    elif method == "add_difference":
+        recipe = tool.add_difference(models[0], tool.subtract(models[1], models[2]), alpha=ALPHA)
+    elif method == "dare_linear":
+        recipe = tool.dropout(*models, probability=1 - DENSITY, alpha=1.0)
     else:
         deltas = [tool.subtract(model, models[0]) for model in models[1:]]
         recipe = models[0] + tool.ties_sum(*deltas, k=DENSITY)
@@ -114,6 +130,8 @@ def mergekit(method: str, output: Path, sources: list[Path]) -> None:
     import yaml
     from mergekit.scripts.merge_raw_pytorch import main
 
+    if method == "start":
+        return
     if method == "weighted_sum":
         models = [
             {"model": str(source), "parameters": {"weight": weight}} for source, weight in zip(sources, (1 - ALPHA, ALPHA), strict=True)
@@ -121,7 +139,7 @@ def mergekit(method: str, output: Path, sources: list[Path]) -> None:
         config = {"merge_method": "linear", "models": models, "dtype": "float16", "out_dtype": "float16"}
     else:
         models = [{"model": str(source), "parameters": {"weight": 1.0, "density": DENSITY}} for source in sources[1:]]
-        config = {"merge_method": "ties", "base_model": str(sources[0]), "models": models, "dtype": "float32", "out_dtype": "float16"}
+        config = {"merge_method": method, "base_model": str(sources[0]), "models": models, "dtype": "float32", "out_dtype": "float16"}
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(config, file)
         file.flush()
@@ -139,4 +157,5 @@ TOOLS: dict[str, Callable[[str, Path, list[Path]], None]] = {
 
 if __name__ == "__main__":
     tool, method, output, *sources = sys.argv[1:]
-    TOOLS[tool](method, Path(output), [Path(source) for source in sources])
+    if method != "start" or tool != "floor":
+        TOOLS[tool](method, Path(output), [Path(source) for source in sources])
