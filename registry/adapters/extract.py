@@ -25,6 +25,7 @@ from registry.merging.recipe import DTYPES
 from registry.printable import as_lines, counted, some
 from registry.progress import Report, Tick, silent
 from registry.record import Record
+from registry.tensors.chunks import CHUNK
 from registry.tensors.layout import FLOATS, Layout
 from registry.tensors.mmap_files import MappedFiles
 
@@ -305,7 +306,11 @@ def _vectors(plan: ExtractPlan, maps: list[MappedFiles]) -> tuple[dict[str, Tens
 
 
 def _square(changes: Iterable[Tensor]) -> float:
-    return sum(float(change.double().square().sum()) for change in changes)
+    """The sum of all squares, in fp64 a part at a time: a word embedding in fp64 is 300 MiB."""
+    import torch
+
+    parts = (part for change in changes for part in torch.split(change.reshape(-1), CHUNK))
+    return sum((float(part.double().square().sum()) for part in parts), 0.0)
 
 
 def _held(vectors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
@@ -320,7 +325,7 @@ def _layers(plan: ExtractPlan, maps: list[MappedFiles], report: Report) -> tuple
     for done, pair in enumerate(plan.pairs, 1):
         name = names[pair.place]
         change = difference(plan, pair, maps)
-        total = float(change.double().square().sum())
+        total = _square([change])
         if total > 0:
             found = _spectrum(change, plan, pair.place)
             rank = plan.keep.of(found.values, total)
@@ -335,17 +340,24 @@ def difference(plan: ExtractPlan, pair: LayerPair, maps: list[MappedFiles]) -> T
     """tuned - base of one layer, fp32, in the base's shape. Raises JobFailed for numbers that are none."""
     import torch
 
-    sides = []
-    for layout, target, mapped in zip(plan.layouts, (pair.tuned, pair.base), maps, strict=True):
-        stored = layout.tensors[target.key]
-        height = stored.info.shape[0] if stored.info.shape else 1
-        width = stored.info.elements // height
-        first, last = target.rows or (0, height)
-        sides.append(mapped.tensor(stored, first * width, (last - first) * width).to(torch.float32, copy=True))
-    change = sides[0] - sides[1]
-    if not bool(torch.isfinite(change).all()):
+    tuned, base = (
+        _stored(layout, target, mapped) for layout, target, mapped in zip(plan.layouts, (pair.tuned, pair.base), maps, strict=True)
+    )
+    change = tuned.to(torch.float32, copy=True)
+    for first in range(0, change.shape[0], CHUNK):
+        change[first : first + CHUNK] -= base[first : first + CHUNK].to(torch.float32)
+    if change.shape[0] and not all(bool(bound.isfinite()) for bound in torch.aminmax(change)):
         raise JobFailed(f"{pair.base.key} is not finite in one of the two. Nothing was written.")
     return change.reshape(pair.shape)
+
+
+def _stored(layout: Layout, target: TargetSlice, mapped: MappedFiles) -> Tensor:
+    """One side's numbers as they lie in its file, flat."""
+    stored = layout.tensors[target.key]
+    height = stored.info.shape[0] if stored.info.shape else 1
+    width = stored.info.elements // height
+    first, last = target.rows or (0, height)
+    return mapped.tensor(stored, first * width, (last - first) * width)
 
 
 def _spectrum(change: Tensor, plan: ExtractPlan, place: ModuleId) -> Spectrum:
