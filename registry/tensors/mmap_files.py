@@ -23,12 +23,13 @@ WIDEST = 8  # bytes of the widest number that is computed with, fp64
 
 
 class MappedFiles:
-    """Open files, mapped at the first use of a map, with a check that none changed since they were opened."""
+    """Memory-mapped files, with a check that none changed since they were opened."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._maps: dict[Path, mmap.mmap] = {}
         self._signatures: dict[Path, tuple[int, ...]] = {}
-        self._descriptors: dict[Path, int] = {}
+        self._descriptors: dict[Path, int] = {}  # of files that are read in windows: a map of many needs no second one of each
+        self._opening = threading.Lock()
         self.own = Own()
         weakref.finalize(self, _close, self._descriptors)
         for path in dict.fromkeys(files):
@@ -36,11 +37,10 @@ class MappedFiles:
 
     def _open(self, path: Path) -> None:
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-            self._descriptors[path] = descriptor
-            self._signatures[path] = _signature(os.fstat(descriptor))
-            # private and writable only because torch wants writable memory; nothing writes to it
-            self._maps[path] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+            with open(path, "rb") as file:
+                self._signatures[path] = _signature(os.fstat(file.fileno()))
+                # private and writable only because torch wants writable memory; nothing writes to it
+                self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except (OSError, ValueError) as error:
             raise BadFile(path, "unreadable", f"cannot be mapped: {error}.") from error
 
@@ -56,12 +56,26 @@ class MappedFiles:
         if not hasattr(os, "preadv"):
             buffer[:] = self.raw(stored, begin, begin + len(buffer))
             return
-        done = 0
+        descriptor, done = self._descriptor(stored.file), 0
         while done < len(buffer):
-            count = os.preadv(self._descriptors[stored.file], [buffer[done:]], stored.begin + begin + done)
+            count = os.preadv(descriptor, [buffer[done:]], stored.begin + begin + done)
             if count == 0:
                 raise JobFailed(f"{stored.file} was cut short while it was read; the result was deleted. Run the command again.")
             done += count
+
+    def _descriptor(self, path: Path) -> int:
+        """The open file, which is the one that is mapped."""
+        with self._opening:
+            if path not in self._descriptors:
+                try:
+                    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+                except OSError as error:
+                    raise JobFailed(f"{path} went away while it was read ({error.strerror}).") from error
+                if _signature(os.fstat(descriptor))[:2] != self._signatures[path][:2]:  # device and inode
+                    os.close(descriptor)
+                    raise JobFailed(f"{path} changed while it was read; the result was deleted. Run the command again.")
+                self._descriptors[path] = descriptor
+            return self._descriptors[path]
 
     def tensor(self, stored: Stored, begin: int, count: int) -> Tensor:
         """Elements begin..begin+count of the flattened tensor, in its own dtype; a copy only where it is in parts or transposed."""

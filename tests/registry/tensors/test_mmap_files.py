@@ -126,6 +126,18 @@ def test_a_file_that_was_cut_short_is_an_error(tmp_path: Path) -> None:
         maps.read_into(one, 0, memoryview(bytearray(24)))
 
 
+def test_a_file_that_was_replaced_before_it_is_read_is_an_error(tmp_path: Path) -> None:
+    one = stored(tmp_path / "a.safetensors", MATRIX)
+    maps = MappedFiles([one.file])
+    stored(tmp_path / "b.safetensors", -MATRIX).file.replace(one.file)
+    for _ in range(2):
+        with pytest.raises(JobFailed, match=r"a\.safetensors changed while it was read"):
+            maps.read_into(one, 0, memoryview(bytearray(24)))
+    one.file.unlink()
+    with pytest.raises(JobFailed, match=r"a\.safetensors went away"):
+        maps.read_into(one, 0, memoryview(bytearray(24)))
+
+
 def test_every_safetensors_dtype_of_torch_has_one() -> None:
     assert (torch_dtype("F8_E4M3"), torch_dtype("I64"), torch_dtype("BOOL")) == (torch.float8_e4m3fn, torch.int64, torch.bool)
     with pytest.raises(Refused, match="F4 is a dtype that is not computed with here"):
