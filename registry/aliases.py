@@ -26,6 +26,8 @@ KEYS: Mapping[str, Words] = {  # entry of a header -> the aliases its value is c
 def family_named(text: str, words: Words, families: Mapping[str, Aliases]) -> str | None:
     """The family that a text names, by the longest alias it begins with; None where it names none."""
     text = text.strip().lower()
+    if not text:
+        return None
     found = {word: name for name, aliases in families.items() for word in words(aliases) if text.startswith(word)}
     return found[max(found, key=len)] if found else None
 

@@ -23,6 +23,7 @@ from registry.errors import Refused
 from registry.family_defaults import (
     always_classifier_free,
     any_build,
+    any_names,
     classifier_free_guidance,
     guided_above_one,
     identity_conditioning,
@@ -56,7 +57,7 @@ from registry.family_protocols import (
 )
 from registry.formats.key_map import FileKeyMap
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import ModelHeader
+from registry.formats.model_header import ModelHeader, TensorNames
 from registry.names import Table
 from registry.parts import Conditioning, Match, Parts
 from registry.quantised.layers import QuantisedLayers
@@ -134,6 +135,9 @@ class Family:
     # --- functions
     recognise_checkpoint: Callable[[ModelHeader], Match | None]
     recognise_adapter: Callable[[ModelHeader], Match | None]
+    may_be_adapter: Callable[[TensorNames], bool] = any_names
+    """Whether an adapter with these names can be this family's, asked once for all files with the same names: `recognise_adapter`
+    gives None for every other one. A family that recognises an adapter by what its metadata declare alone takes any names."""
     load: Load
     encode_prompts: EncodePrompts
     encode_unconditional: EncodeUnconditional

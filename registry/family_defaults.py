@@ -13,6 +13,8 @@ from registry.parts import Conditioning, Parts
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from registry.formats.model_header import TensorNames
+
 
 # --- ControlNets
 
@@ -28,6 +30,11 @@ def no_control_mode(net: nn.Module) -> int:
 
 
 # --- builds
+
+
+def any_names(names: TensorNames) -> bool:
+    """True: the names of an adapter's tensors do not say that it is another family's."""
+    return True
 
 
 def any_build(adapter: str, base: str) -> bool:

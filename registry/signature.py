@@ -12,10 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from registry.aliases import Aliases
-from registry.formats.adapter_keys import denoiser_keys
-from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.diffusers_folder import prediction_of
-from registry.formats.model_header import ModelHeader
+from registry.formats.model_header import ModelHeader, TensorNames
 from registry.formats.safetensors_header import TensorInfo
 from registry.parts import Match
 
@@ -50,7 +48,7 @@ class Width:
     output: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Signature:
     """One family's signature: regular expressions over whole tensor names and parts of module names."""
 
@@ -186,11 +184,9 @@ def _size(shape: Shape, names: Shapes) -> int | None:
 
 @dataclass(frozen=True)
 class _Modules:
-    """An adapter's modules of the denoiser: the first each expression finds, widths of inputs, the highest block of each stack."""
+    """An adapter's modules of the denoiser: the first each expression finds, the highest block of each stack."""
 
     found: Mapping[str, str]
-    widths: Mapping[str, int | None]
-    outputs: Mapping[str, int | None]
     highest: Mapping[str, int]
 
     def all_of(self, patterns: Iterable[str]) -> list[str] | None:
@@ -198,18 +194,16 @@ class _Modules:
         return [module for module in hits if module is not None] if all(hits) else None
 
 
-def _modules(header: ModelHeader) -> _Modules:
-    own = {module: size for (_, module), size in layer_sizes(denoiser_keys(header.adapter_keys or {}), header.tensors).items()}
-    widths = {module: size.into or size.flat for module, size in own.items()}
+def _modules(names: TensorNames, _expressions: int) -> _Modules:
     found: dict[str, str] = {}
     highest: dict[str, int] = {}
-    for module in widths:
+    for module in names.layers:
         for pattern in _patterns_in(module):
             found.setdefault(pattern, module)
         stack, number = _block(module)
         if number > highest.get(stack, -1):
             highest[stack] = number
-    return _Modules(found, widths, {module: size.out for module, size in own.items()}, highest)
+    return _Modules(found, highest)
 
 
 STACK = re.compile(r"((?:[a-z]+_)*(?:blocks|layers))[._](\d+)[._]")
@@ -221,19 +215,44 @@ def _block(module: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else ("", -1)
 
 
-def claim_adapter(row: Signature, header: ModelHeader) -> Match | None:
-    """A signature's claim on an adapter by the names of its modules, the width of their inputs and the number of its blocks."""
-    modules = header.cached(_modules)
+@dataclass(frozen=True)
+class _Named:
+    """What the names of an adapter's modules show of a signature: the modules that are its, and whether no other family has such."""
+
+    modules: tuple[str, ...]
+    own: bool
+    sized: tuple[tuple[Width, str], ...]  # a width that counts, and the module that has it
+    marked: str | None  # the variant by a mark
+
+
+def _by_names(names: TensorNames, row: Signature) -> _Named | None:
+    """A signature's modules among an adapter's; None where the names alone show that it is another family's."""
+    modules = names.cached(_modules, len(EXPRESSIONS))
     if any(number >= row.adapter_blocks.get(stack, number + 1) for stack, number in modules.highest.items()):
         return None
     own = next((hits for patterns in row.adapter if (hits := modules.all_of(patterns))), None)
     found = own or next((hits for patterns in row.adapter_shared if (hits := modules.all_of(patterns))), None)
     if found is None or any(pattern in modules.found for pattern in row.adapter_absent):
         return None
-    evidence, variants, small = [f"module {module}" for module in found], [], False
-    for width in row.adapter_widths:
-        module = modules.found.get(width.module)
-        size = (modules.outputs if width.output else modules.widths)[module] if module else None
+    sized = tuple((width, modules.found[width.module]) for width in row.adapter_widths if width.module in modules.found)
+    marked = next((name for pattern, name in row.adapter_marks.items() if pattern in modules.found), None)
+    return _Named(tuple(found), bool(own), sized, marked)
+
+
+def has_names_of(row: Signature, names: TensorNames) -> bool:
+    """Whether the names of an adapter's modules are a signature's; the widths may be another's."""
+    return names.cached(_by_names, row) is not None
+
+
+def claim_adapter(row: Signature, header: ModelHeader) -> Match | None:
+    """A signature's claim on an adapter by the names of its modules, the width of their inputs and the number of its blocks."""
+    named = header.names.cached(_by_names, row)
+    if named is None:
+        return None
+    evidence, variants, small = [f"module {module}" for module in named.modules], [], False
+    for width, module in named.sized:
+        layer = header.layer_size(module)
+        size = layer.out if width.output else layer.into or layer.flat
         if size is None:
             continue
         if size not in width.means and (size >= SMALL or not row.small_builds):
@@ -241,9 +260,8 @@ def claim_adapter(row: Signature, header: ModelHeader) -> Match | None:
         small = small or size not in width.means
         evidence.append(f"{module} {'gives' if width.output else 'takes'} {size}")
         variants.append(width.means.get(size))
-    sized = len(evidence) > len(found)
-    if not own and not sized:
+    sized = len(evidence) > len(named.modules)
+    if not named.own and not sized:
         return None
-    marked = next((name for pattern, name in row.adapter_marks.items() if pattern in modules.found), None)
-    score = (0.85 if own else 0.65) + (-0.25 if small else 0.07 if sized else 0.0)
-    return _match(row, score, evidence, marked or next((variant for variant in variants if variant), None))
+    score = (0.85 if named.own else 0.65) + (-0.25 if small else 0.07 if sized else 0.0)
+    return _match(row, score, evidence, named.marked or next((variant for variant in variants if variant), None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -38,26 +38,59 @@ def mistyped(values: Mapping[str, Any], types: Mapping[str, Any]) -> list[str]:
 
 def is_of(value: Any, hint: Any) -> bool:
     """Whether the value is of a type, as it is: unions, lists, tuples, mappings and dataclasses are looked into; int counts as float."""
+    return _test_of(hint)(value)
+
+
+Test = Callable[[Any], bool]
+
+
+@cache  # a scan tests the record of every file
+def _test_of(hint: Any) -> Test:
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
-        return True
+        return lambda value: True
     if origin is Annotated:
-        return is_of(value, inner[0])
+        return _test_of(inner[0])
     if origin in (Union, UnionType):
-        return any(is_of(value, one) for one in inner)
+        whole = tuple(one for one in inner if one in (str, NoneType, bool))
+        tests = tuple(_test_of(one) for one in inner if one not in whole)
+        return lambda value: isinstance(value, whole) or any(test(value) for test in tests)
     if origin is tuple and inner and inner[-1] is not Ellipsis:
-        return isinstance(value, tuple) and len(value) == len(inner) and all(map(is_of, value, inner))
+        tests = tuple(map(_test_of, inner))
+        return lambda value: (
+            isinstance(value, tuple) and len(value) == len(tests) and all(test(one) for test, one in zip(tests, value, strict=True))
+        )
     if origin in (list, tuple):
-        return isinstance(value, origin) and (not inner or all(is_of(one, inner[0]) for one in value))
+        each = _test_of(inner[0] if inner else Any)
+        if each is _is_text:
+            return lambda value: isinstance(value, origin) and _are_texts(value)
+        return lambda value: isinstance(value, origin) and all(map(each, value))
     if origin in (dict, Mapping):
-        return isinstance(value, Mapping) and all(is_of(one, inner[0]) and is_of(item, inner[1]) for one, item in value.items())
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return _test_of_mapping(*inner)
+    if hint is str:
+        return _is_text
+    if hint in (float, int):
+        wanted = (int, float) if hint is float else (int,)
+        return lambda value: isinstance(value, wanted) and not isinstance(value, bool)
     if is_dataclass(hint):
-        return isinstance(value, hint) and all(is_of(getattr(value, name), kind) for name, kind in _kinds(hint).items())  # type: ignore[arg-type]
-    return not isinstance(hint, type) or isinstance(value, hint)
+        fields_of = tuple((name, _test_of(kind)) for name, kind in _kinds(hint).items())  # type: ignore[arg-type]
+        return lambda value: isinstance(value, hint) and all(test(getattr(value, name)) for name, test in fields_of)  # type: ignore[arg-type]
+    return (lambda value: isinstance(value, hint)) if isinstance(hint, type) else lambda value: True
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return {str}.issuperset(map(type, values)) or all(map(_is_text, values))
+
+
+def _test_of_mapping(key: Any, item: Any) -> Test:
+    keys, items = _test_of(key), _test_of(item)
+    if key is str and item is Any:
+        return lambda value: isinstance(value, Mapping) and _are_texts(value)
+    return lambda value: isinstance(value, Mapping) and all(map(keys, value)) and all(map(items, value.values()))
 
 
 def is_number(value: object) -> bool:

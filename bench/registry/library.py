@@ -2,6 +2,7 @@
 
 python bench/registry/library.py FOLDER --adapters 10000
 python bench/registry/library.py FOLDER --adapters 10000 --different
+python bench/registry/library.py FOLDER --adapters 10000 --different --names
 python bench/registry/library.py FOLDER --checkpoints 50
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from registry.formats.safetensors_header import TensorInfo, header_bytes
@@ -42,12 +43,12 @@ def modules(family: str) -> Iterator[tuple[str, int, int]]:
             yield f"{place}.transformer_blocks.0.attn2.{name}", width, channels
 
 
-def adapter(family: str, dialect: str, rank: int, dtype: str, left_out: int | None = None) -> Tensors:
-    """Name -> dtype and shape of one LoRA file; `left_out` is the number of a module that is not in it."""
+def adapter(family: str, dialect: str, rank: int, dtype: str, left_out: Collection[int] = ()) -> Tensors:
+    """Name -> dtype and shape of one LoRA file; `left_out` are the numbers of modules that are not in it."""
     tensors: Tensors = {}
     component = "transformer" if family == "flux1" else "unet"
     for number, (module, into, out) in enumerate(modules(family)):
-        if number == left_out:
+        if number in left_out:
             continue
         kohya = dialect == "kohya"
         name = f"lora_unet_{module.replace('.', '_')}" if kohya else f"{component}.{module}"
@@ -86,8 +87,11 @@ def write(path: Path, tensors: Mapping[str, TensorInfo], metadata: Mapping[str, 
         file.truncate(len(raw) + end)
 
 
-def adapters(folder: Path, count: int, *, different: bool) -> None:
-    """Adapters of three families, two dialects, four ranks, two dtypes; `different`: hardly two with the same tensors."""
+def adapters(folder: Path, count: int, *, different: bool, names: bool) -> None:
+    """Adapters of three families, two dialects, four ranks, two dtypes; `different`: hardly two with the same tensors.
+
+    Of 10,000 different ones 240 have the same names; with `names` hardly two have.
+    """
     kinds = [
         (family, dialect, rank, dtype)
         for family, dialect in (("sd1", "kohya"), ("sd1", "diffusers"), ("sdxl", "kohya"), ("flux1", "diffusers"))
@@ -96,7 +100,9 @@ def adapters(folder: Path, count: int, *, different: bool) -> None:
     ]
     for number in range(count):
         family, dialect, rank, dtype = kinds[number % len(kinds)]
-        tensors = adapter(family, dialect, rank + number // 60 if different else rank, dtype, number % 60 if different else None)
+        left_out = {number % 60} if different else set()
+        left_out |= {number // 60 % 61, number // 3600 % 59} if names else set()
+        tensors = adapter(family, dialect, rank + number // 60 if different else rank, dtype, left_out)
         write(folder / f"{number // A_FOLDER:03d}" / f"adapter-{number:05d}.safetensors", tensors, training_metadata(number))
 
 
@@ -115,8 +121,9 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=0)
     parser.add_argument("--checkpoints", type=int, default=0)
     parser.add_argument("--different", action="store_true", help="hardly two adapters with the same tensors")
+    parser.add_argument("--names", action="store_true", help="hardly two adapters with the same names of tensors either")
     arguments = parser.parse_args()
-    adapters(arguments.folder, arguments.adapters, different=arguments.different)
+    adapters(arguments.folder, arguments.adapters, different=arguments.different, names=arguments.names)
     if arguments.checkpoints:
         checkpoints(arguments.folder, arguments.checkpoints)
 

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from registry.formats.adapter_keys import SCALED, TEXT_MODULE, AdapterKey, dialect_of, is_language_model
 from registry.formats.dialects import DENOISER, DOUBLED
+from registry.formats.model_header import ModelHeader, TensorNames
 from registry.formats.peft_config import CONFIG, ENTRY, peft_config
-from registry.formats.safetensors_header import TensorInfo
 from registry.typed_values import is_number
 
 
@@ -36,61 +37,103 @@ class AdapterFacts:
         return alpha, source
 
 
-def adapter_facts(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> AdapterFacts:
+class _Rank(NamedTuple):
+    """A tensor whose first size is its module's rank; `most`: the largest of several is."""
+
+    place: tuple[str, str]  # component, module
+    name: str
+    most: bool
+
+
+class _Named(NamedTuple):
+    """What the names of an adapter's tensors show."""
+
+    ranks: tuple[str, ...]  # tensors whose first size is their module's rank, where no two are of one module
+    shared_ranks: tuple[_Rank, ...]  # such tensors where two are
+    blocks: tuple[str, ...]  # tensors whose axes tell OFT from BOFT
+    kernels: tuple[str, ...]  # tensors with the kernel of a convolution, where there is one
+    algorithms: frozenset[str]  # OFT for both
+    components: tuple[str, ...]
+    dora: bool
+    alpha_tensors: bool
+    dialect: str
+    language_model: bool
+    others: tuple[str, ...]  # tensors that do not belong to an adapter
+    doubled: str | None
+
+
+def adapter_facts(header: ModelHeader) -> AdapterFacts:
     """The facts in parsed keys and shapes."""
-    ranks = Counter(module_ranks(keys, tensors).values())
+    names, tensors, infos = header.names, header.tensors, header.infos
+    named = names.cached(_by_names)
+    found: dict[tuple[str, str], int] = {}
+    for place, name, most in named.shared_ranks:
+        if shape := tensors[name].shape:
+            found[place] = max(shape[0], found.get(place, 0)) if most else shape[0]
+    ranks = Counter([*found.values(), *(shape[0] for name in named.ranks if (shape := tensors[name].shape))])
+    kernels = any(len(info.shape) == 4 and info.shape[-1] > 1 for info in infos)  # most files have none
+    convolution = kernels and any(len(shape := tensors[name].shape) == 4 and shape[-1] > 1 for name in named.kernels)
+    algorithms: frozenset[str] | set[str] = named.algorithms
+    if "oft" in algorithms:  # one key name for both: three axes are OFT, four are BOFT
+        axes = {len(tensors[name].shape) for name in named.blocks}
+        algorithms = (algorithms - {"oft"}) | ({"boft"} if axes == {4} else {"oft", "boft"} if 4 in axes else {"oft"})
+    return AdapterFacts(
+        algorithms=tuple(sorted(algorithms)),
+        components=named.components + (("conv",) if convolution else ()),
+        dora=named.dora,
+        rank=next(iter(ranks)) if len(ranks) == 1 else None,
+        ranks=dict(sorted(ranks.items())),
+        alpha_tensors=named.alpha_tensors,
+        dialect=named.dialect,
+        language_model=named.language_model,
+        others=len(named.others),
+        other=named.others[0] if named.others else None,
+        doubled=named.doubled,
+    )
+
+
+def _by_names(names: TensorNames) -> _Named:
+    keys = names.keys or {}
     scaled = {
         name.removesuffix(".on_input") for name, key in keys.items() if key.role == "on_input"
     }  # their IA3 factor is a plain `.weight`
-    others = [name for name in tensors if name not in keys and name.removesuffix(".weight") not in scaled]
-    return AdapterFacts(
-        algorithms=tuple(sorted(_algorithms(keys, tensors))),
-        components=_components(keys, tensors),
+    others = [name for name in names.names if name not in keys and name.removesuffix(".weight") not in scaled]
+    ranks = [*_ranks(keys)]
+    modules = Counter(rank.place for rank in ranks)
+    return _Named(
+        ranks=tuple(rank.name for rank in ranks if modules[rank.place] == 1),
+        shared_ranks=tuple(rank for rank in ranks if modules[rank.place] > 1),
+        blocks=tuple(name for name, key in keys.items() if key.algorithm == "oft" and key.role == "blocks"),
+        kernels=tuple(name for name, key in keys.items() if key.role in KERNELS),
+        algorithms=frozenset(key.algorithm for key in keys.values() if key.role != "dora") - {""},  # a DoRA magnitude goes with any
+        components=_components(keys),
         dora=any(key.role == "dora" for key in keys.values()),
-        rank=next(iter(ranks)) if len(ranks) == 1 else None,
-        ranks=dict(sorted(ranks.items())),
         alpha_tensors=any(key.role == "alpha" for key in keys.values()),
         dialect=dialect_of(keys),
         language_model=is_language_model(keys),
-        others=len(others) if keys else 0,
-        other=others[0] if keys and others else None,
+        others=tuple(others) if keys else (),
         doubled=next((name for name, key in keys.items() if key.prefix == DOUBLED), None),
     )
 
 
-def _algorithms(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> set[str]:
-    found = {key.algorithm for key in keys.values() if key.role != "dora"} - {""}  # a DoRA magnitude goes with any algorithm
-    if "oft" in found:  # one key name for both: three axes are OFT, four are BOFT
-        axes = {len(tensors[name].shape) for name, key in keys.items() if key.algorithm == "oft" and key.role == "blocks"}
-        found = (found - {"oft"}) | ({"boft"} if axes == {4} else {"oft", "boft"} if 4 in axes else {"oft"})
-    return found
-
-
-def module_ranks(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[tuple[str, str], int]:
-    """(component, module) -> rank, by the definition of each algorithm; modules without one are left out."""
-    ranks: dict[tuple[str, str], int] = {}
+def _ranks(keys: Mapping[str, AdapterKey]) -> Iterator[_Rank]:
+    """The tensors that have a module's rank, by the definition of each algorithm."""
     for name, key in keys.items():
-        shape, place = tensors[name].shape, (key.component, key.module)
-        if not shape:
-            continue
         if (key.algorithm, key.role) in (("lora", "down"), ("loha", "w1_b"), ("glora", "b2")):
-            ranks[place] = shape[0]
+            yield _Rank((key.component, key.module), name, False)
         elif key.algorithm == "lokr" and key.role in ("w1_b", "w2_b"):
-            ranks[place] = max(shape[0], ranks.get(place, 0))
-    return ranks
+            yield _Rank((key.component, key.module), name, True)
 
 
-def _components(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+def _components(keys: Mapping[str, AdapterKey]) -> tuple[str, ...]:
     names = {key.component for key in keys.values()}
     if "" in names:  # peft's files do not name the component; the module names do
         modules = {key.module for key in keys.values() if not key.component}
         names |= (
             {"text_encoder" if TEXT_MODULE.search(module) else DENOISER for module in modules} if not is_language_model(keys) else set()
         )
-    convolution = any(key.role in KERNELS and len(tensors[name].shape) == 4 and tensors[name].shape[-1] > 1 for name, key in keys.items())
     order = (DENOISER, "text_encoder", "text_encoder_2", "text_encoder_3")
-    found = sorted(names - {""}, key=lambda name: (order.index(name) if name in order else 9, name))
-    return tuple(found) + (("conv",) if convolution else ())
+    return tuple(sorted(names - {""}, key=lambda name: (order.index(name) if name in order else 9, name)))
 
 
 KERNELS = {"down", "mid", "t1", "t2", "w2", "b2", "diff", "set"}  # roles whose tensor has the kernel of a convolution

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-from registry.aliases import declared_family
-from registry.detect.aliases import all_aliases
+from registry.detect.aliases import family_declared
 from registry.detect.licences import declared_terms
 from registry.plain_values import from_json
 from registry.record import OWN_METADATA, Prediction, Warn
@@ -42,7 +41,7 @@ class MetadataFacts:
 
 def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
     """The facts in a header's metadata; damaged values are left out, never an error."""
-    family, source = declared_family(metadata, all_aliases()) or (None, None)
+    family, source = family_declared(metadata) or (None, None)
     terms = declared_terms(metadata)
     warnings = terms.warnings() if terms is not None else ()
     if own := sorted(OWN_METADATA.keys() & metadata.keys()):

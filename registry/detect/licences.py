@@ -75,8 +75,10 @@ def inherited(sources: Iterable[tuple[str, str | None]]) -> Terms:
 
 def declared_terms(metadata: Mapping[str, str]) -> Terms | None:
     """The Terms in a derived file's metadata; None where they are missing or damaged."""
+    if ENTRY not in metadata:
+        return None
     try:
-        declared = from_json(metadata.get(ENTRY, "null"))
+        declared = from_json(metadata[ENTRY])
     except ValueError:
         return None
     if not isinstance(declared, dict) or not all(value is None or isinstance(value, str) for value in declared.values()):

@@ -15,6 +15,7 @@ from registry.errors import BadFile
 from registry.formats.model_folder import read_json
 
 PREVIEWS = (".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".png", ".jpg", ".jpeg", ".webp")
+ENDINGS = (".civitai.info", ".json", ".txt", *PREVIEWS)
 TEXT_AT_MOST = 2000  # characters of a description the index keeps
 TAG = re.compile(r"<[^>]+>")
 
@@ -37,6 +38,8 @@ def sidecars_of(path: Path, *, beside: Collection[str] | None = None) -> Sidecar
     def there(name: str) -> bool:
         return (beside is None or name in beside) and (folder / name).is_file()
 
+    if beside is not None and not any(f"{stem}{ending}" in beside for ending in ENDINGS):
+        return Sidecars()
     found = Sidecars()
     for name, read in ((f"{stem}.civitai.info", _civitai), (f"{stem}.json", _a1111)):
         if there(name):

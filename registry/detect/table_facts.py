@@ -16,11 +16,11 @@ from blake3 import blake3
 from registry.detect.adapter_facts import AdapterFacts, adapter_facts
 from registry.detect.component_kinds import ComponentKind, kind_by_keys
 from registry.detect.verdict import Claim, adapter_claims, checkpoint_claims
-from registry.formats.adapter_keys import AdapterKey, malformed
+from registry.formats.adapter_keys import malformed
 from registry.formats.dialects import DENOISER
 from registry.formats.gguf import QUANTISED
-from registry.formats.model_header import ModelHeader, declared_metadata
-from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, split_header
+from registry.formats.model_header import ModelHeader, TensorNames, declared_metadata
+from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, plain_tensors, split_header
 
 GGUF_BITS = 5  # an element, about, of a quantised type: enough to see which dtype has the most bytes
 KEPT = 2048  # TableFacts a scan keeps: some KB each
@@ -59,21 +59,21 @@ class TableFacts:
 def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> TableFacts:
     """The TableFacts of a single file. Of its metadata only the entries that declare a base model are looked at."""
     seen = ModelHeader(path=Path(), tensors=tensors, metadata=declared_metadata(metadata))  # no path: the same table gives the same facts
-    keys = seen.adapter_keys
-    if keys is None and tensors and all(name.startswith("base_model.") for name in tensors):
-        keys = {}  # of peft, with an unsupported algorithm: VeRA, FourierFT, ...
-    dtype = dtype_of(tensors)
-    if keys is not None:
-        return TableFacts(dtype, adapter_facts(keys, tensors), _is_unet(keys), None, (), "", adapter_claims(seen))
+    dtype = dtype_of(tensors, seen.infos)
+    if seen.names.cached(_is_adapter):
+        return TableFacts(dtype, adapter_facts(seen), seen.names.cached(_is_unet), None, (), "", adapter_claims(seen))
     small = kind_by_keys(tensors)
     claims = checkpoint_claims(seen) if small is None else ()
     return TableFacts(dtype, None, False, small, _components(tensors), _dialect(tensors), claims, malformed(tensors))
 
 
-def dtype_of(tensors: Mapping[str, TensorInfo]) -> str | None:
-    """The dtype most bytes are in; of a file that is quantised what it is quantised to: 'fp8 scaled', 'nf4', 'GGUF Q4_K'."""
+def dtype_of(tensors: Mapping[str, TensorInfo], infos: Mapping[TensorInfo, int] | None = None) -> str | None:
+    """The dtype most bytes are in; of a file that is quantised what it is quantised to: 'fp8 scaled', 'nf4', 'GGUF Q4_K'.
+
+    `infos`: how many tensors have each dtype and shape, where that is at hand.
+    """
     sizes: Counter[str] = Counter()
-    for info, count in Counter(tensors.values()).items():
+    for info, count in (infos if infos is not None else Counter(tensors.values())).items():
         sizes[info.dtype] += count * info.elements * DTYPE_BITS.get(info.dtype, GGUF_BITS)
     if not sizes:
         return None
@@ -95,9 +95,14 @@ def _quantised(tensors: Mapping[str, TensorInfo], dtypes: Sequence[str]) -> str 
 UNET_WORDS = ("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_blocks")
 
 
-def _is_unet(keys: Mapping[str, AdapterKey]) -> bool:
+def _is_adapter(names: TensorNames) -> bool:
+    """Whether the keys are an adapter's, or of peft with an unsupported algorithm: VeRA, FourierFT, ..."""
+    return names.keys is not None or (bool(names.names) and all(name.startswith("base_model.") for name in names.names))
+
+
+def _is_unet(names: TensorNames) -> bool:
     """Whether the first module of the denoiser is one of a UNet, by its name; peft's files do not name the denoiser."""
-    first = next((key for key in keys.values() if key.component in (DENOISER, "")), None)
+    first = next((key for key in (names.keys or {}).values() if key.component in (DENOISER, "")), None)
     return first is not None and (first.prefix == "unet." or any(word in first.module for word in UNET_WORDS))
 
 
@@ -139,8 +144,9 @@ class TableReader:
         key = (blake3(table.encode()).digest(), size - len(raw), *declared_metadata(metadata).items())
         facts = self._known.get(key)
         if facts is None:
-            header = parse_header(raw, path=path, file_bytes=size)
-            facts = self._known[key] = table_facts(header.tensors, header.metadata)
+            plain = plain_tensors(table, size - len(raw) - 8)
+            tensors = plain if plain is not None else parse_header(raw, path=path, file_bytes=size).tensors
+            facts = self._known[key] = table_facts(tensors, metadata)
             if len(self._known) > KEPT:
                 del self._known[next(iter(self._known))]
         return metadata, facts

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from registry.detect.header_metadata import MetadataFacts
 from registry.detect.other_families import DETECT_ONLY
 from registry.families import FAMILIES
-from registry.formats.model_header import ModelHeader
+from registry.formats.model_header import ModelHeader, TensorNames
 from registry.parts import Match
 from registry.record import Prediction, Warn
-from registry.signature import Signature, claim_adapter, claim_checkpoint
+from registry.signature import Signature, claim_adapter, claim_checkpoint, has_names_of
 
 TIE = 0.02  # claims closer than this are a tie
 
@@ -45,8 +46,20 @@ class Verdict:
 
 def adapter_claims(seen: ModelHeader) -> tuple[Claim, ...]:
     """Every family's claim on an adapter."""
-    claims = [Claim(name, match) for name, family in FAMILIES.items() if (match := family.recognise_adapter(seen))]
-    return (*claims, *(Claim(row.family, match) for row in _without_file() if (match := claim_adapter(row, seen))))
+    asked = seen.names.cached(_asked, tuple(FAMILIES))
+    claims = [Claim(name, match) for name in asked.families if (match := FAMILIES[name].recognise_adapter(seen))]
+    return (*claims, *(Claim(row.family, match) for row in asked.others if (match := claim_adapter(row, seen))))
+
+
+class _Asked(NamedTuple):
+    families: tuple[str, ...]
+    others: tuple[Signature, ...]  # without a file of their own
+
+
+def _asked(names: TensorNames, families: tuple[str, ...]) -> _Asked:
+    """The families whose adapters can have these names."""
+    with_file = tuple(name for name in families if FAMILIES[name].may_be_adapter(names))
+    return _Asked(with_file, tuple(row for row in _without_file() if has_names_of(row, names)))
 
 
 def checkpoint_claims(seen: ModelHeader) -> tuple[Claim, ...]:

@@ -9,7 +9,7 @@ T5's padding is attended without a mask, so the text length is part of the resul
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,11 +26,9 @@ from registry.detect.few_step import FewStep
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, never_classifier_free, never_guided
-from registry.formats.adapter_keys import denoiser_keys
-from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.layers import AdapterNames
-from registry.formats.model_header import ModelHeader
+from registry.formats.model_header import ModelHeader, TensorNames
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals
 from registry.signature import bare
@@ -123,31 +121,40 @@ def _recognise_folder(header: ModelHeader) -> Match | None:
 
 def recognise_adapter(header: ModelHeader) -> Match | None:
     """A claim on an adapter by the names of FLUX.1's double and single blocks and their width."""
-    keys = denoiser_keys(header.adapter_keys or {})
-    sizes = {module: size for (_, module), size in layer_sizes(keys, header.tensors).items()}
-    marks = {module: _mark(module) for module in sizes}
-    kinds = {mark.place for mark in marks.values()}
-    if "foreign" in kinds or not kinds & {"double", "diffusers"}:
+    marks = header.names.cached(_marks)
+    if not marks:
         return None
-    widths = {width for module, mark in marks.items() if mark.reads and (width := sizes[module].into or sizes[module].flat)}
-    if any(number >= BLOCKS.get(mark.stack, number + 1) for mark in marks.values() for number in (mark.number,)):
-        return None
+    sizes = {module: header.layer_size(module) for module, mark in marks.items() if mark.reads or mark.fused}
+    widths = {width for module, size in sizes.items() if marks[module].reads and (width := size.into or size.flat)}
     width = next(iter(widths)) if len(widths) == 1 else WIDTH  # a small build is as wide as what reads its states
-    outs = {out // width for module, mark in marks.items() if mark.fused and (out := sizes[module].out)}
+    outs = {size.out // width for module, size in sizes.items() if marks[module].fused and size.out}
     if outs - {4, 7}:  # img_mlp.0 gives 4 widths and linear1 3 + 4; FLUX.2 of the same width gives 6 and 9
         return None
-    names = "double_blocks and single_blocks" if "double" in kinds else "single_transformer_blocks"
+    names = "double_blocks and single_blocks" if any(mark.place == "double" for mark in marks.values()) else "single_transformer_blocks"
     if widths == {WIDTH}:
-        return Match(score=0.95, evidence=(names, f"{WIDTH} wide"), alike=_alike(header, marks))
+        return Match(score=0.95, evidence=(names, f"{WIDTH} wide"), alike=header.names.cached(_alike))
     declared = header.metadata.get("modelspec.architecture", "").lower()
     if declared.startswith("flux-1"):
         return Match(score=0.9, evidence=(names, f"modelspec.architecture {declared!r}"))
     return Match(score=0.6, evidence=(names, f"widths {sorted(widths)}"))
 
 
-def _alike(header: ModelHeader, marks: Mapping[str, _Mark]) -> tuple[str, ...]:
+def has_its_names(names: TensorNames) -> bool:
+    """Whether the names of an adapter's modules are FLUX.1's, and those of others with the same names."""
+    return bool(names.cached(_marks))
+
+
+def _marks(names: TensorNames) -> dict[str, _Mark]:
+    """What the name of each module shows; {} where the names are not FLUX.1's, or there are more blocks than it has."""
+    marks = {module: _mark(module) for module in names.layers}
+    kinds = {mark.place for mark in marks.values()}
+    whole = all(mark.number < BLOCKS.get(mark.stack, mark.number + 1) for mark in marks.values())
+    return marks if whole and "foreign" not in kinds and kinds & {"double", "diffusers"} else {}
+
+
+def _alike(names: TensorNames) -> tuple[str, ...]:
     """Other families whose layers of these names have the same sizes: no tensor shows which of them the adapter is for."""
-    keys = (header.adapter_keys or {}).values()
+    keys, marks = (names.keys or {}).values(), names.cached(_marks)
     if any(key.component == "text_encoder" or key.spelling == "xlabs" for key in keys):  # CLIP; XLabs trained for FLUX.1 alone
         return ()
     found = []
@@ -327,6 +334,7 @@ FAMILIES.add("flux1")(
         controlnet_keys=("single_transformer_blocks.",),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
+        may_be_adapter=has_its_names,
         load=load,
         encode_prompts=encode_prompts,
         encode_unconditional=encoding_of_empty(encode_prompts),

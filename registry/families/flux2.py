@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters.peft_state import transformer_lora
@@ -26,12 +26,11 @@ from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, guided_above_one
 from registry.formats.adapter_keys import denoiser_keys
-from registry.formats.adapter_shapes import layer_sizes
 from registry.formats.layers import AdapterNames, Layer, every
-from registry.formats.model_header import ModelHeader
+from registry.formats.model_header import ModelHeader, TensorNames
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Posterior, Residuals
-from registry.signature import Shape, Signature, Width, bare, claim_adapter, claim_checkpoint
+from registry.signature import Shape, Signature, Width, bare, claim_adapter, claim_checkpoint, has_names_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,7 +178,7 @@ def recognise_adapter(header: ModelHeader) -> Match | None:
     claims = [claim for claim in (_claim_by_heights(header), claim_adapter(SIGNATURE, header)) if claim is not None]
     match = max(claims, key=lambda claim: claim.score, default=None)
     declared = _declared(header)
-    if declared is None or (match is None and not _all_known(header)):
+    if declared is None or (match is None and not header.names.cached(_all_known)):
         return match
     entry, build = declared
     variant = (match.variant if match else None) or build
@@ -187,10 +186,20 @@ def recognise_adapter(header: ModelHeader) -> Match | None:
     return Match(score=0.99, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
 
 
-def _all_known(header: ModelHeader) -> bool:
+def has_its_names(names: TensorNames) -> bool:
+    """Whether the names of an adapter's modules are FLUX.2's, and those of others with the same names."""
+    return bool(names.cached(_fused)) or has_names_of(SIGNATURE, names) or names.cached(_all_known)
+
+
+def _all_known(names: TensorNames) -> bool:
     """Whether every layer of an adapter has a name of FLUX.2's."""
-    keys = denoiser_keys(header.adapter_keys or {})
-    return bool(keys) and all(_NAMES.denoiser.find(module) is not None for module in {key.module for key in keys.values()})
+    keys = denoiser_keys(names.keys or {})
+    return bool(keys) and all(_is_known(module) for module in {key.module for key in keys.values()})
+
+
+@lru_cache(maxsize=16384)  # files of one family share their names
+def _is_known(module: str) -> bool:
+    return _NAMES.denoiser.find(module) is not None
 
 
 DECLARED = re.compile(r"flux[-._ ]?2[-._ ]*(?P<build>dev|klein(?:[-_]base)?(?P<size>[-_]\d+b)?)?")
@@ -208,13 +217,23 @@ def _declared(header: ModelHeader) -> tuple[str, str | None] | None:
 
 def _claim_by_heights(header: ModelHeader) -> Match | None:
     """Matches an adapter in the original implementation's names (FLUX.1 shares them) by layer sizes that only FLUX.2 has."""
-    for (_component, module), size in layer_sizes(denoiser_keys(header.adapter_keys or {}), header.tensors).items():
-        for pattern, high, wide in HEIGHTS:
-            if size.out and size.into and pattern.search(module) and size.out * wide == size.into * high:
-                evidence = (f"module {module}", f"{module} takes {size.into} and gives {size.out}")
-                variant = SIZES.get(min(size.out, size.into))
-                return Match(score=0.92, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
+    for module, high, wide in header.names.cached(_fused):
+        size = header.layer_size(module)
+        if size.out and size.into and size.out * wide == size.into * high:
+            evidence = (f"module {module}", f"{module} takes {size.into} and gives {size.out}")
+            variant = SIZES.get(min(size.out, size.into))
+            return Match(score=0.92, evidence=evidence, variant=variant, prediction="flow", prediction_source="the family")
     return None
+
+
+def _fused(names: TensorNames) -> list[tuple[str, int, int]]:
+    """(module, height, width in FLUX.2) of the modules whose name has one of HEIGHTS, in the file's order."""
+    return [(module, high, wide) for module in names.layers for high, wide in _heights(module)]
+
+
+@lru_cache(maxsize=16384)
+def _heights(module: str) -> tuple[tuple[int, int], ...]:
+    return tuple((high, wide) for pattern, high, wide in HEIGHTS if pattern.search(module))
 
 
 def architecture_of(parts: Parts) -> str:
@@ -462,6 +481,7 @@ FAMILIES.add("flux2")(
         vae_channels=32,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
+        may_be_adapter=has_its_names,
         load=load,
         encode_prompts=encode_prompts,
         encode_unconditional=encoding_of_empty(encode_prompts),

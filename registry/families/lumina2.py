@@ -24,7 +24,7 @@ from registry.family_defaults import classifier_free_guidance, encoding_of_empty
 from registry.formats.layers import AdapterNames, Layer, every, same_names
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Parts, Residuals
-from registry.signature import Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import Signature, Width, claim_adapter, claim_checkpoint, has_names_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -211,6 +211,7 @@ FAMILIES.add("lumina2")(
         vae_channels=16,
         recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
         recognise_adapter=partial(claim_adapter, SIGNATURE),
+        may_be_adapter=partial(has_names_of, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
         encode_negatives=encode_negatives,

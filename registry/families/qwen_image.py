@@ -33,7 +33,7 @@ from registry.formats.layers import AdapterNames, every, same_names
 from registry.formats.model_header import ModelHeader
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Match, Parts, Residuals
-from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint, has_names_of
 
 if TYPE_CHECKING:
     import torch
@@ -258,6 +258,7 @@ FAMILIES.add("qwen_image")(
         adapter_names=AdapterNames(layers=LAYERS),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=partial(claim_adapter, SIGNATURE),
+        may_be_adapter=partial(has_names_of, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
         encode_unconditional=encoding_of_empty(encode_prompts),

@@ -26,7 +26,7 @@ from registry.formats.controlnet_file import load_controlnet, refuse_other_build
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.formats.transformer_file import FileNames
 from registry.parts import Conditioning, Parts, Posterior, Residuals
-from registry.signature import BLOCK, READS_TEXT, SINGLE, TWO, Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import BLOCK, READS_TEXT, SINGLE, TWO, Signature, Width, claim_adapter, claim_checkpoint, has_names_of
 
 if TYPE_CHECKING:
     import torch
@@ -272,6 +272,7 @@ FAMILIES.add("sana")(
         adapter_names=AdapterNames(layers=LAYERS),
         recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
         recognise_adapter=partial(claim_adapter, SIGNATURE),
+        may_be_adapter=partial(has_names_of, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
         encode_negatives=encode_negatives,

@@ -12,7 +12,7 @@ from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_one, weighted_one
 from registry.architectures.unet.components import BETAS, clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
-from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, has_unet_names, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import CHECKPOINTED, file_match, folder_match, predict, unet_loader
 from registry.architectures.vae.kl import decode, encode_images
@@ -72,7 +72,7 @@ def recognise_adapter(header: ModelHeader) -> Match | None:
     adapter = unet_adapter(header)
     if adapter is None or "text_encoder_2" in adapter.text_widths or adapter.depth > 0:
         return None
-    declared = declared_unet_family(header.metadata)
+    declared = declared_unet_family(header)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if declared is not None:
@@ -159,6 +159,7 @@ FAMILIES.add("sd1")(
         embedding_dim=WIDTH,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
+        may_be_adapter=has_unet_names,
         load=load,
         encode_prompts=encode_one,
         encode_weighted=weighted_one,

@@ -36,7 +36,7 @@ from registry.formats.single_file import load_pieces
 from registry.formats.transformer_file import load_transformer
 from registry.parts import Conditioning, Parts, Residuals
 from registry.quantised.layers import Quantisation
-from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint
+from registry.signature import BLOCK, JOINT, REFINER, SINGLE, Shape, Signature, Width, claim_adapter, claim_checkpoint, has_names_of
 
 if TYPE_CHECKING:
     import torch
@@ -318,6 +318,7 @@ FAMILIES.add("sd3")(
         vae_channels=16,
         recognise_checkpoint=partial(claim_checkpoint, SIGNATURE),
         recognise_adapter=partial(claim_adapter, SIGNATURE),
+        may_be_adapter=partial(has_names_of, SIGNATURE),
         load=load,
         encode_prompts=encode_prompts,
         encode_unconditional=encoding_of_empty(encode_prompts),

@@ -12,7 +12,7 @@ from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros, weighted_beside
 from registry.architectures.unet.components import BETAS, clip_piece, heads_of_64, open_clip_piece, unet_piece, vae_piece
 from registry.architectures.unet.control import unet_control
-from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, has_unet_names, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, ldm_layers, unet_lora_state
 from registry.architectures.unet.model import CHECKPOINTED, file_match, folder_match, predict, unet_loader, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
@@ -76,7 +76,7 @@ def recognise_adapter(header: ModelHeader) -> Match | None:
     adapter = unet_adapter(header)
     if adapter is None:
         return None
-    declared = declared_unet_family(header.metadata)
+    declared = declared_unet_family(header)
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
     if adapter.cross_width in (768, 1024, 1280):  # SD 1, SD 2, the refiner
@@ -225,6 +225,7 @@ FAMILIES.add("sdxl")(
         controlnet_keys=("lllite_",),
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
+        may_be_adapter=has_unet_names,
         load=load,
         encode_prompts=encode_beside,
         encode_weighted=weighted_beside,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from registry.aliases import Aliases
 from registry.architectures.text.clip_prompts import count_prompt_tokens, encode_beside, encode_zeros
 from registry.architectures.unet.components import BETAS, heads_of_64, open_clip_piece, unet_piece, vae_piece
-from registry.architectures.unet.header import declared_unet_family, unet_adapter, unet_file
+from registry.architectures.unet.header import declared_unet_family, has_unet_names, unet_adapter, unet_file
 from registry.architectures.unet.lora import PRESETS, UNET_LAYERS, unet_lora_state
 from registry.architectures.unet.model import CHECKPOINTED, file_match, folder_match, predict, unet_loader, with_full_vae
 from registry.architectures.vae.kl import decode, encode_images
@@ -78,7 +78,7 @@ def recognise_adapter(header: ModelHeader) -> Match | None:
         return None
     if adapter.cross_width == WIDTH:
         return Match(score=0.95, evidence=(f"attn2.to_k takes {WIDTH}",))
-    declared = declared_unet_family(header.metadata)
+    declared = declared_unet_family(header)
     return Match(score=0.9, evidence=(declared[1],)) if declared is not None and declared[0] == "sdxl_refiner" else None
 
 
@@ -212,6 +212,7 @@ FAMILIES.add("sdxl_refiner")(
         cross_attention_dim=WIDTH,
         recognise_checkpoint=recognise_checkpoint,
         recognise_adapter=recognise_adapter,
+        may_be_adapter=has_unet_names,
         load=load,
         encode_prompts=encode_prompts,
         encode_unconditional=encode_unconditional,

@@ -106,14 +106,25 @@ def adapter_keys(tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey] | N
 
     The rest of an adapter's keys (a control LoRA's norms, IA3's `weight`) are left out.
     """
-    names = list(tensors)
-    parsed = {name: key for name in names if (key := parse_key(name)) is not None}
+    keys = keys_by_name(tensors)
+    return numbered(keys, tensors) if keys is not None and needs_shapes(keys) else keys
+
+
+def keys_by_name(names: Collection[str]) -> dict[str, AdapterKey] | None:
+    """The same as far as the names alone show it: the modules of cloneofsimo's keys are still numbers."""
+    dialects = tuple(DIALECTS)
+    parsed = {name: key for name in names if (key := _parse_key(name, dialects)) is not None}
     if not parsed or len(parsed) * 2 < len(names) or not any(key.role in STRONG for key in parsed.values()):
         return None
-    return _numbered(parsed, tensors) if any(key.spelling == "cloneofsimo" for key in parsed.values()) else parsed
+    return parsed
 
 
-def _numbered(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey]:
+def needs_shapes(keys: Mapping[str, AdapterKey]) -> bool:
+    """Whether the modules of some keys are numbers, which only the shapes of all tensors tell apart."""
+    return any(key.spelling == "cloneofsimo" for key in keys.values())
+
+
+def numbered(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey]:
     """cloneofsimo's keys with the modules that their numbers stand for, as far as all widths show it."""
     factors: dict[tuple[str, int], dict[str, tuple[int, ...]]] = {}
     for name, key in keys.items():

@@ -1,9 +1,10 @@
 """The sizes of the layers an adapter was made for, from its own tensors: products for LoKr, flat kernels for LoHa."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from registry.formats.adapter_keys import AdapterKey
 from registry.formats.safetensors_header import TensorInfo
@@ -26,19 +27,44 @@ class LayerSize:
     either: int | None = None
 
 
-def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[ModuleId, LayerSize]:
-    """(component, module) -> LayerSize of every layer an adapter touches, in the file's order; bundled embeddings touch none."""
-    modules: dict[ModuleId, dict[str, tuple[int, ...]]] = {}
+class Part(NamedTuple):
+    """One tensor of a layer: `algorithm.role`, the tensor's name, and whether its shape is read turned or as its number of elements."""
+
+    role: str
+    name: str
+    turned: bool = False
+    counted: bool = False
+
+    def shape_in(self, tensors: Mapping[str, TensorInfo]) -> tuple[int, ...]:
+        """The shape as the role has it."""
+        info = tensors[self.name]
+        return (info.elements,) if self.counted else info.shape[::-1] if self.turned else info.shape
+
+
+def layer_parts(keys: Mapping[str, AdapterKey], names: Collection[str]) -> dict[ModuleId, tuple[Part, ...]]:
+    """(component, module) -> its tensors, of every layer an adapter touches, in the file's order; bundled embeddings touch none."""
+    modules: dict[ModuleId, dict[str, Part]] = {}
     for name, key in keys.items():
-        if key.role == "on_input" and (scale := tensors.get(f"{name.removesuffix('.on_input')}.weight")) is not None:
-            modules.setdefault((key.component, key.module), {})["ia3.numbers"] = (scale.elements,)
+        if key.role == "on_input" and (scale := f"{name.removesuffix('.on_input')}.weight") in names:
+            modules.setdefault((key.component, key.module), {})["ia3.numbers"] = Part("ia3.numbers", scale, counted=True)
         if key.role != "embedding":
             role = "columns" if key.role == "blocks" and key.spelling == "peft" else key.role  # peft turns columns, LyCORIS rows
-            shape = tensors[name].shape
-            if ".lora_embedding_" in name:  # peft's LoRA of an embedding: the table is (B A)^T
-                role, shape = {"down": "up", "up": "down"}.get(role, role), shape[::-1]
-            modules.setdefault((key.component, key.module), {})[f"{key.algorithm}.{role}"] = shape
-    return {place: _size(tuple(shapes.items())) for place, shapes in modules.items()}
+            turned = ".lora_embedding_" in name  # peft's LoRA of an embedding: the table is (B A)^T
+            if turned:
+                role = {"down": "up", "up": "down"}.get(role, role)
+            word = f"{key.algorithm}.{role}"
+            modules.setdefault((key.component, key.module), {})[word] = Part(word, name, turned)
+    return {place: tuple(parts.values()) for place, parts in modules.items()}
+
+
+def layer_size(parts: Iterable[Part], tensors: Mapping[str, TensorInfo]) -> LayerSize:
+    """What the shapes of a layer's tensors show of its weight."""
+    return _size(tuple([(part.role, part.shape_in(tensors)) for part in parts]))
+
+
+def layer_sizes(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[ModuleId, LayerSize]:
+    """(component, module) -> LayerSize of every layer an adapter touches, in the file's order."""
+    return {place: layer_size(parts, tensors) for place, parts in layer_parts(keys, tensors).items()}
 
 
 @lru_cache(maxsize=8192)  # a file's modules have few sizes, and files share them

@@ -26,8 +26,10 @@ NAME = re.compile(r"\^?(?:\w|\\?[.-])+\$?")  # a module's name or its end, as pe
 
 def peft_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     """diffusers' `lora_adapter_metadata`: one JSON with `<component>.<field of LoraConfig>`; {} when absent or damaged."""
+    if ENTRY not in metadata:
+        return {}
     try:
-        values = from_json(metadata.get(ENTRY, "{}"))
+        values = from_json(metadata[ENTRY])
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

@@ -8,10 +8,10 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
@@ -20,6 +20,7 @@ from registry.errors import BadFile
 HEADER_LIMIT = 100_000_000  # bytes; the reference implementation refuses more
 ENTRIES_LIMIT = 300_000  # tensors; the largest models have some thousands, and each costs about 600 bytes of memory
 LONGEST_NAME = 4_096  # characters of a tensor's name; Python reads no number of more than 4,300 digits
+AT_ONCE = 1 << 16  # bytes of a file that are read first: most headers are shorter
 SNIFF = 512  # bytes read to name what is not safetensors
 
 # bits an element, in the order of the format's own enumeration: it is also the order in which data is laid out (descending)
@@ -90,10 +91,10 @@ def read_header(path: Path | str) -> Header:
 
 def read_header_bytes(path: Path) -> tuple[int, bytes]:
     """(bytes of the whole file, the JSON of its header as written). Raises BadFile as `read_header` does."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        start = file.read(SNIFF)
-        _refuse_strangers(path, start, size)
+    descriptor, seen = _open_regular(path)
+    try:
+        size, start = seen.st_size, os.read(descriptor, AT_ONCE)
+        _refuse_strangers(path, start[:SNIFF], size)
         length = int.from_bytes(start[:8], "little")
         if length > HEADER_LIMIT:
             raise BadFile(
@@ -101,7 +102,11 @@ def read_header_bytes(path: Path) -> tuple[int, bytes]:
             )
         if 8 + length > size:
             raise BadFile(path, "truncated", f"its header needs {8 + length:,} bytes, the file has {size:,}. Fetch it again.")
-        raw = start[8 : 8 + length] + file.read(max(0, 8 + length - len(start)))
+        raw = start[8 : 8 + length]
+        while len(raw) < length and (more := os.read(descriptor, length - len(raw))):
+            raw += more
+    finally:
+        os.close(descriptor)
     if len(raw) != length:
         raise BadFile(path, "truncated", "it ended while its header was read. Fetch it again.")
     if length > ENTRIES_LIMIT and (entries := raw.count(b'"dtype"')) > ENTRIES_LIMIT:
@@ -111,19 +116,24 @@ def read_header_bytes(path: Path) -> tuple[int, bytes]:
 
 def open_regular(path: Path) -> BinaryIO:
     """The open file, when it is a regular file; never waits on a pipe. Raises BadFile(code unreadable)."""
+    return os.fdopen(_open_regular(path)[0], "rb")
+
+
+def _open_regular(path: Path) -> tuple[int, os.stat_result]:
+    """(descriptor, its stat) of a regular file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
         raise BadFile(path, "unreadable", f"cannot be opened: {error.strerror or error}.") from error
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISREG(mode):
-            return os.fdopen(descriptor, "rb")
+        seen = os.fstat(descriptor)
+        if stat.S_ISREG(seen.st_mode):
+            return descriptor, seen
     except OSError as error:
         os.close(descriptor)
         raise BadFile(path, "unreadable", f"cannot be read: {error.strerror or error}.") from error
     os.close(descriptor)
-    kind = "a folder" if stat.S_ISDIR(mode) else "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+    kind = "a folder" if stat.S_ISDIR(seen.st_mode) else "a named pipe" if stat.S_ISFIFO(seen.st_mode) else "a device or socket"
     raise BadFile(path, "unreadable", f"is {kind}; a regular file was expected.")
 
 
@@ -157,12 +167,11 @@ def _read_entries(raw: bytes, path: Path, file_bytes: int) -> Header:
 # Whatever is not exactly of this form, sound or not, is read entry by entry above, where the faults have their names.
 
 METADATA_FIRST = '{"__metadata__":'
-NUMBER = "(0|[1-9][0-9]{0,17})"
-PLAIN_ENTRY = re.compile(
-    r'"([^"\\\x00-\x1f]*)":{"dtype":"([A-Z0-9_]+","shape":\[(?:(?:0|[1-9][0-9]{0,19})(?:,(?:0|[1-9][0-9]{0,19}))*)?)\],'
-    rf'"data_offsets":\[{NUMBER},{NUMBER}\]}},'
-)
-PLAIN_LENGTH = len('"":{"dtype":"],"data_offsets":[,]},')  # of an entry without its five values
+# what is between the quotes of `"name":{"dtype":"F16","shape":[4,320],"data_offsets":[0,2560]},`, beside the name, dtype, shape and offsets
+BETWEEN = {2: ":{", 3: "dtype", 4: ":", 6: ",", 7: "shape", 9: "data_offsets"}
+QUOTES = 10  # an entry
+PLAIN_SHAPE = re.compile(r":\[((?:0|[1-9][0-9]{0,19})(?:,(?:0|[1-9][0-9]{0,19}))*)?\],")
+CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
@@ -184,45 +193,67 @@ def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
     return entry, text[end:].rstrip(" ")
 
 
+def plain_tensors(text: str, data_bytes: int) -> dict[str, TensorInfo] | None:
+    """The tensors in the text that `split_header` gives, all rules checked, of a file with so many bytes of data; None for other forms."""
+    found = _plain_table(text, data_bytes)
+    return dict(zip(found[0], found[1], strict=True)) if found is not None else None
+
+
 def _plain_header(raw: bytes, file_bytes: int) -> Header | None:
     split = split_header(raw)
     if split is None:
         return None
     metadata, text = split
     data_start = 8 + len(raw)
-    if text == "}" and data_start == file_bytes:
-        return Header({}, {}, metadata, data_start, file_bytes)
-    if text[:1] not in ("{", ",") or text[-2:] != "}}":
+    found = _plain_table(text, file_bytes - data_start)
+    if found is None:
         return None
-    body = text[1:-1] + ","
-    found = PLAIN_ENTRY.findall(body)
-    if not found or PLAIN_LENGTH * len(found) + sum(map(len, chain.from_iterable(found))) != len(body):
-        return None  # something else is between the entries
-    names, kinds, begins, ends = zip(*found, strict=True)
-    sized = [_sized(kind) for kind in kinds]
-    starts, stops = [*map(int, begins)], [*map(int, ends)]
-    if starts[0] or starts[1:] != stops[:-1] or stops[-1] != file_bytes - data_start:
+    names, infos, stops = found
+    offsets = dict(zip(names, zip([0, *stops[:-1]], stops, strict=True), strict=True))  # each begins where the last one ends
+    return Header(dict(zip(names, infos, strict=True)), offsets, metadata, data_start, file_bytes)
+
+
+def _plain_table(text: str, data_bytes: int) -> tuple[Sequence[str], Sequence[TensorInfo], Sequence[int]] | None:
+    """(names, dtypes and shapes, the byte each ends at) of a whole table, each beginning where the last one ends; None for other forms."""
+    if text == "}" and not data_bytes:
+        return [], [], []
+    words = text.split('"')
+    if len(words) % QUOTES != 1 or words[0] not in ("{", ",") or "\\" in text:
         return None
-    if [stop - start for start, stop in zip(starts, stops, strict=True)] != [size for _, size in sized]:
+    names = words[1::QUOTES]
+    if any(words[place::QUOTES].count(word) != len(names) for place, word in BETWEEN.items()):
         return None
-    tensors = dict(zip(names, [info for info, _ in sized], strict=True))
-    if len(tensors) != len(names) or "__metadata__" in tensors:
+    infos, sizes = zip(*map(_sized, words[5::QUOTES], words[8::QUOTES]), strict=True) if names else ((), ())
+    if not names or None in sizes or sum(sizes) != data_bytes:
         return None
-    return Header(tensors, dict(zip(names, zip(starts, stops, strict=True), strict=True)), metadata, data_start, file_bytes)
+    stops = [*accumulate(sizes)]
+    ends = [*map(str, stops)]
+    offsets = ']},":['.join(map(",".join, zip(["0", *ends], ends, strict=False)))
+    if '"'.join(words[QUOTES::QUOTES]) != f":[{offsets}]}}}}" or len({*names}) != len(names) or "__metadata__" in names:
+        return None
+    if not all(map(_is_plain, names)):
+        return None
+    return names, infos, stops
+
+
+@lru_cache(maxsize=32768)  # files of one family share their names
+def _is_plain(name: str) -> bool:
+    """Whether a text between two quotes is a name as it is: no control character, not too long."""
+    return len(name) <= LONGEST_NAME and CONTROL.search(name) is None
 
 
 @lru_cache(maxsize=8192)  # a file has few shapes, and files share them
-def _sized(kind: str) -> tuple[TensorInfo, int | None]:
-    """(dtype and shape, bytes; None where no tensor can be so) of `F16","shape":[4,320`."""
-    dtype, _, sizes = kind.partition('","shape":[')
-    shape = tuple(map(int, sizes.split(","))) if sizes else ()
-    bits = DTYPE_BITS.get(dtype)
+def _sized(dtype: str, sizes: str) -> tuple[TensorInfo, int | None]:
+    """(dtype and shape, bytes; None where no tensor can be so) of F16 and `:[4,320],`."""
+    found = PLAIN_SHAPE.fullmatch(sizes)
+    shape = tuple(map(int, found[1].split(","))) if found and found[1] else ()
+    info, bits = TensorInfo(dtype, shape), DTYPE_BITS.get(dtype) if found else None
     total = bits or 0
     for size in shape:
         total *= size
         if size >> 64 or total >> 67:
-            return TensorInfo(dtype, shape), None
-    return TensorInfo(dtype, shape), None if bits is None or total & 7 else total >> 3
+            return info, None
+    return info, None if bits is None or total & 7 else total >> 3
 
 
 def _json(raw: bytes, path: Path) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from registry.aliases import declared_family
 from registry.family import FAMILIES
-from registry.formats.adapter_shapes import layer_sizes
+from registry.formats.adapter_shapes import Part, layer_parts, layer_size
 from registry.formats.dialects import DENOISER
-from registry.formats.model_header import ModelHeader
+from registry.formats.model_header import ModelHeader, TensorNames
 
 UNET_PREFIX = "model.diffusion_model."
 V_MARKS = ("v_pred", "edm_vpred.sigma_max")  # empty tensors that mark v-prediction; `ztsnr` beside them marks zero terminal SNR
@@ -96,9 +96,13 @@ def declared_prediction(header: ModelHeader) -> tuple[str, str] | tuple[None, No
     return None, None
 
 
-def declared_unet_family(metadata: Mapping[str, str]) -> tuple[str, str] | None:
+def declared_unet_family(header: ModelHeader) -> tuple[str, str] | None:
     """(family, the entry that names it) where an adapter's own metadata declare one with a UNet."""
-    return declared_family(metadata, {name: family.aliases for name, family in FAMILIES.items() if family.denoiser == "unet"})
+    return header.cached(_declared_unet_family)
+
+
+def _declared_unet_family(header: ModelHeader) -> tuple[str, str] | None:
+    return declared_family(header.metadata, {name: family.aliases for name, family in FAMILIES.items() if family.denoiser == "unet"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,33 +120,54 @@ def unet_adapter(header: ModelHeader) -> UNetAdapter | None:
     return header.cached(_unet_adapter)
 
 
+def has_unet_names(names: TensorNames) -> bool:
+    """Whether the names of an adapter's tensors are those of a UNet of this line or of its text encoders."""
+    return names.cached(_by_names) is not None
+
+
 def _unet_adapter(header: ModelHeader) -> UNetAdapter | None:
-    if header.is_folder or not header.tensors:
+    named = None if header.is_folder or not header.tensors else header.names.cached(_by_names)
+    if named is None:
         return None
-    unet = blocks = False
-    cross: int | None = None
-    depth = 0
-    text: dict[str, int | None] = {}
+    text = dict.fromkeys(named.text)
+    for name, encoder in named.reads:
+        shape = header.tensors[name].shape
+        if len(shape) > 1:
+            text[encoder] = shape[1]
+    cross = next((shape[1] for name in named.cross if len(shape := header.tensors[name].shape) > 1), None)
+    return UNetAdapter(unet=named.unet, cross_width=cross or _cross_of_products(header), depth=named.depth, text_widths=text)
+
+
+class _Named(NamedTuple):
+    """What the names of an adapter's tensors show together."""
+
+    unet: bool
+    depth: int
+    text: tuple[str, ...]  # the text encoders
+    reads: tuple[tuple[str, str], ...]  # a tensor whose second size is the width of this text encoder, where it has one
+    cross: tuple[str, ...]  # tensors whose second size is the width of the text states, where they have one
+
+
+def _by_names(names: TensorNames) -> _Named | None:
+    """The facts in the names of an adapter for a UNet of this line; None for another architecture's."""
     numbered = {
         name: f"{'unet' if key.component == DENOISER else key.component}.{key.module}.lora.{key.role}.weight"
-        for name, key in (header.adapter_keys or {}).items()
+        for name, key in (names.keys or {}).items()
         if key.spelling == "cloneofsimo"
     }
-    for name, info in header.tensors.items():
-        key = numbered.get(name, name)
-        mark = _mark(key)
-        if mark.foreign:
-            return None
-        unet, blocks, depth = unet or mark.unet, blocks or mark.block, max(depth, mark.depth)
-        if mark.text is not None:
-            text.setdefault(mark.text, None)
-        if mark.text is not None and mark.reads and len(info.shape) > 1:
-            text[mark.text] = info.shape[1]
-        elif cross is None and mark.cross and len(info.shape) > 1:
-            cross = info.shape[1]
-    if (not unet and not text) or (unet and not blocks):
+    marks = {name: _mark(numbered.get(name, name)) for name in names.names}
+    if any(mark.foreign for mark in marks.values()):
         return None
-    return UNetAdapter(unet=unet, cross_width=cross or _cross_of_products(header), depth=depth, text_widths=text)
+    unet, text = any(mark.unet for mark in marks.values()), tuple(dict.fromkeys(mark.text for mark in marks.values() if mark.text))
+    if (not unet and not text) or (unet and not any(mark.block for mark in marks.values())):
+        return None
+    return _Named(
+        unet=unet,
+        depth=max(mark.depth for mark in marks.values()),
+        text=text,
+        reads=tuple((name, mark.text) for name, mark in marks.items() if mark.text is not None and mark.reads),
+        cross=tuple(name for name, mark in marks.items() if mark.cross),
+    )
 
 
 class _Mark(NamedTuple):
@@ -175,9 +200,13 @@ def _mark(key: str) -> _Mark:
 
 def _cross_of_products(header: ModelHeader) -> int | None:
     """The width of the text states where no tensor has it for an axis: LoKr's factors, whole differences."""
-    keys = header.adapter_keys or {}
-    sizes = layer_sizes(keys, header.tensors).items()
-    return next((size.into or size.flat for (_, module), size in sizes if CROSS.search(f"{module}.") and (size.into or size.flat)), None)
+    sizes = ((layer_size(parts, header.tensors)) for parts in header.names.cached(_cross_layers))
+    return next((width for size in sizes if (width := size.into or size.flat)), None)
+
+
+def _cross_layers(names: TensorNames) -> list[tuple[Part, ...]]:
+    parts = layer_parts(names.keys or {}, frozenset(names.names))
+    return [found for (_, module), found in parts.items() if CROSS.search(f"{module}.")]
 
 
 def _encoder_of(key: str) -> str | None:

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy import Connection, or_, select
 
@@ -28,7 +28,7 @@ from registry.index.scanning.walk import Entry, problem_of, walk
 from registry.progress import Report, Tick
 
 REPORT_EVERY = 16  # files
-BATCH = 200  # files written in one transaction
+BATCH = 500  # files written in one transaction
 
 
 def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Report, digest: Digest) -> ScanReport:
@@ -42,11 +42,13 @@ def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Repo
     batch: list[Seen] = []
     changed: list[Seen] = []
     present: set[str] = set()
-    for number, entry in enumerate(walk(folder, embedded, found.problems, known), 1):
+    for number, entry in enumerate(walk(folder, embedded, found.problems, known.files), 1):
         present.add(entry.path)
-        seen = _inspect_changed(entry, known, found, reader)
-        if seen is not None:
-            (changed if entry.path in known else batch).append(seen)
+        if _is_unchanged(entry, known):
+            found.unchanged += 1
+            found.ids[known.files[entry.path][1]] = None
+        elif (seen := _inspect(entry, found, reader)) is not None:
+            (changed if entry.path in known.files else batch).append(seen)
         if len(batch) >= BATCH:
             upsert(index, batch, found, matcher)
             batch = []
@@ -54,31 +56,48 @@ def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Repo
             report(Tick("scan", number, 0, os.path.basename(entry.path)))
     upsert(index, batch, found, matcher)
     upsert(index, changed, found, matcher)  # last: files that were in these places may have been matched elsewhere
-    mark_missing(index, [row for path, row in known.items() if path not in present], found, matcher)
+    mark_missing(index, [path for path in known.files if path not in present], found, matcher)
     return found
 
 
 # --- one entry
 
 
-def _known_below(connection: Connection, folder: Path) -> dict[str, Any]:
-    """Path -> location row of everything known below a folder."""
-    table = tables.location
+class _Known(NamedTuple):
+    """What the index knows below a folder."""
+
+    files: dict[str, tuple[str, str, str, int, int, int]]  # path -> path, record, inode, mtime_ns, ctime_ns, bytes
+    prints: dict[str, str | None]  # path -> fingerprint, of folders
+    missing: set[str]
+
+
+def _known_below(connection: Connection, folder: Path) -> _Known:
+    """Everything known below a folder. The rows are read as the driver gives them: there is one for every file of a library."""
+    table = tables.location.c
     beginning = str(folder).rstrip("/\\") + os.sep
     end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
-    where = or_(table.c.path == str(folder), (table.c.path >= beginning) & (table.c.path < end))
-    return {row.path: row for row in connection.execute(select(table).where(where))}
+    below = or_(table.path == str(folder), (table.path >= beginning) & (table.path < end))
+    stat = select(table.path, table.record_id, table.inode, table.mtime_ns, table.ctime_ns, table.bytes).where(below)
+    files = {row[0]: row for row in connection.execute(stat).cursor.fetchall()}
+    others = select(table.path, table.missing, table.fingerprint).where(below, or_(table.missing == 1, table.bytes == 0))
+    found = connection.execute(others).all()
+    return _Known(files, {path: fingerprint for path, _, fingerprint in found}, {path for path, missing, _ in found if missing})
 
 
-def _inspect_changed(entry: Entry, known: dict[str, Any], found: ScanReport, reader: TableReader) -> Seen | None:
-    """The entry inspected, when it is new or changed; otherwise it is counted."""
-    row = known.get(entry.path)
+def _is_unchanged(entry: Entry, known: _Known) -> bool:
+    """Whether the index knows the file with this stat. For a folder that is the fingerprint of its files."""
+    row, seen = known.files.get(entry.path), entry.stat
+    if row is None or entry.path in known.missing:
+        return False
+    if entry.folder:
+        return _folder_fingerprint(entry.path) == known.prints.get(entry.path)
+    return row[3] == seen.st_mtime_ns and row[4] == seen.st_ctime_ns and row[5] == seen.st_size and row[2] == str(seen.st_ino)
+
+
+def _inspect(entry: Entry, found: ScanReport, reader: TableReader) -> Seen | None:
+    """The entry inspected; None where that is a problem."""
     try:
         folder_print = _folder_fingerprint(entry.path) if entry.folder else None
-        if row is not None and not row.missing and _is_unchanged(entry.stat, folder_print, row):
-            found.unchanged += 1
-            found.ids[row.record_id] = None
-            return None
         if entry.folder:
             refuse_partial(Path(entry.path))
         if entry.folder or entry.path.lower().endswith(".gguf"):
@@ -93,14 +112,6 @@ def _inspect_changed(entry: Entry, known: dict[str, Any], found: ScanReport, rea
     except Exception as error:  # whatever one file raises is that file's problem
         found.problems.append(problem_of(entry.path, error))
     return None
-
-
-def _is_unchanged(seen: os.stat_result, folder_print: str | None, row: Any) -> bool:
-    """Whether the stat is unchanged. For a folder that is the fingerprint of its files."""
-    if folder_print is not None:
-        return bool(folder_print == row.fingerprint)
-    times = seen.st_mtime_ns == row.mtime_ns and seen.st_ctime_ns == row.ctime_ns
-    return bool(times and seen.st_size == row.bytes and str(seen.st_ino) == row.inode)
 
 
 def _folder_fingerprint(path: str) -> str:

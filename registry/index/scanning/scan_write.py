@@ -109,11 +109,14 @@ def _update(connection: Connection, record_id: str, seen: Seen, action: str, has
         rows.drop_content(connection, record_id)
 
 
-def mark_missing(index: Index, unseen: Sequence[Any], found: ScanReport, matcher: RecordMatcher) -> None:
+def mark_missing(index: Index, unseen: Sequence[str], found: ScanReport, matcher: RecordMatcher) -> None:
     """Mark known places as missing. A place whose record was matched elsewhere is deleted."""
-    gone = [row for row in unseen if not os.path.lexists(row.path)]
-    if not gone:
+    paths = [path for path in unseen if not os.path.lexists(path)]
+    if not paths:
         return
+    with index.reading() as connection:
+        known = {row.path: row for row in rows.select_many(connection, tables.location, tables.location.c.path, paths)}
+    gone = [known[path] for path in paths if path in known]
     copies = {row.record_id: _surviving_copy(index, row, alike, matcher) for row in gone if (alike := matcher.copies_of(row))}
     with index.writing() as connection:
         for row in gone:

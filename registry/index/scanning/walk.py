@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from registry.plain_values import storable
 
 MODELS = (".safetensors", ".sft", ".gguf")  # read and registered
 NAMED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")  # reported, not read
+ENDINGS = (*MODELS, *NAMED)
+NAME = attrgetter("name")
 COMPONENT_WEIGHTS = re.compile(r"diffusion_pytorch_model(\.\w+)?(-\d+-of-\d+)?\.safetensors")
 
 
@@ -49,7 +52,7 @@ def walk(folder: Path, embedded: Collection[Path], problems: list[Problem], know
                 continue
             visited.add((seen.st_dev, seen.st_ino))
             with os.scandir(here) as listing:
-                entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+                entries = sorted([entry for entry in listing if not entry.name.startswith(".")], key=NAME)
         except OSError as error:
             problems.append(_unreadable(here, error))
             continue
@@ -57,45 +60,42 @@ def walk(folder: Path, embedded: Collection[Path], problems: list[Problem], know
         if "model_index.json" in names:
             yield Entry(here, seen, True)
             continue
-        weights = {entry.path for entry in entries if COMPONENT_WEIGHTS.fullmatch(entry.name)}
-        alone = "config.json" in names and bool(weights) and is_lone_component(Path(here))
-        if alone and (here in known or not any(path in known for path in weights)):
+        weights = {entry.path for entry in entries if COMPONENT_WEIGHTS.fullmatch(entry.name)} if "config.json" in names else set()
+        if weights and is_lone_component(Path(here)) and (here in known or not any(path in known for path in weights)):
             yield Entry(here, seen, True)
             entries = [entry for entry in entries if entry.path not in weights or entry.path in known]
         folders = []
         for entry in entries:
-            kind = _entry_kind(entry)
-            if kind == "folder":
+            if _is_folder(entry):
                 folders.append(entry.path)
-            elif kind == "file":
-                yield from _file(entry, names, problems)
+            elif entry.name.lower().endswith(ENDINGS) and (found := _stat(entry, problems)) is not None:
+                yield Entry(entry.path, found, False, names)
         waiting.extend(reversed(folders))
 
 
-def _entry_kind(entry: os.DirEntry[str]) -> str:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return "folder" if entry.is_dir() else "file"
+        return entry.is_dir()
     except OSError:  # a loop of links
-        return "file"
+        return False
 
 
-def _file(entry: os.DirEntry[str], beside: Collection[str], problems: list[Problem]) -> Iterator[Entry]:
-    ending = os.path.splitext(entry.name)[1].lower()
-    if ending not in MODELS and ending not in NAMED:
-        return
+def _stat(entry: os.DirEntry[str], problems: list[Problem]) -> os.stat_result | None:
+    """The stat of a regular file; None where it is none, or cannot be read, with its problem."""
     try:
-        entry.path.encode("utf-8")
+        if not entry.path.isascii():
+            entry.path.encode("utf-8")
         seen = entry.stat()
         if not stat.S_ISREG(seen.st_mode):
             raise OSError(0, "it is a pipe, a socket or a device")
     except UnicodeEncodeError:
         shown = os.fsencode(entry.path).decode("utf-8", "replace")
         problems.append(Problem(shown, "unreadable", "Its name is not valid Unicode. Rename it to register it."))
-        return
     except OSError as error:
         problems.append(_unreadable(entry.path, error))
-        return
-    yield Entry(entry.path, seen, False, beside)
+    else:
+        return seen
+    return None
 
 
 def problem_of(path: str, error: Exception) -> Problem:

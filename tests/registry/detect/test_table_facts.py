@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from registry.detect.table_facts import TableReader, table_facts
+from registry.detect.verdict import adapter_claims
 from registry.errors import BadFile
 from registry.families import FAMILIES
 from registry.formats.model_header import ModelHeader
 from registry.formats.safetensors_header import Header, TensorInfo, header_bytes, parse_header, read_header_bytes
 from tests.registry.formats.test_safetensors_header import STARTS, mutated
 from tests.registry.made import lora, model, sd1_attention
+from tests.registry.published import MODELS, SPELLINGS, Published, adapter_of, of
 
 
 def freshly(path: Path) -> tuple[dict[str, str], object]:
@@ -66,7 +68,7 @@ def test_mutated_headers_are_read_through_the_memory_as_without_it(tmp_path: Pat
 
 def test_families_see_only_the_metadata_by_which_a_table_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[ModelHeader] = []
-    spy = replace(FAMILIES["sd1"], recognise_adapter=lambda look: seen.append(look))
+    spy = replace(FAMILIES["sd1"], recognise_adapter=lambda look: seen.append(look), may_be_adapter=lambda names: True)
     monkeypatch.setitem(FAMILIES, "spy", spy)
     tensors = {"lora_unet_x.lora_down.weight": TensorInfo("F16", (4, 640)), "lora_unet_x.lora_up.weight": TensorInfo("F16", (640, 4))}
     table_facts(tensors, {"ss_base_model_version": "sdxl", "note": "mine"})
@@ -79,3 +81,38 @@ def test_all_of_a_headers_form_is_the_librarys(tmp_path: Path) -> None:
     raw, _ = header_bytes(tensors, {"k": "v"})
     header = parse_header(raw[8:], path=tmp_path, file_bytes=len(raw) + 16)
     assert isinstance(header, Header) and header.tensors == tensors and json.loads(raw[8:])["__metadata__"] == {"k": "v"}
+
+
+DECLARED: tuple[dict[str, str], ...] = (
+    {},
+    {"modelspec.architecture": "flux-2-dev/lora"},
+    {"ss_base_model_version": "chroma"},
+    {"ss_base_model_version": "sd_v2"},
+)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model.family}-{model.variant}")
+def test_no_family_that_recognises_an_adapter_is_passed_over_by_its_names(model: Published) -> None:
+    """By the memory of names the same families answer as when each of them is asked."""
+    layers = of(model)[1]
+    for spelling in SPELLINGS:
+        for attention in (False, True):
+            tensors = {name: TensorInfo("F16", shape) for name, shape in adapter_of(layers, spelling, attention=attention).items()}
+            for metadata in DECLARED:
+                seen = ModelHeader(path=Path(), tensors=tensors, metadata=metadata)
+                all_asked = {name for name, family in FAMILIES.items() if family.recognise_adapter(seen)}
+                asked = {claim.family for claim in adapter_claims(seen)}
+                assert asked & FAMILIES.keys() == all_asked and (asked or metadata)
+
+
+def test_files_with_the_same_names_share_what_the_names_show_and_not_their_shapes() -> None:
+    def header(rank: int, width: int) -> ModelHeader:
+        shapes = {"lora_down": (rank, width), "lora_up": (320, rank)}
+        name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+        return ModelHeader(path=Path(), tensors={f"{name}.{role}.weight": TensorInfo("F16", shape) for role, shape in shapes.items()})
+
+    first, second = header(4, 768), header(8, 2048)
+    assert first.names is second.names
+    facts = [table_facts(one.tensors, {}) for one in (first, second)]
+    assert [one.adapter.rank for one in facts if one.adapter] == [4, 8]
+    assert [[claim.family for claim in one.claims if claim.match.score > 0.9] for one in facts] == [["sd1"], ["sdxl"]]

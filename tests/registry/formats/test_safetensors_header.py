@@ -257,6 +257,24 @@ def test_the_librarys_own_form_is_read_as_any_other(tmp_path: Path) -> None:
         assert header == reported and list(header.tensors) == list(reported.tensors)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        b',"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},:[4"b":{"dtype":"F16","shape":[2],"data_offsets",8]}}',
+        b'{"a":{"dtype":"F16","shape":[4],"data_offsets":[0,08]}}',
+        b'{"a":{"dtype":"F16","shape":[04],"data_offsets":[0,8]}}',
+        b'{"a":{"dtype":"F16","shape":[4,],"data_offsets":[0,8]}}',
+        b'{"a":{"dtype":"F16","shape":[4],"data_offsets":[+0,8]}}',
+        b'{"a\n":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}'.replace(b"\\n", b"\n"),
+        b'{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"a":{"dtype":"F16","shape":[2],"data_offsets":[4,8]}}',
+        b'{"a":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}},',
+        b'{"a":{"dtype":"F16","shape":[4],"data_offsets":[0,8]} }',
+    ],
+)
+def test_the_fast_reader_takes_no_other_form(table: bytes) -> None:
+    assert header_module.plain_tensors(table.decode(), 8) is None
+
+
 def test_the_order_and_bytes_are_the_librarys() -> None:
     import torch
     from safetensors.torch import save

@@ -43,7 +43,7 @@ def write(index: Index, *paths: Path) -> ScanReport:
 def miss(index: Index, *paths: Path) -> ScanReport:
     """What a scan does with known paths that it did not find."""
     found = ScanReport(index)
-    mark_missing(index, [row for row in places(index) if row.path in map(str, paths)], found, RecordMatcher(index, Digests(index).digest))
+    mark_missing(index, [*map(str, paths)], found, RecordMatcher(index, Digests(index).digest))
     return found
 
 
