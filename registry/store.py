@@ -34,8 +34,7 @@ from registry.index.overrides import validate_overrides
 from registry.index.registration import Registration, folder_registration, inspect_as, plain_values, register
 from registry.index.scanning.rebuild import Rebuilt, rebuild
 from registry.index.scanning.record_matcher import place_with_fingerprint
-from registry.index.scanning.refresh import refresh_record
-from registry.index.scanning.scan import ScanReport, scan
+from registry.index.scanning.scan_report import ScanReport
 from registry.index.search import search
 from registry.index.storage.blobs import Blobs
 from registry.index.storage.gc import Garbage, find_garbage, sweep
@@ -172,6 +171,8 @@ class Store(Annotations):
 
     def scan(self, folder: Path | str, *, hash: bool = False, report: Report = silent) -> ScanReport:
         """Register the models below a folder. Reads stat and headers only, unless `hash`. See registry/index/scanning."""
+        from registry.index.scanning.scan import scan  # not at the top: it imports every family
+
         found = scan(
             self._index, spelled(absolute(folder)), embedded=[*self._embedded.paths.values()], report=report, digest=self._digests.digest
         )
@@ -209,7 +210,11 @@ class Store(Annotations):
         """
         validate_overrides({"kind": kind})
         found = self._finder.one(reference, kind, expected)
-        return refresh_record(found, self._index, self._digests.digest) if fresh else found
+        if not fresh:
+            return found
+        from registry.index.scanning.refresh import refresh_record  # not at the top: it imports every family
+
+        return refresh_record(found, self._index, self._digests.digest)
 
     def lasting(self, reference: str) -> str:
         """The reference as it is valid from any folder: an absolute path where a path in this folder is meant, a name as it is."""

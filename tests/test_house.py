@@ -183,6 +183,14 @@ def test_cheap_commands_import_nothing_heavy(command: list[str], tmp_path: Path)
     assert child.stdout.splitlines()[-1].split(maxsplit=1) == ["0", "[]"], child.stderr
 
 
+def test_a_listing_imports_no_family(tmp_path: Path) -> None:
+    program = "import sys; from loraloom.cli import main; print('\\n', main(['registry', 'list']), 'registry.families' in sys.modules)"
+    home = {**os.environ, "LORALOOM_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    home.pop("LORALOOM_POCKET", None)
+    child = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=home, capture_output=True, text=True, check=True)
+    assert child.stdout.split()[-2:] == ["0", "False"] and "pocket-lines" in child.stdout
+
+
 def test_help_imports_only_the_standard_library_and_us() -> None:
     """Start-up time, as a list of imports: `loraloom --help` answers in under 0.3 s because nothing else is loaded."""
     program = (

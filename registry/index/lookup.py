@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from registry.detect.inspect import inspect
 from registry.errors import Ambiguous, NotFound, Refused
 from registry.formats.peft_config import peft_weights
 from registry.index import records, rows
@@ -158,7 +157,7 @@ class Finder:
             known = records.load(connection, rows.ids_by_path(connection, str(path)))
         if known:
             return [seen_at(record, path) for record in known]
-        return [inspect(path)]
+        return [_inspected(path)]
 
     def _steps(self, name: str) -> dict[int, Record]:
         """Step -> checkpoint of the run of that name, inspected on the fly."""
@@ -231,9 +230,15 @@ class Finder:
         return wanted if len(wanted) == 1 else []
 
 
+def _inspected(path: Path) -> Record:
+    from registry.detect.inspect import inspect  # not at the top: it imports every family
+
+    return inspect(path)
+
+
 def _checkpoint_of(run: Record, name: str, step: int, file: Path) -> Record:
     """The Record of a checkpoint's adapter, from its file."""
-    return replace(inspect(file), name=f"{name}@step-{step}", parents=({"role": "run", "ref": run.name, "sha256": None},))
+    return replace(_inspected(file), name=f"{name}@step-{step}", parents=({"role": "run", "ref": run.name, "sha256": None},))
 
 
 def _is_of(held: str, asked: str) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from registry.detect.inspect import inspect, refuse_partial
 from registry.detect.model_card import card_licence
 from registry.errors import BadFile, Refused
 from registry.formats.model_folder import folder_files
@@ -72,6 +71,8 @@ def _same(connection: Connection, new: Registration) -> str | None:
 def inspect_as(path: Path, kind: str | None) -> Record:
     """The unsaved Record of a path: a model is inspected, a dataset or run is its folder. Raises BadFile."""
     if kind not in ("dataset", "run"):
+        from registry.detect.inspect import inspect, refuse_partial  # not at the top: it imports every family
+
         refuse_partial(path)
         return inspect(path)
     if not path.is_dir():

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.detect.inspect import inspect
 from registry.errors import BadFile, Refused
 from registry.files.locks import held
 from registry.index.scanning.walk import MODELS
@@ -105,6 +104,8 @@ def _ending(arrived: Arrived) -> str:
 
 def _checked(arrived: Arrived, source: str) -> Path:
     """The downloaded file with the suffix of its format. Raises Refused and deletes it where it is no model."""
+    from registry.detect.inspect import inspect  # not at the top: it imports every family
+
     checked = arrived.path.with_suffix(_ending(arrived))
     arrived.path.rename(checked)
     try:

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import delete
 
-from registry.detect.inspect import inspect
 from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.database import Index
@@ -50,6 +49,8 @@ def rebuild(index: Index, report: Report, *, hash: bool = False) -> Rebuilt:
 
 
 def _again(index: Index, records: Sequence[Record], done: Rebuilt) -> None:
+    from registry.detect.inspect import inspect  # not at the top: it imports every family
+
     seen: dict[str, Record] = {}
     empty: list[str] = []
     for record in records:

@@ -11,7 +11,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.detect.inspect import is_lone_component
 from registry.errors import BadFile
 from registry.plain_values import storable
 
@@ -61,7 +60,7 @@ def walk(folder: Path, embedded: Collection[Path], problems: list[Problem], know
             yield Entry(here, seen, True)
             continue
         weights = {entry.path for entry in entries if COMPONENT_WEIGHTS.fullmatch(entry.name)} if "config.json" in names else set()
-        if weights and is_lone_component(Path(here)) and (here in known or not any(path in known for path in weights)):
+        if weights and _is_alone(here) and (here in known or not any(path in known for path in weights)):
             yield Entry(here, seen, True)
             entries = [entry for entry in entries if entry.path not in weights or entry.path in known]
         folders = []
@@ -71,6 +70,13 @@ def walk(folder: Path, embedded: Collection[Path], problems: list[Problem], know
             elif entry.name.lower().endswith(ENDINGS) and (found := _stat(entry, problems)) is not None:
                 yield Entry(entry.path, found, False, names)
         waiting.extend(reversed(folders))
+
+
+def _is_alone(folder: str) -> bool:
+    """Whether its config.json names a component that is used on its own."""
+    from registry.detect.inspect import is_lone_component  # not at the top: it imports every family
+
+    return is_lone_component(Path(folder))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,11 +1,13 @@
 """The embedded base's ControlNet: there without being asked, beside the base, and never written to."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from registry.errors import Refused
+from registry.index.embedded import SHIPPED, Embedded, _as_shipped, shipped_json
 from registry.store import Store
 from tests.registry.made import model
 
@@ -31,6 +33,26 @@ def test_the_controlnet_is_always_there_and_stays(store: Store, lines: Path) -> 
     assert store.tag("pocket-lines", ["small"]).tags == ("small",) and store.find("pocket").tags == ()
     with pytest.raises(Refused, match="'pocket-lines' is part of LoRA Loom"):
         store.remove("pocket-lines")
+
+
+def test_what_was_written_of_the_shipped_folders_is_what_their_files_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this fails, write SHIPPED again: {name: shipped_json(Embedded().inspected(name, path))} of Embedded().paths."""
+    monkeypatch.delenv("LORALOOM_POCKET", raising=False)
+    embedded = Embedded()
+    there = {name: shipped_json(embedded.inspected(name, path)) for name, path in embedded.paths.items()}
+    assert json.loads(SHIPPED.read_text(encoding="utf-8")) == json.loads(json.dumps(there))
+
+
+def test_a_shipped_folder_with_other_files_is_inspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LORALOOM_POCKET", raising=False)
+    path = Embedded().paths["pocket"]
+    found = _as_shipped("pocket", path)
+    assert found == Embedded().inspected("pocket", path)
+    monkeypatch.setattr("registry.index.embedded.PACKAGE", tmp_path)
+    shutil.copytree(path, tmp_path / "pocket")
+    assert _as_shipped("pocket", tmp_path / "pocket") is not None and _as_shipped("pocket", path) is None
+    (tmp_path / "pocket" / "more.json").write_text("{}")
+    assert _as_shipped("pocket", tmp_path / "pocket") is None
 
 
 def test_its_name_is_taken(store: Store, lines: Path, tmp_path: Path) -> None:
