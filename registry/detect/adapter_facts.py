@@ -37,12 +37,8 @@ class AdapterFacts:
         return alpha, source
 
 
-class _Rank(NamedTuple):
-    """A tensor whose first size is its module's rank; `most`: the largest of several is."""
-
-    place: tuple[str, str]  # component, module
-    name: str
-    most: bool
+# A tensor whose first size is its module's rank: (component, module), name, whether the largest of several is
+_Rank = tuple[tuple[str, str], str, bool]
 
 
 class _Named(NamedTuple):
@@ -99,10 +95,10 @@ def _by_names(names: TensorNames) -> _Named:
     }  # their IA3 factor is a plain `.weight`
     others = [name for name in names.names if name not in keys and name.removesuffix(".weight") not in scaled]
     ranks = [*_ranks(keys)]
-    modules = Counter(rank.place for rank in ranks)
+    modules = Counter([place for place, _, _ in ranks])
     return _Named(
-        ranks=tuple(rank.name for rank in ranks if modules[rank.place] == 1),
-        shared_ranks=tuple(rank for rank in ranks if modules[rank.place] > 1),
+        ranks=tuple(name for place, name, _ in ranks if modules[place] == 1),
+        shared_ranks=tuple(rank for rank in ranks if modules[rank[0]] > 1),
         blocks=tuple(name for name, key in keys.items() if key.algorithm == "oft" and key.role == "blocks"),
         kernels=tuple(name for name, key in keys.items() if key.role in KERNELS),
         algorithms=frozenset(key.algorithm for key in keys.values() if key.role != "dora") - {""},  # a DoRA magnitude goes with any
@@ -120,9 +116,9 @@ def _ranks(keys: Mapping[str, AdapterKey]) -> Iterator[_Rank]:
     """The tensors that have a module's rank, by the definition of each algorithm."""
     for name, key in keys.items():
         if (key.algorithm, key.role) in (("lora", "down"), ("loha", "w1_b"), ("glora", "b2")):
-            yield _Rank((key.component, key.module), name, False)
+            yield (key.component, key.module), name, False
         elif key.algorithm == "lokr" and key.role in ("w1_b", "w2_b"):
-            yield _Rank((key.component, key.module), name, True)
+            yield (key.component, key.module), name, True
 
 
 def _components(keys: Mapping[str, AdapterKey]) -> tuple[str, ...]:

@@ -33,10 +33,17 @@ class TensorNames:
         self._results: dict[Hashable, Any] = {}
 
     @cached_property
-    def layers(self) -> dict[str, tuple[Part, ...]]:
-        """Module -> its tensors, of the denoiser's layers that an adapter touches, in the file's order."""
-        parts = layer_parts(denoiser_keys(self.keys or {}), frozenset(self.names))
-        return {module: tensors for (_, module), tensors in parts.items()}
+    def layers(self) -> dict[str, list[str]]:
+        """Module -> the names of its tensors, of the denoiser's layers that an adapter touches, in the file's order."""
+        places: dict[tuple[str, str], list[str]] = {}
+        for name, key in denoiser_keys(self.keys or {}).items():
+            places.setdefault((key.component, key.module), []).append(name)
+        return {module: tensors for (_, module), tensors in places.items()}
+
+    def parts(self, module: str) -> tuple[Part, ...]:
+        """The tensors of one of these layers with what each is."""
+        keys = self.keys or {}
+        return next(iter(layer_parts({name: keys[name] for name in self.layers[module]}, self.cached(_all_names)).values()))
 
     def cached(self, function: Callable[..., T], *arguments: Hashable) -> T:
         """The result of a function of these names and what else it takes, computed once."""
@@ -118,7 +125,7 @@ class ModelHeader:
         """The size of a layer of the denoiser that an adapter touches."""
         sizes = self._sizes
         if module not in sizes:
-            sizes[module] = layer_size(self.names.layers[module], self.tensors)
+            sizes[module] = layer_size(self.names.cached(TensorNames.parts, module), self.tensors)
         return sizes[module]
 
     def cached(self, function: Callable[[ModelHeader], T]) -> T:
@@ -135,6 +142,10 @@ class ModelHeader:
     @cached_property
     def _sizes(self) -> dict[str, LayerSize]:
         return {}
+
+
+def _all_names(names: TensorNames) -> frozenset[str]:
+    return frozenset(names.names)
 
 
 def _are_numbers(names: TensorNames) -> bool:
