@@ -186,7 +186,12 @@ def add_loras(family: Family, modules: Mapping[str, Any], config: TrainConfig, t
 def add_lora(module: Any, config: TrainConfig, targets: str | Sequence[str]) -> Weights:
     """Add the adapter and give its weights by name: fp32, drawn from the seed, without effect as yet (the base unchanged)."""
     ranks = ranks_of(matched(module, targets), config.lora)
-    return attach(module, kind_of(config.lora), ranks, _peft_targets(module, targets), seed=config.seed)
+    weights = attach(module, kind_of(config.lora), ranks, _peft_targets(module, targets), seed=config.seed)
+    if config.lora.product == "auto" and config.compile is None:  # the compiler joins operations by itself
+        from train.adapters.product import compute_in_fewer_operations
+
+        compute_in_fewer_operations(module)
+    return weights
 
 
 def _peft_targets(module: Any, targets: str | Sequence[str]) -> str | list[str]:

@@ -61,7 +61,7 @@ def plain_again(module: Any) -> None:
 def test_gradients_are_those_of_the_same_weights_in_plain_layers(name: str, variant: str | None) -> None:
     """The same products of the same numbers: what differs is the order of sums, 1e-5 of the largest in fp32."""
     family, parts = tiny_parts(name, **({} if variant is None else {"variant": variant}))
-    config, side = TrainConfig(lora=LoraConfig(rank=2)), SIZES[name] if variant is None else module_of(name).SIZE
+    config, side = TrainConfig(lora=LoraConfig(rank=2, product="plain")), SIZES[name] if variant is None else module_of(name).SIZE
     quantise_in_place(parts.denoiser, family.quantised.choose("nf4"))
     plain = copy.deepcopy(parts.denoiser)
     plain_again(plain)

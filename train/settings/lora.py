@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # built from the table; no type checker can see its fields
 else:
     LoraParams = params_schema("LoraParams", [KINDS], module=__name__)
 
+PRODUCTS = ("auto", "plain")
+
 
 @dataclass(kw_only=True)
 class LoraConfig:
@@ -33,6 +35,11 @@ class LoraConfig:
     text_encoder: bool = setting(
         False, "train the attention of the CLIP text encoders too: they stay in memory and encode the prompts in every step"
     )
+    product: str = word(
+        "auto",
+        "how a layer computes W x + s B A x with lora.kind=lora: auto (fewer operations, chosen for each layer by its sizes) or plain"
+        " (peft's own, for comparisons): the same mathematics, other rounding",
+    )
     params: LoraParams = setting(LoraParams, "options of the kind")
 
     def rules(self) -> Iterator[Rule]:
@@ -41,6 +48,9 @@ class LoraConfig:
         yield from texts(self, "start")
         plain = self.kind == "lora" and self.params.init != "pissa"
         yield "start", self.start, self.start is None or plain, "needs lora.kind=lora that begins at zero: only a LoRA is continued"
+        yield "product", self.product, self.product in PRODUCTS, f"must be {' or '.join(PRODUCTS)}"
+        fewer = self.product == "auto" or plain
+        yield "product", self.product, fewer, "needs lora.kind=lora that begins at zero: the layers of other adapters have one product"
         alpha, targets = self.alpha, self.targets
         good = alpha is None or (isfinite(alpha) and alpha > 0)
         yield "alpha", alpha, good, "must be above 0 (0 learns nothing), or null for the rank"
