@@ -20,6 +20,7 @@ SPREAD = 0.25  # of a small copy's own mean deviation: it is below 0.12 in JPEGs
 SHAPE = 0.02  # relative difference of the aspect ratios
 PARTS = 4  # a side, that the projections tell apart
 CHUNK = 1024  # copies whose candidates are looked up at a time
+FEW = 1000  # points that are compared with all others in less time than importing the k-d tree takes
 CROWD = 24  # copies in one cell of width CELL, from which on each is compared with the cell's first one alone
 CELL = 0.8  # of 255
 
@@ -72,7 +73,6 @@ def _spread(copies: Any) -> Any:
 def _candidates(samples: Sequence[Sized], places: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
     """Each copy with the later ones that may show the same image: near in every projection."""
     import numpy
-    from scipy.spatial import KDTree
 
     if len(places) < 2:
         return
@@ -88,14 +88,26 @@ def _candidates(samples: Sequence[Sized], places: Sequence[int]) -> Iterator[tup
             yield first, members
         alone += [number for number in cell if places[number] not in joined]
     alone.sort()
-    tree = KDTree(points[alone])
-    for start in range(0, len(alone), CHUNK):
-        rows = alone[start : start + CHUNK]
-        near = tree.query_ball_point(points[rows], reach[rows], p=numpy.inf)
-        for number, found in zip(rows, near, strict=True):
-            others = sorted(places[alone[place]] for place in found if alone[place] != number)
-            if others:
-                yield places[number], others
+    for number, found in _near(points[alone], reach[alone]):
+        others = sorted(places[alone[place]] for place in found if place != number)
+        if others:
+            yield places[alone[number]], others
+
+
+def _near(points: Any, reach: Any) -> Iterator[tuple[int, Sequence[int]]]:
+    """The number of each point with those of the points that are within its reach in every coordinate, itself among them."""
+    import numpy
+
+    if len(points) <= FEW:
+        for number, (point, far) in enumerate(zip(points.astype(numpy.float64), reach, strict=True)):
+            yield number, numpy.flatnonzero((numpy.abs(points - point) <= far).all(1)).tolist()
+        return
+    from scipy.spatial import KDTree
+
+    tree = KDTree(points)
+    for start in range(0, len(points), CHUNK):
+        end = start + CHUNK
+        yield from enumerate(tree.query_ball_point(points[start:end], reach[start:end], p=numpy.inf), start)
 
 
 def _cells(points: Any) -> list[list[int]]:

@@ -149,7 +149,7 @@ class Model:
         traces = self.traces
         step = traces.step(config)
         return Peaks(
-            encode=traces.encode(config).peak,
+            encode=traces.encode().peak,
             prompt=traces.prompt(config).peak,
             decode=traces.decode(config).peak,
             forward=traces.forward(config).peak,
@@ -216,7 +216,7 @@ def estimate(
     family = model.weights.family
     loaded = swap.host_bytes + sum(found.memory[name] for name in (family.denoiser, "vae", *parts.text_encoders))
     guided = family.guided(parts, float(config.preview.guidance or 0.0), negative=False)
-    traced = _Traced(traces.encode(config), traces.prompt(config), traces.decode(config), forward, traces.step(config))
+    traced = _Traced(traces.encode(), traces.prompt(config), traces.decode(config), forward, traces.step(config))
     speed = measure_speed(model.device, traces.precision)
     if config.compute is not None:
         speed = replace(speed, in_8_bits=products_in_8_bits(model.device, config.compute))

@@ -89,9 +89,7 @@ class _Memory:
             away = like.offload_activations >= config.offload_activations
             if like.base_dtype == config.base_dtype and texts and again and away and like.batch_size <= config.batch_size:
                 step = max(step, peaks.step)
-        return self._bytes(
-            values, Peaks(encode=traces.encode(config).peak, prompt=0, decode=traces.decode(config).peak, forward=0, step=step)
-        )
+        return self._bytes(values, Peaks(encode=traces.encode().peak, prompt=0, decode=traces.decode(config).peak, forward=0, step=step))
 
     def swapped(self, values: Values) -> int:
         """Bytes of main memory that the swapped blocks take."""

@@ -58,32 +58,32 @@ class Traces:
         }
         object.__setattr__(self, "_model", value_sha256(known))
 
-    def encode(self, config: TrainConfig) -> Trace:
+    def encode(self) -> Trace:
         """One image into the VAE."""
-        return self._kept("encode", [], config, lambda parts: _encode(self.family, parts, self.side))
+        return self._kept("encode", [], lambda: _encode(self.family, self.parts, self.side))
 
     def decode(self, config: TrainConfig) -> Trace:
         """One image out of the VAE, in the previews' tiles."""
         tile = config.preview.vae_tiling
-        return self._kept("decode", [tile], config, lambda parts: _decode(self.family, parts, self.side, tile))
+        return self._kept("decode", [tile], lambda: _decode(self.family, self.parts, self.side, tile))
 
     def prompt(self, config: TrainConfig) -> Trace:
         """One prompt through the encoders."""
-        return self._kept("prompt", [config.text_encoder_dtype], config, lambda parts: _prompt(self.family, parts))
+        return self._kept("prompt", [config.text_encoder_dtype], lambda: _prompt(self.family, self._copy(config)))
 
     def forward(self, config: TrainConfig) -> Trace:
         """The images of a pass without gradients through the denoiser."""
         rows = config.images_a_pass
         settings = [config.base_dtype, config.text_encoder_dtype, config.compute, rows]
-        return self._kept("forward", settings, config, lambda parts: _forward(self.family, parts, self.side, self._low, rows))
+        return self._kept("forward", settings, lambda: _forward(self.family, self._copy(config), self.side, self._low, rows))
 
     def step(self, config: TrainConfig) -> Trace:
         """Forward and backward of one pass."""
 
-        def made(parts: Parts) -> Trace:
-            return _step(self.family, parts, config, self.targets, self.side, self._low, self.tokens)
+        def made() -> Trace:
+            return _step(self.family, self._copy(config), config, self.targets, self.side, self._low, self.tokens)
 
-        return self._kept("step", self._step_settings(config), config, made)
+        return self._kept("step", self._step_settings(config), made)
 
     def has_step(self, config: TrainConfig) -> bool:
         """Whether the step of these settings is traced already."""
@@ -106,10 +106,10 @@ class Traces:
     def _key(self, kind: str, settings: list[Any]) -> str:
         return value_sha256([kind, self._model, settings])
 
-    def _kept(self, kind: str, settings: list[Any], config: TrainConfig, make: Callable[[Parts], Trace]) -> Trace:
+    def _kept(self, kind: str, settings: list[Any], make: Callable[[], Trace]) -> Trace:
         key = self._key(kind, settings)
         if key not in TRACED:
-            TRACED[key] = make(self._copy(config))
+            TRACED[key] = make()
             for old in list(TRACED)[:-MOST_TRACED]:
                 del TRACED[old]
         return TRACED[key]

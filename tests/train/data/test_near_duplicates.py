@@ -63,7 +63,9 @@ def by_all_pairs(copies: list[Copied]) -> set[tuple[int, int]]:
 @pytest.mark.parametrize(
     "copies", [photos(120, seed=1, noise=3.6), photos(90, seed=2, noise=1.0), drawings(120)], ids=["edge", "near", "lines"]
 )
-def test_no_pair_is_missed_and_none_is_made_up(copies: list[Copied]) -> None:
+@pytest.mark.parametrize("few", [0, room.FEW], ids=["by tree", "by all points"])
+def test_no_pair_is_missed_and_none_is_made_up(copies: list[Copied], few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FEW", few)
     groups = near_duplicates(copies)
     pairs = by_all_pairs(copies)
     assert 20 <= len(pairs) < 60
