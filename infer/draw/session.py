@@ -29,15 +29,16 @@ from infer.sharing.alone import kind_of
 from infer.sharing.uses import Uses
 from infer.stages.latents import LatentsError, LatentsStore
 from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
-from registry.architectures.vae.override import load_vae
+from registry.architectures.vae.override import load_vae, own_vae
 from registry.detect.loading import load_base
-from registry.errors import WriteFailed
+from registry.errors import LoomError, WriteFailed
 from registry.family import Family
 from registry.parts import Parts
 from registry.progress import Report, Tick, silent
 from registry.quantised.errors import weight_error
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
     from torch import Tensor
 
@@ -76,13 +77,10 @@ class Session:
         latents: LatentsStore | None = None,
     ) -> None:
         """`latents`: where those of earlier runs are, and those of this one are kept; None: every image is denoised."""
-        import torch
-
-        first = renders[0]
         self._resolver = resolver
         self._renders = renders
         self._counts = counts
-        self._base: Base = resolver.base(first)
+        self._base: Base = resolver.base(renders[0])
         self._attached: dict[str, bool] = {}  # name -> whether it changes the text encoders
         self._refused: dict[str, Exception] = {}
         self._left = Uses(renders)
@@ -92,34 +90,75 @@ class Session:
         self._kept = latents
         self._nets: dict[str, Any] = {}  # ControlNets, by content
         self._report = report
-        report(Tick("load", 0, 1, note=self._base.record.name))
         self.family: Family
         self.parts: Parts
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
+        self._decodes_alone = False  # whether only the VAE has weights, because all latents are here
+        if latents is None or not all(latents.has(render.latents_key()) for render in renders) or not self._load_decoder():
+            self._load()
+
+    def _load(self) -> None:
+        """Load the base, with nothing attached."""
+        first, name = self._renders[0], self._base.record.name
+        self._report(Tick("load", 0, 1, note=name))
         self.family, self.parts = load_base(
             self._base.record,
-            dtype=dtype,
+            dtype=_dtype(first),
             device="cpu" if first.swap_blocks else first.device,
             base_config=first.base_config,
             prediction=first.prediction,
             base_dtype=first.base_dtype,
             text_encoder_dtype=first.text_encoder_dtype,
         )
-        self._rows = RowAdapters(self.parts.denoiser)
+        self._begin()
         self._swap = swapped(self.family, self.parts, first.swap_blocks, first.device) if first.swap_blocks else None
-        counts.model_loads += 1
-        for warning in self.parts.warnings:
-            counts.note(warning)
+        self._counts.model_loads += 1
         for component, module in {self.family.denoiser: self.parts.denoiser, **self.parts.text_encoders}.items():
             if (error := weight_error(module)) is not None:
-                counts.note(error.sentence(component))
+                self._counts.note(error.sentence(component))
+        self._report(Tick("load", 1, 1, note=name))
+
+    def _load_decoder(self) -> bool:
+        """Load what decodes, and nothing of the denoiser and the text encoders; False where the files do not hold it by itself."""
+        first = self._renders[0]
+        self._report(Tick("load", 0, 1, note=self._base.record.name))
+        try:
+            self.family, self.parts = load_base(
+                self._base.record, dtype=_dtype(first), device="meta", base_config=first.base_config, prediction=first.prediction
+            )
+            self.parts.vae.to(_dtype(first))  # which an override takes over; that of a single file has no dtype yet
+            if any(render.vae is None for render in self._renders):
+                self.parts.vae = own_vae(self.parts, device=first.device)
+        except LoomError as error:
+            LOG.debug("the whole base is loaded to decode", exc_info=error)
+            return False
+        self._begin()
+        self._swap, self._decodes_alone = None, True
+        self._report(Tick("load", 1, 1, note=self._base.record.name))
+        return True
+
+    def _need_denoiser(self) -> None:
+        """Load the base where kept latents turned out to be damaged, or were deleted."""
+        if self._decodes_alone:
+            self._decodes_alone = False
+            self._load()
+
+    def _begin(self) -> None:
+        self._rows = RowAdapters(self.parts.denoiser)
+        for warning in self.parts.warnings:
+            self._counts.note(warning)
         self._active_adapters: dict[str, tuple[float, float | None]] | None = {}  # name -> weights as set in the model; None: not known
         self._off: frozenset[str] = frozenset()  # adapters that the denoiser is without at this step
         self._active_embeddings: tuple[Embedding, ...] = ()
         self._own_embedding_tables: dict[str, Any] = {}  # the original input embeddings of the text encoders that were extended
         self._own_tokenizers = self.parts.tokenizers
-        self._prompts = Prompts(self.family, self.parts, on_note=counts.note)
-        report(Tick("load", 1, 1, note=self._base.record.name))
+        self._prompts = Prompts(self.family, self.parts, on_note=self._counts.note)
+
+    @property
+    def _device(self) -> torch.device:
+        """Where latents are decoded."""
+        import torch
+
+        return torch.device(self._renders[0].device) if self._decodes_alone else self.parts.device
 
     def draw(self, index: int, *, watch: Callable[[Any], None] | None = None) -> tuple[bytes, int]:
         """PNG bytes of the Render at `index`, and its denoiser calls. `watch` gets its fresh scheduler; it is then denoised in any case."""
@@ -134,6 +173,7 @@ class Session:
         """The denoising of the Render at `index`, to share forwards by `advance`. Its adapters are in its own rows alone."""
         import torch
 
+        self._need_denoiser()
         render = self._renders[index]
         with self._counted(Counter()), torch.no_grad():
             self._set_adapters(render, in_rows=True)
@@ -176,7 +216,7 @@ class Session:
             for start in range(0, len(group), most) if most > 1 else ():
                 some = group[start : start + most]
                 try:
-                    latents = torch.cat([walk.latents for walk in some]).to(self.parts.device)
+                    latents = torch.cat([walk.latents for walk in some]).to(self._device)
                     images = draw_images(self.family, self._parts(self._renders[some[0].index]), latents)
                     for walk, image in zip(some, images, strict=True):
                         self._decoded[walk.index] = pasted(image, self._renders[walk.index], self._resolver.images)
@@ -254,6 +294,7 @@ class Session:
         render = self._renders[index]
         *earlier, last = passes_of(render)
         if watch is not None or not self._recalled(last.key):
+            self._need_denoiser()
             for one in earlier:
                 if not self._recalled(one.key):
                     self._denoise(one, start_of(one.render, self._resolver.images), counter)
@@ -306,7 +347,7 @@ class Session:
         if key in self._drawn or self._kept is None:
             return key in self._drawn
         try:
-            found = self._kept.get(key, self.parts.device)
+            found = self._kept.get(key, self._device)
         except LatentsError as error:
             self._counts.note(f"Kept latents were damaged, and are drawn again: {error}.")
             return False
@@ -329,7 +370,7 @@ class Session:
     def decoded(self, index: int, latents: Tensor) -> Image:
         """The image of latents (1, C, H, W) as the Render at `index` is decoded: its VAE, its tiles, what its mask keeps."""
         render = self._renders[index]
-        image = draw_image(self.family, self._parts(render), latents.to(self.parts.device), tile=render.vae_tiling)
+        image = draw_image(self.family, self._parts(render), latents.to(self._device), tile=render.vae_tiling)
         return pasted(image, render, self._resolver.images)
 
     def _parts(self, render: Render) -> Parts:
@@ -338,7 +379,7 @@ class Session:
             return self.parts
         key = str(render.vae_sha256)
         if key not in self._vaes:
-            self._vaes[key] = load_vae(self._resolver.vae(render.vae).path, self.parts, device=self.parts.device)
+            self._vaes[key] = load_vae(self._resolver.vae(render.vae).path, self.parts, device=self._device)
         return replace(self.parts, vae=self._vaes[key])
 
     def _set_adapters(self, render: Render, *, in_rows: bool = False) -> None:
@@ -451,6 +492,12 @@ class Session:
 
     def _names(self, render: Render) -> ModelNames:
         return model_names(self._resolver, render)
+
+
+def _dtype(render: Render) -> torch.dtype:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[render.precision]
 
 
 def _name(one: Adapter) -> str:

@@ -104,11 +104,18 @@ class Division:
         """Begin to read the base that this process will probably load after that one."""
         keys = list(self._bases)
         for coming in keys[keys.index(key) + 1 :]:
-            first = next((render for render in self._bases[coming] if render.key() in self._waiting), None)
+            first = next(
+                (render for render in self._bases[coming] if render.key() in self._waiting and not self._is_denoised(render)), None
+            )
             if first is not None:
                 self._ahead = ReadAhead([Path(one.path) for one in self._settings.resolver.base(first).record.files])
                 self._ahead.start()
                 return
+
+    def _is_denoised(self, render: Render) -> bool:
+        """Whether an earlier run has kept its latents: then little of its base is read."""
+        kept = self._settings.latents
+        return kept is not None and kept.has(render.latents_key())
 
     def _stop_reading(self) -> None:
         if self._ahead is not None:

@@ -177,7 +177,7 @@ def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resol
         cells=tuple(resolved),
         distinct=len(distinct),
         stored=len(distinct) - len(work.missing),
-        model_loads=len({loading(render) for render in work.missing}),
+        model_loads=len({loading(one.drawn.render) for one in work.denoised}),  # latents that are kept are decoded without it
         encodes=len({text for one in work.denoised for text in costs.texts(one)}),
         shared=work.shared,
         forwards=shared_forwards([(loading(render), render, calls) for render, calls in work.calls()], resolver, width=batch_size),

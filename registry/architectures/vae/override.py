@@ -1,4 +1,4 @@
-"""A VAE override for a loaded base: from a diffusers folder, or a single file in diffusers' or LDM's names. One of the same latent space.
+"""A VAE by itself: an override of a loaded base's (a diffusers folder, or a single file in diffusers' or LDM's names), or the base's own.
 
 A single file does not hold its scale and shift: it takes the config.json beside it, else the config of the base's own VAE.
 """
@@ -43,6 +43,21 @@ def load_vae(path: Path | str, parts: Parts, *, device: torch.device | str) -> n
     _same_space(path, vae, own)
     if vae.dtype == torch.float16 and vae.config.get("force_upcast") and not own.config.force_upcast:  # type: ignore[union-attr]  # diffusers is untyped
         vae.to(torch.float32)  # force_upcast: it overflows in float16
+    return vae.requires_grad_(False).eval().to(device)  # type: ignore[no-any-return]
+
+
+def own_vae(parts: Parts, *, device: torch.device | str) -> nn.Module:
+    """The base's own VAE of Parts on the device "meta", with its weights in its dtype there, frozen and in eval mode: nothing else is read.
+
+    Raises BadFile where its files do not hold it by itself.
+    """
+    source, empty = parts.source, parts.vae
+    with no_progress_bars():
+        vae: Any = (
+            load_module(type(empty), source / "vae", dtype=_dtype(empty))
+            if source.is_dir()
+            else _file(source, empty, dict(empty.config), False)  # type: ignore[arg-type]  # diffusers is untyped
+        )
     return vae.requires_grad_(False).eval().to(device)  # type: ignore[no-any-return]
 
 

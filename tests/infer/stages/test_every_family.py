@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from infer.draw.denoise import Job, denoise, to_image
 from infer.draw.samplers import build_scheduler
 from infer.stages.latents import LatentsStore
-from tests.tiny import FAMILIES_HERE, SIZES, tiny_parts
+from registry.architectures.vae.override import own_vae
+from registry.families import FAMILIES
+from tests.tiny import FAMILIES_HERE, SIZES, shared_folder, tiny_parts, tiny_single_file
 from tests.tiny_families import builds, module_of
 
 pytestmark = [
@@ -49,3 +52,27 @@ def test_what_was_kept_decodes_to_the_same_bytes(build: tuple[str, str], tmp_pat
         assert kept is not None and kept is not drawn and kept.stride() == drawn.stride()
         (whole,), (decoded,) = to_image(family.decode(parts, drawn)), to_image(family.decode(parts, kept))
     assert decoded.tobytes() == whole.tobytes() and len(set(whole.tobytes())) > 1
+
+
+def _is_whole(parts: Any, alone: Any) -> bool:
+    """Whether the VAE has the numbers that it has when the whole base is loaded."""
+    whole = parts.vae.state_dict()
+    return whole.keys() == alone.state_dict().keys() and all(
+        tensor.equal(whole[name]) and tensor.dtype == whole[name].dtype for name, tensor in alone.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("build", _params())
+def test_the_vae_of_a_base_is_read_alone(build: tuple[str, str]) -> None:
+    name, variant = build
+    family, parts = tiny_parts(name, **({"variant": variant} if variant else {}))
+    empty = family.load(parts.source, dtype=parts.dtype, device="meta")
+    assert _is_whole(parts, own_vae(empty, device="cpu")) and empty.denoiser.device.type == "meta"
+
+
+def test_the_vae_of_a_single_file_is_read_alone(tmp_path: Path) -> None:
+    file = tiny_single_file(shared_folder("sd1"), tmp_path / "model.safetensors")
+    load = partial(FAMILIES["sd1"].load, file, dtype=torch.bfloat16, base_config=shared_folder("sd1"))
+    empty = load(device="meta")
+    empty.vae.to(torch.bfloat16)
+    assert _is_whole(load(device="cpu"), own_vae(empty, device="cpu"))

@@ -10,16 +10,22 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from infer.draw.session import Session
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import GridOutcome, cells_of, plan, run
 from registry.errors import Faults
 from registry.store import Store
 from tests.infer.conftest import Shelf
-from tests.tiny import shared_folder
+from tests.tiny import shared_folder, tiny_single_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
-FAMILIES: dict[str, dict[str, Any]] = {"pocket": {"size": 32}, "sdxl": {"precision": "bf16"}, "sana": {"size": 32}}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "pocket": {"size": 32},
+    "sdxl": {"precision": "bf16"},
+    "sdxl file": {"precision": "bf16", "size": 32},
+    "sana": {"size": 32},
+}
 
 
 def other_vae(base: Path, folder: Path) -> str:
@@ -44,10 +50,27 @@ def images(outcome: GridOutcome, store: Store) -> dict[str, bytes]:
     return {key: one.png for key, one in found.items() if one is not None}
 
 
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """What has weights of each base that is loaded, once its last cell is drawn."""
+    found: list[set[str]] = []
+    close = Session.close
+
+    def closed(session: Session) -> None:
+        modules = {"denoiser": session.parts.denoiser, "vae": session.parts.vae, **session.parts.text_encoders}
+        found.append({name for name, module in modules.items() if any(one.device.type != "meta" for one in module.parameters())})
+        close(session)
+
+    monkeypatch.setattr(Session, "close", closed)
+    return found
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-def test_another_vae_denoises_nothing_and_draws_the_same_bytes(shelf: Shelf, tmp_path: Path, name: str) -> None:
-    base = Path(str(shelf.store.find("pocket").path)) if name == "pocket" else shared_folder(name)
+def test_another_vae_denoises_nothing_and_draws_the_same_bytes(shelf: Shelf, tmp_path: Path, name: str, read: list[set[str]]) -> None:
+    base = Path(str(shelf.store.find("pocket").path)) if name == "pocket" else shared_folder(name.removesuffix(" file"))
     settings = {"base": str(base), **FAMILIES[name]}
+    if name.endswith(" file"):
+        settings |= {"base": str(tiny_single_file(base, tmp_path / "model.safetensors", family="sdxl")), "base_config": str(base)}
     vaes = [None, other_vae(base, tmp_path / "other")]
     seeds = {"seed": [1, 2]}
     first = run(config(shelf.work, seeds, **settings), shelf.store)
@@ -55,14 +78,20 @@ def test_another_vae_denoises_nothing_and_draws_the_same_bytes(shelf: Shelf, tmp
     asked = config(shelf.work, {**seeds, "vae": vaes}, **settings)
     planned = plan(asked, shelf.store)
     assert (planned.forwards, planned.encodes, planned.latents_reused) == (0, 0, 2) and "2 denoised before" in planned.to_text()
+    assert planned.model_loads == 0
     second = run(asked, shelf.store)
     shown = {name: second.result[name] for name in ("rendered", "reused", "forwards", "encodes", "latents_reused")}
     assert shown == {"rendered": 2, "reused": 2, "forwards": 0, "encodes": 0, "latents_reused": 2}
+    assert second.result["model_loads"] == 0
+    drawn = images(second, shelf.store)
+    shutil.rmtree(shelf.home / "cells")
+    assert run(asked, shelf.store).result["forwards"] == 0
+    assert "vae" in read[0] and len(read[0]) > 1 and read[1:] == [set(), {"vae"}]  # an override's weights are beside the base's
+    assert images(second, shelf.store) == drawn
     fresh = Store(tmp_path / "fresh")
     whole = run(config(shelf.work, {**seeds, "vae": vaes}, keep_latents="0", **settings), fresh)
     assert whole.result["forwards"] == first.result["forwards"] and not (fresh.home / "latents").exists()
-    drawn = images(whole, fresh)
-    assert len(set(drawn.values())) == 4 and images(second, shelf.store) == drawn
+    assert len(set(drawn.values())) == 4 and images(whole, fresh) == drawn
 
 
 def test_cells_that_share_forwards_are_kept_too(shelf: Shelf, tmp_path: Path) -> None:
@@ -88,7 +117,7 @@ def test_a_vae_that_encodes_an_image_is_a_part_of_the_latents(shelf: Shelf, tmp_
     assert again.result["forwards"] > 0 and again.result["latents_reused"] == 0
 
 
-def test_damaged_latents_are_drawn_again_and_said_so(shelf: Shelf, tmp_path: Path) -> None:
+def test_damaged_latents_are_drawn_again_and_said_so(shelf: Shelf, tmp_path: Path, read: list[set[str]]) -> None:
     first = run(config(shelf.work), shelf.store)
     (kept,) = (shelf.home / "latents").rglob("*.safetensors")
     whole = load_file(kept)["latents"].clone()  # the file is mapped
@@ -97,6 +126,7 @@ def test_damaged_latents_are_drawn_again_and_said_so(shelf: Shelf, tmp_path: Pat
     assert (
         again.result["forwards"] == first.result["forwards"]
         and any("damaged" in note for note in again.notes)
+        and "denoiser" in read[-1]
         and load_file(kept)["latents"].equal(whole)
     )
 
