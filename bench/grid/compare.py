@@ -102,6 +102,8 @@ def _table(grid: Grid, found: dict[str, list[Drawn]]) -> None:
         "x batched",
         "denoiser calls",
         "CPU s in the denoiser",
+        "in VAE and text encoder",
+        "the rest, of the denoiser's",
         "apart from tuned, of 255",
         "values apart",
     )
@@ -110,7 +112,8 @@ def _table(grid: Grid, found: dict[str, list[Drawn]]) -> None:
     for name, drawn in found.items():
         own = {place: image for one in drawn for place, image in one.images.items()}
         assert own.keys() == reference.keys()
-        inside = sum(one.denoiser for one in drawn)
+        inside, others = sum(one.denoiser for one in drawn), sum(one.others for one in drawn)
+        rest = seconds[name] - inside - others
         cells = [
             name,
             f"{seconds[name]:.1f}",
@@ -119,6 +122,8 @@ def _table(grid: Grid, found: dict[str, list[Drawn]]) -> None:
             f"{seconds[name] / seconds['tuned, prompts batched']:.2f}",
             f"{sum(one.calls for one in drawn):,}",
             f"{inside:.1f} ({inside / seconds[name]:.0%})",
+            f"{others:.1f}",
+            f"{rest:.1f} ({rest / inside:.0%})",
             *_apart(own, reference),
         ]
         print(f"| {' | '.join(cells)} |")

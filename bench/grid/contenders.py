@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -47,24 +47,31 @@ class Drawn:
 
     seconds: float = 0.0
     denoiser: float = 0.0  # of them in the denoiser itself
-    calls: int = 0
+    others: float = 0.0  # of them in the text encoders and the VAE
+    calls: int = 0  # of the denoiser
     images: Images = field(default_factory=dict)
 
 
 class _Watch:
-    """Calls of a module and the CPU seconds in them."""
+    """Calls of a model's modules and the CPU seconds in them."""
 
-    def __init__(self, module: torch.nn.Module, drawn: Drawn) -> None:
+    def __init__(self, drawn: Drawn, denoiser: torch.nn.Module, vae: Any, text_encoders: Iterable[torch.nn.Module]) -> None:
         self._drawn, self._began = drawn, 0.0
-        module.register_forward_pre_hook(self._begin)
-        module.register_forward_hook(self._end)
+        denoiser.register_forward_pre_hook(self._begin)
+        denoiser.register_forward_hook(self._end_denoiser)
+        for module in (vae.decoder, vae.post_quant_conv, *text_encoders):
+            module.register_forward_pre_hook(self._begin)
+            module.register_forward_hook(self._end)
 
     def _begin(self, *_: Any) -> None:
         self._began = time.process_time()
 
-    def _end(self, *_: Any) -> None:
+    def _end_denoiser(self, *_: Any) -> None:
         self._drawn.denoiser += time.process_time() - self._began
         self._drawn.calls += 1
+
+    def _end(self, *_: Any) -> None:
+        self._drawn.others += time.process_time() - self._began
 
 
 def _pipeline(grid: Grid, drawn: Drawn) -> Any:
@@ -74,7 +81,8 @@ def _pipeline(grid: Grid, drawn: Drawn) -> Any:
     diffusers.utils.logging.set_verbosity_error()
     pipeline = diffusers.DiffusionPipeline.from_pretrained(grid.base, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    _Watch(pipeline.unet, drawn)
+    encoders = (getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2"))
+    _Watch(drawn, pipeline.unet, pipeline.vae, [one for one in encoders if one is not None])
     return pipeline
 
 
@@ -162,7 +170,8 @@ def ours(grid: Grid, *, batch_size: int) -> Drawn:
 
     def load(*given: Any, **options: Any) -> Any:
         family, parts = own(*given, **options)
-        _Watch(parts.denoiser, drawn)
+        if parts.device.type != "meta":
+            _Watch(drawn, parts.denoiser, parts.vae, parts.text_encoders.values())
         return family, parts
 
     session.load_base = load
