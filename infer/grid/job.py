@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,12 @@ from infer.grid.engine import Counts, render_cells
 from infer.grid.plan import GridPlan, plan_grid
 from infer.grid.processes import Processes, no_locks_note, use_own_device
 from infer.grid.run_folder import RunFolder
+from infer.output.page.live import FOLDER as LIVE
+from infer.output.page.mended import being_drawn, was_killed
 from infer.sharing.width import read_batch_size
 from infer.stages.latents import LatentsStore, latents_of
-from registry.errors import Faults, JobFailed
+from infer.vote.finished import read_grid
+from registry.errors import Faults, JobFailed, LoomError
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import write_text
 from registry.launch.processes import Launch
@@ -31,6 +34,9 @@ from registry.progress import Report, silent
 
 if TYPE_CHECKING:
     from registry.store import Store
+
+
+LAST = 4  # grids of one name that are looked at for a killed one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +159,25 @@ def _drawn(
     config = planned.config
     make_hints([cell.render for cell in planned.cells], planned.resolver.hints)
     path = new_folder(Path(config.out), config.name or "grid")
+    with being_drawn(path):
+        return _drawn_into(path, planned, store, cells, latents, launch, report, began)
+
+
+def _drawn_into(
+    path: Path,
+    planned: GridPlan,
+    store: Store,
+    cells: CellStore,
+    latents: LatentsStore | None,
+    launch: Launch,
+    report: Report,
+    began: float,
+) -> GridOutcome:
+    config = planned.config
     write_text(path / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=160))
     counts = Counts(notes=list(planned.notes))
+    for note in _taken_over(path, planned):
+        counts.note(note)
     folder = RunFolder(path, planned, cells, counts, began=began)
     processes = _processes(planned, cells, launch)
     ended = False
@@ -171,6 +194,18 @@ def _drawn(
         errors = list(dict.fromkeys(str(one.error) for one in results))
         raise JobFailed(f"None of the {counted(len(results), 'cell')} could be drawn: {errors[0]} The folder {path} has the details.")
     return GridOutcome(folder=path, result=result, notes=tuple(counts.notes))
+
+
+def _taken_over(path: Path, planned: GridPlan) -> Iterator[str]:
+    """A note for each of the last grids of this name that was killed, whose images this one has."""
+    if not planned.stored:
+        return
+    keys = {cell.render.key() for cell in planned.cells}
+    for folder in sorted((one for one in path.parent.iterdir() if one != path), reverse=True)[:LAST]:
+        with suppress(LoomError):  # cells.jsonl may be anyone's
+            if was_killed(folder) and not keys.isdisjoint(one.key for one in read_grid(folder).cells):
+                mend = f"; `loraloom report {folder}` makes its report whole" if (folder / LIVE).is_dir() else ""
+                yield f"Images are taken over from {folder}, whose grid was killed{mend}."
 
 
 def _take_in(planned: GridPlan, cells: CellStore, counts: Counts, folder: RunFolder) -> None:

@@ -23,7 +23,7 @@ from infer.grid.plan import GridPlan
 from infer.grid.processes import Work
 from infer.output.command import command_of
 from infer.output.encoding import QUALITY, SUFFIXES, ImageFormat
-from infer.output.gallery import CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
+from infer.output.gallery import UNFINISHED, CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.lossy import encode_lossy
 from infer.output.page.live import LiveParts
 from infer.output.png import labelled
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 EVERY = 3.0  # seconds between two writings of the live files at least
 SHARE = 0.1  # of the time may go into them
-UNFINISHED = "not drawn: the run was interrupted"
 AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
 
 

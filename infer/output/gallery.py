@@ -12,6 +12,7 @@ from infer.output.infotext import OWN
 from infer.output.sources import SourceImage
 
 OUTSIDE = "outside"  # the status of an image made elsewhere
+UNFINISHED = "not drawn: the run was interrupted"  # the error of a cell
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from registry.errors import Refused
 from registry.home import expanded
 from registry.printable import one_line
 
-HELP = "write the report of a training run: verdict, curves, images by step, spectrum, plan"
+HELP = "write the report of a training run: verdict, curves, images by step, spectrum, plan; finish that of a killed grid"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page, or print the values."""
+    """Write the page, or print the values; of a grid, make its page whole or put its images inside."""
     from train.run_report.page import document, write_page
     from train.run_report.report import make_report
 
@@ -50,10 +50,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _single_file(folder: Path, output: Path | None, *, asked: bool) -> int:
-    """Write the report of a grid again with its images inside."""
+    """Write the report of a grid again with its images inside; that of a killed grid is made whole before."""
+    from infer.output.page.mended import is_live, mend
     from infer.output.page.single_file import NAME, write_single_file
 
     report = folder / "report.html"
+    killed = (folder / "cells.jsonl").is_file() and report.is_file() and is_live(report)
+    if killed:
+        found = mend(folder)
+        console.say(f"The grid was ended before its end: {found.there} of its {found.cells} cells are there.")
+    if killed and not asked:
+        console.answer(str(report))
+        return 0
     if not asked and (folder / "cells.jsonl").is_file():
         raise Refused(
             f"{one_line(folder)} is the folder of a grid, and report.html in it is its report. --single-file puts its images inside."

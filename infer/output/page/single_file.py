@@ -30,10 +30,11 @@ def write_single_file(report: Path, output: Path) -> list[str]:
     Raises Refused where it holds them already or its grid is being drawn, BadFile where it is no report or an image is missing.
     """
     text = report.read_text(encoding="utf-8")
-    found = DATA.search(text)
-    data = _data(report, found[2] if found else "")
+    data = page_data_of(report, text)
     if data["live"]:
-        raise Refused(f"{one_line(report)}: its grid is being drawn, or was killed. Wait for its end, or start the grid again.")
+        raise Refused(
+            f"{one_line(report)}: its grid is being drawn, or was killed. Wait for its end, or finish it: loraloom report FOLDER."
+        )
     if data["kind"]:
         raise Refused(f"{one_line(report)} holds its images already: it can be sent as it is.")
     files = [_file(report, address) for address, *_ in data["images"]]
@@ -47,9 +48,11 @@ def write_single_file(report: Path, output: Path) -> list[str]:
     return notes
 
 
-def _data(report: Path, text: str) -> dict[str, Any]:
+def page_data_of(report: Path, text: str) -> dict[str, Any]:
+    """The data of a report's HTML. Raises BadFile where it is no report."""
+    found = DATA.search(text)
     try:
-        data = from_json(text.encode())
+        data = from_json((found[2] if found else "").encode())
         rows = data["images"]
         good = data["grid"] == "1" and type(data["live"]) is bool and data["kind"] in ("", "png", "webp")
         if not good or not isinstance(rows, Sequence) or not all(isinstance(row, list) and isinstance(row[0], str) for row in rows):
