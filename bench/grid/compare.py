@@ -47,9 +47,8 @@ def main() -> None:
                 found[name].append(draw(grid.only(adapter)))
                 print(f"{adapter}, {name}: {found[name][-1].seconds:.1f} s", flush=True)
         _table(grid, found)
-        repeat = ours(grid.only(next(iter(grid.adapters))), batch_size=arguments.widths[0])
-        cells = len(grid.cells) // len(grid.adapters)
-        print(f"\nthe {cells} cells of one adapter again: {repeat.calls} denoiser calls, {repeat.seconds:.1f} s")
+        repeat = ours(grid, batch_size=arguments.widths[0])
+        print(f"\nall {len(grid.cells)} cells again: {repeat.calls} denoiser calls, {repeat.seconds:.1f} s")
 
 
 def _grid(base: str, adapters: int, steps: int, home: Path) -> Grid:

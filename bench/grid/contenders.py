@@ -161,12 +161,12 @@ def _embeds(pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
 
 def ours(grid: Grid, *, batch_size: int) -> Drawn:
     """`loraloom grid` in this process: the plan, the cells in a store of their own, the sheet and the report."""
-    from infer.draw import session
     from infer.grid.config import Axes, GridConfig
     from infer.grid.job import run
+    from infer.stages import loading
     from registry.store import Store
 
-    drawn, own = Drawn(), session.load_base
+    drawn, own = Drawn(), loading.load_base
 
     def load(*given: Any, **options: Any) -> Any:
         family, parts = own(*given, **options)
@@ -174,9 +174,9 @@ def ours(grid: Grid, *, batch_size: int) -> Drawn:
             _Watch(drawn, parts.denoiser, parts.vae, parts.text_encoders.values())
         return family, parts
 
-    session.load_base = load
+    loading.load_base = load
     began = time.process_time()
-    store = Store(grid.home / f"ours-{batch_size}-{'-'.join(grid.adapters)}")
+    store = Store(grid.home / f"ours-{batch_size}")  # one home for all parts, as a person has it
     config = GridConfig(
         base=str(grid.base),
         steps=grid.steps,
@@ -195,7 +195,7 @@ def ours(grid: Grid, *, batch_size: int) -> Drawn:
     try:
         outcome = run(config, store)
     finally:
-        session.load_base = own
+        loading.load_base = own
         store.close()
     drawn.seconds = time.process_time() - began
     drawn.images = _images(outcome.folder, grid)

@@ -20,7 +20,7 @@ from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.draw.start import Start
 from infer.hires.passes import Pass, enlarged_start, passes_of
-from infer.output.infotext import ModelNames
+from infer.output.model_names import model_names
 from infer.output.png import encode_png
 from infer.remembered.base import Base
 from infer.sampling.swapped import swapped
@@ -28,10 +28,10 @@ from infer.sharing.adapter_rows import RowAdapters
 from infer.sharing.alone import kind_of
 from infer.sharing.uses import Uses
 from infer.stages.latents import LatentsError, LatentsStore
+from infer.stages.loading import load_decoder, load_whole
 from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
-from registry.architectures.vae.override import load_vae, own_vae
-from registry.detect.loading import load_base
-from registry.errors import LoomError, WriteFailed
+from registry.architectures.vae.override import load_vae
+from registry.errors import WriteFailed
 from registry.family import Family
 from registry.parts import Parts
 from registry.progress import Report, Tick, silent
@@ -100,15 +100,7 @@ class Session:
         """Load the base, with nothing attached."""
         first, name = self._renders[0], self._base.record.name
         self._report(Tick("load", 0, 1, note=name))
-        self.family, self.parts = load_base(
-            self._base.record,
-            dtype=_dtype(first),
-            device="cpu" if first.swap_blocks else first.device,
-            base_config=first.base_config,
-            prediction=first.prediction,
-            base_dtype=first.base_dtype,
-            text_encoder_dtype=first.text_encoder_dtype,
-        )
+        self.family, self.parts = load_whole(self._base.record, first)
         self._begin()
         self._swap = swapped(self.family, self.parts, first.swap_blocks, first.device) if first.swap_blocks else None
         self._counts.model_loads += 1
@@ -118,23 +110,15 @@ class Session:
         self._report(Tick("load", 1, 1, note=name))
 
     def _load_decoder(self) -> bool:
-        """Load what decodes, and nothing of the denoiser and the text encoders; False where the files do not hold it by itself."""
-        first = self._renders[0]
+        """Load what decodes, and nothing of the denoiser and the text encoders; False where that cannot be loaded by itself."""
         self._report(Tick("load", 0, 1, note=self._base.record.name))
-        try:
-            self.family, self.parts = load_base(
-                self._base.record, dtype=_dtype(first), device="meta", base_config=first.base_config, prediction=first.prediction
-            )
-            self.parts.vae.to(_dtype(first))  # which an override takes over; that of a single file has no dtype yet
-            if any(render.vae is None for render in self._renders):
-                self.parts.vae = own_vae(self.parts, device=first.device)
-        except LoomError as error:
-            LOG.debug("the whole base is loaded to decode", exc_info=error)
-            return False
-        self._begin()
-        self._swap, self._decodes_alone = None, True
-        self._report(Tick("load", 1, 1, note=self._base.record.name))
-        return True
+        found = load_decoder(self._base.record, self._renders)
+        if found is not None:
+            self.family, self.parts = found
+            self._begin()
+            self._swap, self._decodes_alone = None, True
+            self._report(Tick("load", 1, 1, note=self._base.record.name))
+        return found is not None
 
     def _need_denoiser(self) -> None:
         """Load the base where kept latents turned out to be damaged, or were deleted."""
@@ -287,7 +271,7 @@ class Session:
     def _encoded(self, index: int, latents: Tensor) -> bytes:
         render = self._renders[index]
         image = self._decoded.pop(index, None)
-        return encode_png(self.decoded(index, latents) if image is None else image, render, self._names(render))
+        return encode_png(self.decoded(index, latents) if image is None else image, render, model_names(self._resolver, render))
 
     def _latents(self, index: int, counter: Counter, watch: Callable[[Any], None] | None = None) -> Tensor:
         """The Render's latents, kept while another Render needs them (it differs in what acts after the latents)."""
@@ -490,41 +474,11 @@ class Session:
             for one in render.steering
         ]
 
-    def _names(self, render: Render) -> ModelNames:
-        return model_names(self._resolver, render)
-
-
-def _dtype(render: Render) -> torch.dtype:
-    import torch
-
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[render.precision]
-
 
 def _name(one: Adapter) -> str:
     """An adapter's name inside the model, of its own for each of its block weights: peft takes no dots."""
     blocks = f"b{sha256(one.blocks.encode()).hexdigest()[:16]}" if one.blocks else ""
     return f"a{(one.sha256 or '')[:16]}{blocks}"
-
-
-def model_names(resolver: Resolver, render: Render) -> ModelNames:
-    """The names and short hashes of a resolved Render's files, for its `parameters` text."""
-    base = resolver.base(render)
-    adapters: Mapping[str, Any] = {one.reference: resolver.adapter(one.reference) for one in render.every_adapter}
-    nets = {one.reference: resolver.controlnet(one.reference) for one in render.controls}
-    embeddings = {one.reference: resolver.embedding(one.reference).record.name for one in render.embeddings}
-    vae = resolver.vae(render.vae).record.name if render.vae is not None else None
-    return ModelNames(
-        vae=vae,
-        embeddings=embeddings,
-        base=base.record.name,
-        scheduler=base.facts.scheduler_class,
-        adapters={reference: (found.record.name, found.short_hash) for reference, found in adapters.items()},
-        controls={
-            one.reference: (nets[one.reference].record.name, nets[one.reference].record.hashes.autov1 or "") for one in render.controls
-        },
-        embedded_guidance=not base.facts.classifier_free,
-        blocks=resolver.blocks(base)[0] if any(one.blocks for one in render.every_adapter) else (),
-    )
 
 
 def free_memory() -> None:

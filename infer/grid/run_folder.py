@@ -14,7 +14,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.render import SETTINGS
-from infer.draw.session import model_names
 from infer.grid.cells import CellStore
 from infer.grid.engine import CellResult, Counts
 from infer.grid.image_names import image_name
@@ -25,6 +24,7 @@ from infer.output.command import command_of
 from infer.output.encoding import QUALITY, SUFFIXES, ImageFormat
 from infer.output.gallery import UNFINISHED, CellImage, Gallery, look_alikes, shared_settings, spell_details, spell_settings
 from infer.output.lossy import encode_lossy
+from infer.output.model_names import model_names
 from infer.output.page.live import LiveParts
 from infer.output.png import labelled
 from infer.output.report import write_live_report, write_report

@@ -258,12 +258,12 @@ def test_strict_stops_at_the_first_failure(shelf: Shelf, monkeypatch: pytest.Mon
 
 
 def test_a_grid_without_one_image_has_failed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infer.draw.session
+    import infer.stages.loading
 
     def broken(*_arguments: Any, **_options: Any) -> Any:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(infer.draw.session, "load_base", broken)
+    monkeypatch.setattr(infer.stages.loading, "load_base", broken)
     with pytest.raises(JobFailed, match="None of the 2 cells could be drawn: OSError: the disk is gone"):
         run(config(shelf, {"seed": [1, 2]}), shelf.store)
 
