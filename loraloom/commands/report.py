@@ -10,7 +10,7 @@ from registry.errors import Refused
 from registry.home import expanded
 from registry.printable import one_line
 
-HELP = "write the report of a training run: verdict, curves, images by step, spectrum, plan; finish that of a killed grid"
+HELP = "write the report of a training run: verdict, curves, images, spectrum, plan; or finish that of a killed grid"
 
 
 def add_parser(subparsers: Any) -> None:
