@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from registry.errors import Refused
+from registry.files.write_failure import refuse_file_as_folder
 from registry.home import expanded
 from registry.printable import counted
 from registry.progress import Report
@@ -58,8 +59,7 @@ def main(out: Path) -> int:
     from registry.store import Store
 
     began, out, store = time.monotonic(), expanded(out).absolute(), Store()
-    if file := next((place for place in (out, *out.parents) if place.exists() and not place.is_dir()), None):
-        raise Refused(f"--out {out}: {file} is a file. Give a folder.")
+    refuse_file_as_folder(f"--out {out}", out)
     with console.progress() as report:
         trained = learn(out, store, report)
         data = Path(_inputs(trained.folder)["dataset"]["path"])

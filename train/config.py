@@ -19,6 +19,7 @@ from registry.errors import Faults, Refused
 from registry.names import DEVICE, suggest
 from registry.plain_values import from_yaml
 from registry.printable import counted
+from registry.references import LONGEST
 from registry.settings import setting, word
 from registry.typed_values import fitted, shown
 from train.settings.adapter import AdapterConfig
@@ -215,6 +216,8 @@ class TrainConfig:
         yield "epochs", self.epochs, good, "must be above 0, or null for steps"
         must = "names a folder and is used in references: it must be without @ + : / \\, and not start with `.`, `-` or a space"
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
+        length = 0 if self.name is None else len(self.name.encode("utf-8", "surrogatepass"))
+        yield "name", self.name, length <= LONGEST, f"must have at most {LONGEST} bytes: files and folders are called by it"
         yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         yield from texts(self, "base", "base_config", "out", "resume")
 

@@ -19,11 +19,10 @@ from registry.budget.text import budget_fault
 from registry.errors import Faults, Refused
 from registry.names import DEVICE
 from registry.plain_values import storable
+from registry.references import LONGEST
 from registry.settings import setting, word
 
 NAME = re.compile(r"[^\W.][\w .-]*")  # a name is a folder
-
-
 PROSE = ("prompt", "negative")  # axes whose values are sentences
 
 if TYPE_CHECKING:
@@ -117,8 +116,8 @@ class GridConfig(RenderSettings):
 
     def _rules(self) -> Iterable[tuple[str, Any, bool, str]]:
         """(name, value, is it good, what it must be) of every setting with a range."""
-        must = "names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space"
-        yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
+        must = f"names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space, at most {LONGEST} bytes"
+        yield "name", self.name, self.name is None or _is_folder_name(self.name), must
         yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
         yield "batch_size", self.batch_size, _reads(read_batch_size, self.batch_size), "must be a whole number of 1 or more, or auto"
         yield "keep_latents", self.keep_latents, _reads(read_keep_latents, self.keep_latents), "must be a size such as 2GiB, or 0"
@@ -130,6 +129,11 @@ class GridConfig(RenderSettings):
         for name in ("base", "out"):
             yield name, (value := getattr(self, name)), bool(value.strip()), "must not be empty"
         yield "out", self.out, storable(self.out) == self.out, "must be UTF-8"
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether a run may be called so: its folder is."""
+    return NAME.fullmatch(name) is not None and name == name.strip() and len(name.encode()) <= LONGEST
 
 
 def _reads(read: Callable[[Any], object], value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer.budget.memory import GridMemory
@@ -33,7 +34,8 @@ from infer.score.scorer import Scene, Scorer
 from infer.sharing.width import MOST, read_batch_size
 from infer.stages.latents import LatentsStore, latents_of
 from registry.architectures.text.textual_inversion import with_tokens
-from registry.errors import Faults, LoomError
+from registry.errors import Faults, LoomError, Refused
+from registry.files.write_failure import refuse_file_as_folder
 from registry.printable import as_lines, counted, some
 
 if TYPE_CHECKING:
@@ -143,6 +145,10 @@ def plan_grid(config: GridConfig, store: Store, cells: CellStore, *, start: Star
 
 def _planned(config: GridConfig, store: Store, cells: CellStore, resolver: Resolver) -> GridPlan:
     faults: dict[str, None] = {}
+    try:
+        refuse_file_as_folder(f"out={config.out}", Path(config.out).absolute())
+    except Refused as error:
+        faults[str(error)] = None
     layout, expanded = expand(config, store, lambda fault: faults.__setitem__(fault, None))
     with_model = any(cell.render.upsample and cell.render.upsample.model not in RULES for cell in expanded)
     if with_model:  # what is wrong, before a language model is loaded

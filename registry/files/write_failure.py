@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from registry.errors import WriteFailed
+from registry.errors import Refused, WriteFailed
 from registry.printable import one_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # nothing of these is ever raised by reading
@@ -25,6 +25,15 @@ REASONS = {
     errno.EPERM: ("permission is denied", "Choose another folder, or change its permissions."),
     errno.EIO: ("the disk reports an input/output error", "Check the disk and the kernel's log, or choose another disk."),
 }
+
+
+def refuse_file_as_folder(setting: str, folder: Path) -> None:
+    """Raise Refused where a folder cannot be made since it, or one that it would lie in, is a file."""
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise Refused(f"{setting}: {place} is {'a file' if place.exists() else 'a broken link'}. Give a folder.")
+            return
 
 
 class Output(io.FileIO):

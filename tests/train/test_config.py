@@ -56,6 +56,11 @@ def test_a_name_that_a_reference_could_not_hold_is_refused(name: str) -> None:
         TrainConfig(name=name)
 
 
+def test_a_name_that_no_folder_can_have_is_refused() -> None:
+    with pytest.raises(Faults, match="name must have at most 200 bytes"):
+        TrainConfig(name="n" * 201)
+
+
 def test_settings_survive_the_file(tmp_path: Path) -> None:
     config = TrainConfig(name="a, b", precision=Precision.bf16, lora=LoraConfig(targets=["to_q", "to_v"]))
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")

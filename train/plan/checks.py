@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from registry.architectures.vae.tiles import check_tile
 from registry.errors import Faults, Refused
+from registry.files.write_failure import refuse_file_as_folder
+from registry.home import expanded
 from registry.launch.processes import processes_of
 from registry.parts import Parts
 from registry.progress import Report
@@ -222,6 +224,7 @@ def _alone(config: TrainConfig, attempts: Attempts) -> tuple[Trial | None, torch
 
 def _check_split(config: TrainConfig, split: TrainSplit, items: Sequence[Item], attempts: Attempts) -> None:
     """Views and masks, held-out images, captions, what is measured beside the held-out loss, and what a run may stop by."""
+    attempts(lambda: refuse_file_as_folder(f"out={config.out}", expanded(config.out).absolute()))
     attempts(lambda: check_views(items))
     attempts(lambda: check_leaks(split))
     attempts(lambda: check_captioning(split.train, config.data))

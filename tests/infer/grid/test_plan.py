@@ -145,6 +145,16 @@ def test_a_negative_prompt_that_nothing_reads_is_reported(shelf: Shelf) -> None:
     assert "no effect" in plan(config(negative="blurry", guidance=1), shelf.store).notes[0]
 
 
+def test_a_file_in_the_place_of_the_runs_folder_and_a_long_name_are_refused(shelf: Shelf, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out, what in (("file", "file is a file"), ("file/runs", "file is a file"), ("link", "link is a broken link")):
+        with pytest.raises(Faults, match=what):
+            plan(config(out=str(tmp_path / out)), shelf.store)
+    with pytest.raises(Faults, match="at most 200 bytes"):
+        config(name="é" * 101)
+
+
 def test_a_dry_run_writes_nothing(shelf: Shelf, tmp_path: Path) -> None:
     plan(config(out=str(tmp_path / "runs")), shelf.store).to_text()
     assert not (tmp_path / "runs").exists() and not CellStore().folder.exists()
