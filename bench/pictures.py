@@ -13,11 +13,12 @@ import argparse
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/steering.md", "docs/grids.md")
@@ -71,6 +72,12 @@ def newest(work: Path, name: str, file: str) -> Path:
     return max((work / "runs" / name).glob(f"*/{file}"))
 
 
+def keep(sheet: Path, picture: Path) -> None:
+    """Write a sheet as a picture of the docs, in 256 colours: a page loads several of them."""
+    with Image.open(sheet) as opened:
+        opened.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(picture, "PNG", optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for runs and their home; kept")
@@ -88,10 +95,10 @@ def main() -> None:
         run(block, work)
         for name, file in block.pictures:
             sheet = newest(work, name, "sheet.png") if name != "demo" else max((work / "demo").glob("**/sheet.png"))
-            shutil.copyfile(sheet, file)
+            keep(sheet, file)
             print(f"{file.relative_to(ROOT)}: {sheet}", flush=True)
     if not arguments.only:
-        shutil.copyfile(newest(work, "ink", "curves.png"), made[1][1])
+        keep(newest(work, "ink", "curves.png"), made[1][1])
 
 
 if __name__ == "__main__":
