@@ -111,7 +111,7 @@ def test_the_plan_counts_and_draws_nothing(folder: Path, capsys: pytest.CaptureF
     assert main(["choose", str(folder), "--dry-run", "--weights", "0.5", "--checkpoints", "last"]) == 0
     said = capsys.readouterr().out
     assert (
-        "1 candidates and the base on 3 prompts: 12 images, 12 to draw" in said and "step 4, weight 0.5" in said
+        "1 candidate and the base on 3 prompts: 12 images, 12 to draw" in said and "step 4, weight 0.5" in said
     )  # three held-out captions
 
 
