@@ -77,13 +77,14 @@ def test_a_file_whose_metadata_were_edited_and_that_was_renamed_is_the_same_reco
     assert store.find("y").id == record.id and store.find("y").tags == ("best",)
 
 
-def test_notes_find_a_file_whose_rest_is_known_on_one_side_only(store: Store, tmp_path: Path) -> None:
+def test_notes_find_a_file_whose_rest_is_known_on_one_side_only(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model(tmp_path / "models" / "x.safetensors", SHAPES)
     store.scan(tmp_path / "models", hash=True)
     store.tag("x", ["best"])
     store.hashed(store.find("x"))
     (tmp_path / "notes.json").write_text(json.dumps(store.export_notes()))
-    other = Store(tmp_path / "other")
+    monkeypatch.delenv("LORALOOM_INDEX", raising=False)
+    other = Store(tmp_path / "other")  # on another machine: an index of its own
     other.scan(tmp_path / "models", hash=True)
     done = other.import_notes(tmp_path / "notes.json")
     assert done.applied and not done.conflicts and not done.unmatched
