@@ -209,7 +209,7 @@ def _plain_header(raw: bytes, file_bytes: int) -> Header | None:
     if found is None:
         return None
     names, infos, stops = found
-    offsets = dict(zip(names, zip([0, *stops[:-1]], stops, strict=True), strict=True))  # each begins where the last one ends
+    offsets = dict(zip(names, zip([0, *stops], stops, strict=False), strict=True))  # each begins where the last one ends
     return Header(dict(zip(names, infos, strict=True)), offsets, metadata, data_start, file_bytes)
 
 

@@ -67,13 +67,14 @@ def test_a_header_written_by_hand(tmp_path: Path) -> None:
     [
         (b"{}", 0),
         (b"  {}", 0),
+        (b'{"__metadata__":{"format":"pt"}}', 0),
         (b'\n{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}   ', 4),
         (json.dumps({"s": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}).encode(), 4),
         (json.dumps({"a": ONE, "z": {"dtype": "F32", "shape": [0, 3], "data_offsets": [4, 4]}}).encode(), 4),
         (json.dumps({"z": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}, "a": ONE}).encode(), 4),
         (json.dumps({"n": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}}).encode(), 2),
     ],
-    ids=["empty", "leading space", "trailing space", "scalar", "no elements behind", "no elements before", "half bytes"],
+    ids=["empty", "leading space", "metadata alone", "trailing space", "scalar", "no elements behind", "no elements before", "half bytes"],
 )
 def test_sound_headers_are_accepted_as_the_library_does(tmp_path: Path, header: bytes, data: int) -> None:
     raw = raw_file(header, bytes(data))
