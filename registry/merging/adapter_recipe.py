@@ -69,7 +69,7 @@ def _faults(plain: Mapping[str, Any], tool: str) -> Iterator[str]:
 def weight_faults(weights: object, count: int) -> Iterator[str]:
     """What is wrong with the weights of so many adapters."""
     if not isinstance(weights, (list, tuple)) or len(weights) != count or not all(map(is_number, weights)):
-        yield f"weights must be a list of numbers, one for each of the {counted(count, 'adapter')}."
+        yield f"weights must be a list of numbers, one for each adapter: {counted(count, 'number')}."
 
 
 def _is_source(value: object) -> bool:

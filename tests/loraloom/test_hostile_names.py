@@ -100,8 +100,10 @@ def test_merge_lora_grid_train_and_data(run: Run, model: Path, tmp_path: Path) -
     sound = made_adapters.lora(tmp_path / f"sound {NASTY}.safetensors")
     run("lora", "diff", str(sound), str(sound))
     run("lora", "resize", reference, "--rank", "2", "--name", "small", "--output", str(tmp_path / f"small {NASTY}.safetensors"), code=None)
-    run("lora", "resize", reference, "--rank", "2", "--output", str(tmp_path / "dry.safetensors"), "--dry-run")
-    run("lora", "combine", reference, "ink:0.5", "--name", "sum", "--output", str(tmp_path / f"sum {NASTY}.safetensors"), "--dry-run")
+    run("lora", "resize", str(sound), "--rank", "2", "--output", str(tmp_path / "dry.safetensors"), "--dry-run")
+    target = str(tmp_path / f"sum {NASTY}.safetensors")
+    run("lora", "combine", reference, "ink:0.5", "--name", "sum", "--output", target, "--dry-run", code=2)
+    run("lora", "combine", str(sound), f"{sound}:0.5", "--name", "sum", "--output", target, "--dry-run")
     run(
         "lora", "fuse", "pocket", "--adapter", "ink", "--name", "fused", "--output", str(tmp_path / f"fused {NASTY}.safetensors"), code=None
     )

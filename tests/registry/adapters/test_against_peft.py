@@ -134,7 +134,7 @@ UNREAD: dict[str, tuple[dict[str, Any], str]] = {
     "pissa_niter": ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights 'pissa_niter_4'.* Merge it with peft"),
     "kasa": ({"kasa_config": "KasaConfig"}, "trained as KaSA.* Merge it with peft"),
     "modules_to_save": ({"modules_to_save": ["one"]}, r"2 of its tensors .*one\.bias, .*one\.weight.* Merge it with peft"),
-    "bias": ({"bias": "lora_only"}, r"has tensors that are not understood here: base_layer\.bias\. So are 1 more"),
+    "bias": ({"bias": "lora_only"}, r"has tensors that are not understood here: base_layer\.bias\. So is 1 more module"),
 }
 
 

@@ -295,7 +295,7 @@ def test_the_first_codes_numbers_are_those_of_the_base(store: Store, tmp_path: P
     (tmp_path / "out.safetensors").unlink()
     lost = {name.replace("input_blocks_3", "input_blocks_7"): tensor for name, tensor in load_file(source).items()}
     save_file(lost, source)
-    with pytest.raises(Refused, match="have no layer"):
+    with pytest.raises(Refused, match="has no layer"):
         convert(store, source, tmp_path / "out.safetensors", "diffusers", family="sdxl", base=str(base))
 
 

@@ -47,7 +47,7 @@ EXTRACTED = {"sources": [ONE, ONE], "keep": {"rank": 2}, "seed": 3, "dtype": "F1
         ("lora combine", {"sources": "abc"}, "sources must be a list"),
         ("lora combine", {"sources": [{**ONE, "name": 5}]}, "sources must be a list"),
         ("lora combine", {"sources": [{"ref": "a"}]}, "sources must be a list"),
-        ("lora combine", {"weights": []}, "weights must be a list of numbers, one for each of the 1 adapters"),
+        ("lora combine", {"weights": []}, "weights must be a list of numbers, one for each adapter: 1 number"),
         ("lora combine", {"weights": ["x"]}, "weights must be"),
         ("lora combine", {"weights": [10**400]}, "weights must be"),
         ("lora combine", {"weights": [float("nan")]}, "weights must be"),
@@ -84,7 +84,7 @@ def test_a_fusion_without_its_weights_is_refused(params: dict[str, object], tmp_
     file = tmp_path / "a.safetensors"
     plain = {"method": "fuse", "sources": ["a", "b"], "params": params}
     save_file({"w": torch.zeros(1)}, file, metadata={RECIPE_KEY: json.dumps(plain)})
-    with pytest.raises(Faults, match="one for each of the 1 adapters"):
+    with pytest.raises(Faults, match="one for each adapter: 1 number"):
         reproduce(str(file), Store(tmp_path / "home"), tmp_path)
 
 

@@ -50,7 +50,7 @@ def test_a_trigger_behind_the_limit_is_not_there() -> None:
 )
 def test_commands_of_user_interfaces_are_noted(caption: str, what: str) -> None:
     (note,) = syntax_notes(["a plain hat", caption])
-    assert note.startswith(f"1 of 2 captions hold {what}") and "as it is written" in note
+    assert note.startswith(f"1 of 2 captions holds {what}") and "as it is written" in note
 
 
 @pytest.mark.parametrize("caption", ["a break in the wall", "a cat (sitting)", "ratio 16:9, [sic]", "two {curly} words", "a < b"])

@@ -58,7 +58,7 @@ def test_they_are_drawn_once_and_more_are_added(settings: Settings, images: Path
     lines: list[str] = []
     outcome = run.run(asking(settings, images, 3, seed=5, steps=1), store, out=lines.append)  # another seed uses the same images
     assert [file.read_bytes() for file in files()][:2] == first and len(files()) == 3
-    assert any(line.startswith("drawing 1 class images by 'a disc'") for line in lines)
+    assert any(line.startswith("drawing 1 class image by 'a disc'") for line in lines)
     rows = json.loads((outcome.folder / "inputs.json").read_text())["dataset"]["files"]
     assert [row["file"] for row in rows[6:]] == [f"data.prior/0000{number}.png" for number in range(3)]
     assert not run.plan(asking(settings, images, 3), store).to_json()["prior"]["drawn"]["missing"]

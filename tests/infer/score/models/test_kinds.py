@@ -64,7 +64,7 @@ def test_clip_is_transformers_own_cosine(clip: tuple[Path, Any]) -> None:
     assert found(prefixed, subject(images[2], texts[2])).value != values[2]
     scorer = ready({"clip": str(folder)}, Scene(prompts=("a cat", "a word and another " * 12)))
     assert scorer.inputs(subject(images[0], " ")) is None and any(
-        "1 of 2 prompts are longer than the 20 tokens" in one for one in scorer.notes
+        "1 of 2 prompts is longer than the 20 tokens" in one for one in scorer.notes
     )
 
 
