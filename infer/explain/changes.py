@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.files import Adapter, ControlNet, Embedding
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
+from registry.errors import Faults, Refused
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +42,7 @@ class Difference:
 
 
 def variants_of(render: Render, resolver: Resolver) -> tuple[list[Variant], dict[str, str]]:
-    """The images to draw beside a resolved Render's, and for what is not drawn the reason."""
+    """The images to draw beside a resolved Render's, and for what is not drawn the reason: an image that is refused is left out by it."""
     why: dict[str, str] = {}
     if not render.any_guided:
         why[NEGATIVE] = why[GUIDANCE] = f"At guidance {render.guidance:g} there is no unconditional pass: no negative prompt is read."
@@ -53,7 +54,13 @@ def variants_of(render: Render, resolver: Resolver) -> tuple[list[Variant], dict
     if not render.active:
         why[ADAPTER] = "The image has no adapter."
     found = [*_of_prompts(render), *_of_images(render, resolver), *_of_embeddings(render, resolver), *_of_adapters(render, resolver)]
-    resolved = [replace(one, render=resolver.resolve(one.render)) for one in found]
+    resolved = []
+    for one in found:
+        try:
+            resolved.append(replace(one, render=resolver.resolve(one.render)))
+        except Refused as error:
+            faults = " ".join(error.faults if isinstance(error, Faults) else [str(error)])
+            why[one.what] = " ".join([*([why[one.what]] if one.what in why else []), f"The image {one.name} is not drawn: {faults}"])
     kept = [one for one in resolved if one.what != GUIDANCE or not one.render.any_guided]
     return [replace(one, steps=drawn_steps(one.render, resolver)) for one in kept], why
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infer.explain.explain import explain
-from infer.explain.page import write_explanation
+from infer.explain.page import panel, write_explanation
 from infer.explain.plan import plan_explanation
 from infer.grid.config import GridConfig
 from infer.grid.job import run
@@ -61,3 +61,24 @@ def test_an_image_of_another_program_is_drawn_as_a_grid_from_it_is(
     assert values["file"]["difference"] is None and any("it was cropped or scaled" in note for note in values["notes"])
     page = (folder / "explain.html").read_text()
     assert "The file, and what is drawn here" in page and "not of one size" in page
+
+
+def test_an_image_beside_it_that_is_refused_is_left_out_with_its_reason(shelf: Shelf, tmp_path: Path) -> None:
+    """Prompts that AND joins need an unconditional pass: there is no image at guidance 1, and all others are drawn."""
+    image = drawn(shelf, prompt="a cat AND a dog", prompt_dialect="a1111", negative="a horse", steps=1, adapters="ink")
+    plan = plan_explanation(image, shelf.store, frames=2)
+    assert [one.what for one in plan.variants] == ["negative", "adapter"] and "joins 2 prompts by AND" in plan.why_not["guidance"]
+    assert plan.why_not["guidance"] in plan.to_text()
+    values = write_explanation(explain(plan), tmp_path)
+    assert values["guidance"] is None and values["negative"]["mean"] > 0
+    page = (tmp_path / "explain.html").read_text()
+    assert "<h3>And guidance</h3>" in page and "The image at guidance 1 is not drawn: prompt joins 2 prompts by AND" in page
+    (tmp_path / "panel.html").write_text(panel(values | {"not_drawn": {name: "left out" for name in ("start", "control")}}, Uris()))
+    assert (tmp_path / "panel.html").read_text().count("left out") == 2
+
+
+class Uris(dict[str, str]):
+    """Each image by its own name."""
+
+    def __missing__(self, name: str) -> str:
+        return name
