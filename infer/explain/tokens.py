@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infer.draw.render import Render
+from infer.hires.passes import passes_of
 from infer.prompt.dialect import PLAIN, pieces_of, read_prompt
 from registry.architectures.text.clip import token_limit
 from registry.architectures.text.clip_chunks import MARKS
@@ -65,7 +66,8 @@ class Tokens:
 def tokens_of(render: Render, family: Family, parts: Parts) -> list[Tokens]:
     """The prompt and the negative prompt of a resolved Render, for each of its base's text encoders.
 
-    `parts` has the tokens of textual inversion embeddings in its tokenizers. In a dialect each text that the prompt has by step is one.
+    `parts` has the tokens of textual inversion embeddings in its tokenizers. In a dialect each text that the prompt has by step is one,
+    those of a second pass too.
     """
     found = []
     for name, given in (("prompt", render.prompt), ("negative", render.negative if render.any_guided else None)):
@@ -100,8 +102,15 @@ def without_marks(text: str, render: Render, *, negative: bool = False) -> str:
 def _texts(text: str, render: Render, *, negative: bool) -> Iterable[str]:
     if render.prompt_dialect == PLAIN:
         return [text]
-    read = read_prompt(text, render.prompt_dialect, steps=render.steps or 1, negative=negative)
-    return dict.fromkeys(timed.text for one in read for timed in one.texts)
+    found: dict[str, None] = {}
+    before = 0
+    for one in passes_of(render):  # the second one reads on where the first one ended
+        steps = (one.render.steps if one.walked is None else one.walked) or 1
+        if one.render.guided or not negative:
+            read = read_prompt(text, render.prompt_dialect, steps=steps, before=before, negative=negative)
+            found |= dict.fromkeys(timed.text for part in read for timed in part.texts)
+        before += steps
+    return found
 
 
 def _tokens(

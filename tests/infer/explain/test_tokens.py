@@ -10,6 +10,7 @@ import torch
 
 from infer.explain.similarity import POOLED, similarities
 from infer.explain.tokens import nearest_words, pairs, tokens_of, without_marks
+from infer.hires.setting import Hires
 from tests.infer.images import resolved
 from tests.tiny import tiny_parts
 
@@ -59,6 +60,17 @@ def test_a_dialect_s_marks_are_weights(pocket: Any) -> None:
     found = tokens_of(resolved(prompt="a (red:1.5) [apple:pear:0.5]", prompt_dialect="a1111", steps=4), family, parts)
     texts = [[(token.text, token.weight) for token in one.tokens] for one in found]
     assert texts == [[("a", 1.0), ("red", 1.5), ("apple", 1.0)], [("a", 1.0), ("red", 1.5), ("pear", 1.0)]]
+
+
+def test_texts_of_a_second_pass_are_read_too(pocket: Any) -> None:
+    """A1111 counts the steps of a schedule on from the first pass, and a share above 1 is of the second one."""
+    family, parts = pocket
+    hires = Hires(scale=2.0, width=128, height=128, steps=4, strength=0.5, guided=False)
+    one = resolved(prompt="[apple:pear:6]", negative="[red:blue:1.5]", prompt_dialect="a1111", steps=4, hires=hires)
+    texts = [(row.name, [token.text for token in row.tokens]) for row in tokens_of(one, family, parts)]
+    assert texts == [("prompt", ["apple"]), ("prompt", ["pear"]), ("negative", ["red"])]  # no negative prompt in the second pass
+    guided = tokens_of(replace(one, hires=replace(hires, guided=True)), family, parts)
+    assert [row.tokens[0].text for row in guided] == ["apple", "pear", "red", "blue"]
 
 
 @pytest.mark.parametrize("family", ["sdxl", "flux1", "qwen_image"])
