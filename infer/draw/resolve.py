@@ -23,7 +23,7 @@ from infer.draw.named_adapters import with_networks
 from infer.draw.render import SETTINGS, Render
 from infer.hints.hints import Hints
 from infer.hires.passes import second_pass
-from infer.hires.setting import enlarged_size, hires_faults, without_second_pass
+from infer.hires.setting import enlarged_size, hires_faults, schedule_fault, without_second_pass
 from infer.prompt.dialect import A1111, dialect_faults
 from infer.prompt.marks import network_fault
 from infer.prompt.upsampling.upsample import Upsampler
@@ -230,7 +230,9 @@ class Resolver:
             guided=self.guided(base, guidance, negative=render.negative is not None),
         )
         second = second_pass(render, hires)
-        own = [*self._setting_faults(second, base), *_text_faults(second, base)]
+        own = [fault] if (fault := schedule_fault(hires, lambda steps: _steps_fit(second, base, steps))) else []
+        second = replace(second, steps=1) if own else second  # that nobody typed are in no other fault
+        own += [*self._setting_faults(second, base), *_text_faults(second, base)]
         own += image_faults(second, base.family, self.hints, cell=base.facts.latent_factor)
         known = {*self._setting_faults(render, base), *_text_faults(render, base)}
         known |= {*image_faults(render, base.family, self.hints, cell=base.facts.latent_factor)}
@@ -509,6 +511,16 @@ def _twice(render: Render) -> list[str]:
         else:
             faults.append(f"The adapters {' and '.join(names)} are one file. Give it once, with the sum of the weights.")
     return faults
+
+
+def _steps_fit(render: Render, base: Base, steps: int) -> bool:
+    """Whether a pass of the Render's sampler can have so many steps."""
+    from infer.draw.samplers import check_steps
+
+    prediction, config = base.skeleton.prediction, base.skeleton.scheduler_config
+    faults = [fault] if (fault := SETTINGS["steps"].fault(replace(render, steps=steps))) else []
+    gathered(faults, lambda: check_steps(render.sampler, steps, prediction=prediction, config=config))
+    return not faults
 
 
 def _setting_faults(render: Render, base: Base) -> list[str]:

@@ -336,8 +336,8 @@ def hires_axis(name: str, field: str, *, help: str, read: Callable[[object], Seq
     def apply(render: Render, value: Any) -> Render:
         if render.hires is None:
             raise Refused(
-                f"axes.{name} changes the second pass, and this cell has none. Give hires, or the hires axis, or leave such cells out:"
-                " where='hires != null'."
+                f"axes.{name} changes the second pass, and this cell has none. Give hires (hires=1.5); of an axis of hires with cells"
+                " without one, leave those out: where='hires != null'."
             )
         unsized = {"width": None, "height": None} if field == "scale" else {}
         changes: dict[str, Any] = {field: value, **unsized}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 from infer.draw.samplers import sampler_name
@@ -140,9 +141,31 @@ def hires_faults(hires: Hires) -> list[str]:
     return faults
 
 
+def schedule_fault(hires: Hires, fits: Callable[[int], bool]) -> str | None:
+    """What is wrong with a resolved second pass whose schedule has more steps than can be drawn: `fits` of so many."""
+    if fits(hires.schedule_steps):
+        return None
+    low, high = 0, hires.schedule_steps  # that fits, and that does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    walked = hires.steps or 0
+    fitting = [f"at most {most} steps" for most in range(walked - 1, 0, -1) if replace(hires, steps=most).schedule_steps <= low][:1]
+    least = ceil(1000 * walked / (low + 1)) / 1000  # three digits, then upwards to one that fits
+    fitting += [
+        f"a strength of at least {number(one)}"
+        for one in (least, round(least + 0.001, 3))
+        if hires.strength < one <= 1 and replace(hires, strength=one).schedule_steps <= low
+    ][:1]
+    return (
+        f"its {walked} steps at strength {number(hires.strength)} are the last ones of a schedule of steps / strength ="
+        f" {hires.schedule_steps}, and at most {low} are possible with its sampler. Expected {' or '.join(fitting)}."
+    )
+
+
 def size_note(hires: Hires, first: tuple[int, int]) -> str | None:
     """The note on a resolved second pass whose scale gives no size that the family draws."""
-    exact = [side * (hires.scale or 0.0) for side in first]
+    exact = [round(side * (hires.scale or 0.0), 2) for side in first]
     if hires.scale is None or exact == [hires.width, hires.height]:
         return None
     wide, high = map(number, exact)

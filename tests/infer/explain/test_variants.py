@@ -73,7 +73,7 @@ def test_an_image_beside_it_that_is_refused_is_left_out_with_its_reason(shelf: S
     assert values["guidance"] is None and values["negative"]["mean"] > 0
     page = (tmp_path / "explain.html").read_text()
     assert "<h3>And guidance</h3>" in page and "The image at guidance 1 is not drawn: prompt joins 2 prompts by AND" in page
-    (tmp_path / "panel.html").write_text(panel(values | {"not_drawn": {name: "left out" for name in ("start", "control")}}, Uris()))
+    (tmp_path / "panel.html").write_text(panel(values | {"not_drawn": dict.fromkeys(("start", "control"), "left out")}, Uris()))
     assert (tmp_path / "panel.html").read_text().count("left out") == 2
     both = values | {"guidance": values["negative"], "render": values["render"] | {"hires": {"guidance": 2.5}}}
     assert "drawn at 4, the second at 2.5" in panel(both, Uris())

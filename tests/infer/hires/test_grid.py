@@ -14,7 +14,7 @@ from infer.draw.render import Render
 from infer.draw.resolve import Resolver
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import GridOutcome, plan, run
-from infer.hires.setting import Hires, read_hires
+from infer.hires.setting import Hires, read_hires, size_note
 from infer.metadata.a1111 import read
 from infer.metadata.result import SecondPass
 from infer.output.png import read_png
@@ -128,6 +128,43 @@ def test_what_cannot_be_drawn_is_refused(shelf: Shelf, tmp_path: Path, settings:
     with pytest.raises(Faults) as caught:
         plan(config(tmp_path, axes, **settings), shelf.store)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hires", "message", "fitting"),
+    [
+        (
+            {"steps": 500, "strength": 0.1},
+            "steps / strength = 5000, and at most 1000 are possible with its sampler. Expected at most 100 steps or a strength of at least"
+            " 0.5.",
+            ({"steps": 100, "strength": 0.1}, {"steps": 500, "strength": 0.5}),
+        ),
+        ({"steps": 20, "strength": 0.3, "sampler": "lcm"}, "Expected at most 15 steps or a strength of at least 0.393.", ()),
+        ({"steps": 60, "strength": 1, "sampler": "lcm"}, "Expected at most 50 steps.", ()),
+    ],
+)
+def test_too_many_steps_are_said_in_what_was_typed(
+    shelf: Shelf, tmp_path: Path, hires: dict[str, Any], message: str, fitting: tuple[dict[str, Any], ...]
+) -> None:
+    with pytest.raises(Faults) as caught:
+        plan(config(tmp_path, hires={"scale": 2, **hires}), shelf.store)
+    assert message in str(caught.value) and "steps is" not in str(caught.value) and len(caught.value.faults) == 1
+    for one in fitting:
+        plan(config(tmp_path, hires={"scale": 2, **one}), shelf.store)
+
+
+def test_an_axis_of_a_field_without_hires_is_answered_with_what_works(shelf: Shelf, tmp_path: Path) -> None:
+    axes: dict[str, Any] = {"hiresscale": [1.5, 2]}
+    with pytest.raises(Faults, match=r"Give hires \(hires=1.5\)"):
+        plan(config(tmp_path, axes), shelf.store)
+    assert len(plan(config(tmp_path, axes, hires=1.5), shelf.store).cells) == 2
+    given = config(tmp_path, {"hires": [None, 1.5], **axes}, where="hires != null")
+    assert len(plan(given, shelf.store).cells) == 2
+
+
+def test_sizes_in_the_note_are_rounded() -> None:
+    assert "1.3 times 72x64 is 93.6x83.2." in str(size_note(Hires(scale=1.3, width=88, height=80), (72, 64)))
+    assert size_note(Hires(scale=1.1, width=352, height=352), (320, 320)) is None  # 352.00000000000006
 
 
 def test_axes_of_its_fields(shelf: Shelf, tmp_path: Path) -> None:
