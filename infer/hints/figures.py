@@ -3,7 +3,8 @@
     {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}]}     18 points (BODY_18), 25 (BODY_25, OpenPose's default), 17 (COCO)
     with "canvas_width" and "canvas_height", as ControlNet's editors have it, or a list of one such
     [{"keypoints": [x, y, v, ...]}], or COCO's {"images": [...], "annotations": [...]}                 17 points (COCO)
-    {"pose_landmarks": [[{"x": x, "y": y, "z": z, "visibility": v}, ...]]}, also "landmarks"           33 points (MediaPipe)
+    {"pose_landmarks": [[{"x": x, "y": y, "z": z, "visibility": v}, ...]]}                             33 points (MediaPipe)
+    also "landmarks" and "poseLandmarks", as in JavaScript
 
 A point with confidence (COCO: visibility) 0 is missing, one of MediaPipe below 0.5. Coordinates that are all from 0 to 1 are shares of the
 image, as OpenPose writes them with --keypoint_scale 3, and so are MediaPipe's; all others are pixels.
@@ -17,6 +18,7 @@ from typing import Any
 
 from registry.errors import Refused
 from registry.plain_values import from_json
+from registry.printable import counted
 from registry.typed_values import is_number
 
 Point = tuple[float, float]
@@ -31,8 +33,11 @@ COCO, COCO_SHOULDERS = 17, (5, 6)
 # MediaPipe's 33: nose, eyes (inner, middle, outer), ears, mouth, shoulders, elbows, wrists, fingers, hips, knees, ankles, feet
 OF_MEDIAPIPE = (0, None, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
 MEDIAPIPE, MEDIAPIPE_SHOULDERS = 33, (11, 12)
+OF_LANDMARKS = ("pose_landmarks", "landmarks", "poseLandmarks")  # Python, JavaScript, the older JavaScript
+FAR = 10.0  # image sizes: MediaPipe places points outside of the image, and none so far
 VISIBLE = 0.5  # what MediaPipe itself draws a point from (drawing_utils)
 OF_BODY_25 = (*range(8), *range(9, 19))  # without the middle of the hips (8) and the feet
+FIELDS = ("x", "y", "visibility")  # of a point of MediaPipe's
 MOST_PEOPLE = 1000
 
 EXPECTED = (
@@ -75,7 +80,10 @@ def read_figures(data: bytes) -> Figures:
     found = Figures(people=people, canvas=canvas, shares=False, others=_others(records))
     if not (points := found.points()):
         raise Refused("has no point of anybody: all of them are missing (confidence 0). Nothing would be drawn.")
-    shares = _is_of_mediapipe(plain) or all(0 <= value <= 1 for point in points for value in point)
+    shares = _is_of_mediapipe(plain)
+    if shares and (fault := _no_shares(points)):
+        raise Refused(fault)
+    shares = shares or all(0 <= value <= 1 for point in points for value in point)
     return Figures(people=people, canvas=canvas, shares=shares, others=found.others)
 
 
@@ -86,7 +94,8 @@ def _records(plain: Any) -> tuple[list[Mapping[str, Any]], tuple[int, int] | Non
         canvas, found = _canvas(plain.get("canvas_width"), plain.get("canvas_height")), plain["people"]
     elif _is_of_mediapipe(plain):
         canvas = _canvas(plain.get("canvas_width"), plain.get("canvas_height"))
-        found = _of_landmarks(plain.get("pose_landmarks", plain.get("landmarks")))
+        name = next(name for name in OF_LANDMARKS if name in plain)
+        found = _of_landmarks(plain[name], name)
     elif isinstance(plain, dict) and "annotations" in plain:
         images = plain.get("images")
         if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
@@ -106,15 +115,36 @@ def _records(plain: Any) -> tuple[list[Mapping[str, Any]], tuple[int, int] | Non
 
 def _is_of_mediapipe(plain: Any) -> bool:
     """Whether it is a result of MediaPipe's pose landmarker: its x and y are shares of the image, outside of it too."""
-    return isinstance(plain, dict) and any(name in plain for name in ("pose_landmarks", "landmarks"))
+    return isinstance(plain, dict) and any(name in plain for name in OF_LANDMARKS)
 
 
-def _of_landmarks(people: Any) -> Any:
+def _no_shares(points: Sequence[Point]) -> str | None:
+    """Why MediaPipe's points are no shares of an image: none of them is in it, or most are far out of it."""
+    inside = any(0 <= x <= 1 and 0 <= y <= 1 for x, y in points)
+    far = sum(max(abs(x), abs(y)) > FAR for x, y in points)
+    if inside and 2 * far <= len(points):
+        return None
+    values = [value for point in points for value in point]
+    return (
+        f"has x and y from {min(values):g} to {max(values):g}. MediaPipe's are shares of the image, 0 to 1 in it: these are out of it."
+        ' Of pixels, divide x by the width and y by the height, or give [{"keypoints": [x, y, visibility, ...]}] with 33 points.'
+    )
+
+
+def _of_landmarks(people: Any, name: str) -> Any:
     """MediaPipe's people as records of numbers; one person's list of points is one."""
     rows = [people] if isinstance(people, list) and people and isinstance(people[0], dict) else people
     if not isinstance(rows, list) or not all(isinstance(row, list) and all(isinstance(one, dict) for one in row) for row in rows):
-        raise Refused(f"has no lists of points in pose_landmarks. {EXPECTED}")
-    return [{"keypoints": [one.get(name) for one in row for name in ("x", "y", "visibility")]} for row in rows]
+        raise Refused(f"has no lists of points in {name}. {EXPECTED}")
+    for number, row in enumerate(rows, 1):
+        if len(row) != MEDIAPIPE:
+            raise Refused(f"has {counted(len(row), 'point')} in {name} of person {number}, {MEDIAPIPE} expected. {EXPECTED}")
+        lacking = {place: wrong for place, one in enumerate(row) if (wrong := [field for field in FIELDS if not is_number(one.get(field))])}
+        if lacking:
+            place, wrong = next(iter(lacking.items()))
+            of = f"point {place} (counted from 0) of person {number}" + (f", and in {len(lacking) - 1} more" if len(lacking) > 1 else "")
+            raise Refused(f"has no number as {' and '.join(wrong)} in {name}: {of}. {EXPECTED}")
+    return [{"keypoints": [one[field] for one in row for field in FIELDS]} for row in rows]
 
 
 def _canvas(width: Any, height: Any) -> tuple[int, int] | None:

@@ -144,12 +144,29 @@ def test_mediapipe_s_points_are_openpose_s() -> None:
     flat = [value for one in points for value in (one["x"], one["y"], one["visibility"])]
     assert read_figures(json.dumps([{"keypoints": flat}]).encode()).people == read.people
     assert read_figures(json.dumps({"landmarks": points}).encode()).people == read.people
-    garbled: list[Any] = [
-        {"pose_landmarks": 3},
-        {"pose_landmarks": [points[:32]]},
-        {"pose_landmarks": [[{"x": 1}] * 33]},
-        {"landmarks": []},
+    assert read_figures(json.dumps({"poseLandmarks": points}).encode()).people == read.people
+
+
+def test_what_is_wrong_with_mediapipe_s_points_is_named() -> None:
+    points = [{"x": number / 100, "y": 0.5, "visibility": 0.9} for number in range(33)]
+
+    def changed(place: int, **values: Any) -> list[dict[str, Any]]:
+        return [{**one, **values} if at == place else one for at, one in enumerate(points)]
+
+    pixels: list[Any] = [{**one, "x": 512 * one["x"], "y": 256.0} for one in points]
+    bare = [{name: value for name, value in one.items() if name != "visibility"} for one in points]
+    garbled: list[tuple[Any, str]] = [
+        ({"pose_landmarks": 3}, "no lists of points in pose_landmarks"),
+        ({"pose_landmarks": [points[:32]]}, "has 32 points in pose_landmarks of person 1, 33 expected"),
+        ({"poseLandmarks": []}, "has no people"),
+        ({"landmarks": [points, changed(4, x=None)]}, r"no number as x in landmarks: point 4 \(counted from 0\) of person 2\."),
+        ({"landmarks": bare}, r"no number as visibility in landmarks: point 0 \(counted from 0\) of person 1, and in 32 more"),
+        ({"landmarks": pixels}, "has x and y from 0 to 256. MediaPipe's are shares of the image"),
+        ({"landmarks": [*pixels[:-1], {**pixels[-1], "x": 0.5, "y": 0.5}]}, "divide x by the width"),  # one is in the image
+        ({"landmarks": [{**one, "x": one["x"] + 1.5} for one in points]}, "from 0.5 to 1.78"),  # near it, and nothing in it
     ]
-    for wrong in garbled:
-        with pytest.raises(Refused):
+    for wrong, message in garbled:
+        with pytest.raises(Refused, match=message):
             read_figures(json.dumps(wrong).encode())
+    flat = [value for one in pixels for value in (one["x"], one["y"], one["visibility"])]  # as the message says
+    assert not read_figures(json.dumps([{"keypoints": flat}]).encode()).shares
