@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 NUMBER = re.compile(r"[0-9]{1,6}")
+RANGE = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
 PREFIX = re.compile(r"[0-9a-f]{8,64}")  # of a key
 
 
@@ -80,7 +81,8 @@ def plan_cells(
 ) -> CellsPlan:
     """What explaining cells of the grid in `folder` takes.
 
-    `cells` are numbers as the lines of cells.jsonl count, from 1, or keys, or their first 8 or more digits; None: all that have an image.
+    `cells` are numbers as the lines of cells.jsonl count, from 1, ranges of them (1-3), or keys, or their first 8 or more
+    digits; None: all that have an image.
     Raises NotFound where there is no grid, Faults with every cell that is none or cannot be drawn, Refused while the grid is drawn.
     """
     check_options(against, frames)
@@ -150,13 +152,24 @@ def _chosen(grid: FinishedGrid, names: Sequence[str] | None) -> tuple[list[GridC
     faults = []
     for name in names:
         try:
-            cell = _named(grid, name)
-            found[cell.key] = cell
+            for one in _numbers(grid, name):
+                cell = _named(grid, one)
+                found[cell.key] = cell
         except Refused as error:
             faults.append(str(error))
     if faults or not found:
-        raise Faults("These are no cells to explain:", faults or ["none is given. Expected numbers or keys: --cells 1,5, or --all."])
+        raise Faults("These are no cells to explain:", faults or ["none is given. Expected numbers or keys: --cells 1,5 or 1-3, or --all."])
     return list(found.values()), []
+
+
+def _numbers(grid: FinishedGrid, name: str) -> list[str]:
+    """The numbers of a range such as 1-3; any other name by itself."""
+    if (match := RANGE.fullmatch(name)) is None:
+        return [name]
+    first, last = map(int, match.groups())
+    if not 1 <= first <= last <= len(grid.cells):
+        raise Refused(f"{name} is no range of the cells of {one_line(grid.folder)}: it has the cells 1 to {len(grid.cells)}.")
+    return [str(number) for number in range(first, last + 1)]
 
 
 def _named(grid: FinishedGrid, name: str) -> GridCell:
@@ -166,7 +179,9 @@ def _named(grid: FinishedGrid, name: str) -> GridCell:
     elif PREFIX.fullmatch(name):
         cells = tuple({cell.key: cell for cell in grid.cells if cell.key.startswith(name)}.values())
     else:
-        raise Refused(f"{one_line(name)} is neither a number nor a key. Expected --cells 1,5, or the first 8 or more digits of keys.")
+        raise Refused(
+            f"{one_line(name)} is neither a number nor a key. Expected --cells 1,5 or 1-3, or the first 8 or more digits of keys."
+        )
     if len(cells) != 1:
         there = f"It has the cells 1 to {len(grid.cells)}; a cell's key stands in its settings in the report."
         many = f"{name} begins {len(cells)} keys: {some([cell.key for cell in cells])}."

@@ -116,7 +116,7 @@ class Hints:
         """What a person should know of how a hint is made."""
         if one.prepare is None:
             return
-        if note := PREPARE[one.prepare.name].note:
+        if note := PREPARE[one.prepare.name].note(one.prepare.values()):
             yield f"{one.prepare.name} of {one.picture}: {note}."
         if reads_keypoints(one):
             figures = self._read_figures(one.picture)[1]

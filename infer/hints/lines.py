@@ -75,7 +75,7 @@ def _dark_fault(image: Image) -> str | None:
     )
 
 
-@PREPARE.add("drawing", note="dark lines on white paper become white lines on black", refuse=_dark_fault)
+@PREPARE.add("drawing", note=lambda _values: "dark lines on white paper become white lines on black", refuse=_dark_fault)
 def drawing(image: Image, *, threshold: Threshold = None) -> Image:
     """A drawing of dark lines on white paper as white lines on black."""
     from PIL import ImageOps

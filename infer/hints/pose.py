@@ -91,9 +91,16 @@ def _together(values: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _frame_note(values: Mapping[str, Any]) -> str:
+    """What nobody finds the people of an image for."""
+    if values["detector"] is not None or Path(str(values["model"])).suffix.lower() == TASK:
+        return ""
+    return "without a detector the network takes the whole image as the frame of one person"
+
+
 @PREPARE.add(
     "pose",
-    note="without a detector the network takes the whole image as the frame of one person (MediaPipe's finds people itself)",
+    note=_frame_note,
     network=NetworkKind(
         faults=faults_of_pose,
         files=files_of_folder,

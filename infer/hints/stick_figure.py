@@ -31,7 +31,7 @@ Stick = Annotated[float, Meaning("half the width of a limb and the radius of a p
 
 @PREPARE.add("keypoints", keypoints=True)
 def keypoints(figures: Figures, size: tuple[int, int], *, stick: Stick = 4.0) -> Image:
-    """A stick figure of keypoints in a JSON file (OpenPose, COCO), in OpenPose's colours.
+    """A stick figure of keypoints in a JSON file (OpenPose, COCO, MediaPipe), in OpenPose's colours.
 
     Points are in pixels of `size` (width, height). Limbs are ellipses between two points, then points are discs, as controlnet_aux
     draws them at 512 pixels and scales them; a limb is left out only where one of its points is missing.

@@ -39,8 +39,8 @@ class Preparation:
     """A function (image of the drawing's size, options) -> hint of that size.
 
     One that reads keypoints is given Figures and the size in place of the image; one with a `network` is given the open network as its
-    second argument. `note` is what a person should know of every hint made so; `check` is what is wrong with its options together;
-    `refuse` is why an image cannot be prepared so, or None.
+    second argument. `note` is what a person should know of a hint made with these options ("": nothing); `check` is what is wrong with its
+    options together; `refuse` is why an image cannot be prepared so, or None.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Preparation:
     options: Mapping[str, Option]
     keypoints: bool = False
     network: NetworkKind | None = None
-    note: str = ""
+    note: Callable[[Mapping[str, Any]], str] = lambda values: ""
     check: Callable[[Mapping[str, Any]], str | None] = lambda values: None
     refuse: Callable[[Image], str | None] = lambda image: None
 

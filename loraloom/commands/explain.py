@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "image", metavar="IMAGE|FOLDER", help="an image that loraloom or another program drew (PNG, JPEG, WebP), or a grid's folder"
     )
-    parser.add_argument("--cells", metavar="1,5", help="of a grid: these cells, by number as cells.jsonl counts from 1, or by key")
+    parser.add_argument("--cells", metavar="1,5-7", help="of a grid: these cells, by number as cells.jsonl counts from 1, or by key")
     parser.add_argument("--all", action="store_true", help="of a grid: every cell")
     parser.add_argument(
         "--set",

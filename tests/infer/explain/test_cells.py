@@ -122,6 +122,10 @@ def test_images_of_a_tab_lie_in_the_folder_of_the_report(tmp_path: Path) -> None
 def test_what_is_no_cell_to_explain_is_named(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = drawn_grid(shelf)
     first, second = cells_in(folder)
+    assert [one.render.key() for one in plan_cells(folder, shelf.store, cells=["1-2", "2"]).plans] == [first.key, second.key]
+    with pytest.raises(Faults) as caught:
+        plan_cells(folder, shelf.store, cells=["2-3", "0-1", "2-1"])
+    assert len(caught.value.faults) == 3 and "2-3 is no range" in caught.value.faults[0] and "the cells 1 to 2" in caught.value.faults[2]
     second.image.unlink()
     with pytest.raises(Faults) as caught:
         plan_cells(folder, shelf.store, cells=["0", "3", "x", "2", "0123456789"])

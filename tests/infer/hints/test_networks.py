@@ -260,3 +260,10 @@ def test_what_is_no_depth_or_pose_network_is_refused(tmp_path: Path) -> None:
     open_end = write_onnx(tmp_path / "open.onnx", [[1, 0, 0]] * 17, None)
     with pytest.raises(Refused, match="has no size of its own"):
         open_pose(open_end, "cpu")
+
+
+def test_the_whole_image_is_a_frame_only_where_nothing_finds_people() -> None:
+    note = PREPARE["pose"].note
+    assert "the whole image as the frame of one person" in note({"model": "vitpose", "detector": None})
+    assert note({"model": "vitpose", "detector": "detr"}) == note({"model": "pose.task", "detector": None}) == ""
+    assert "MediaPipe" in PREPARE["keypoints"].summary
