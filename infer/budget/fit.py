@@ -12,8 +12,8 @@ from infer.budget.need import Drawing, Largest
 from infer.budget.savings import SEARCHED, settings_of
 from infer.draw.render import Render
 from infer.prompt.dialect import PLAIN, read_prompt
-from registry.budget.costs import LATER_LIBRARIES, MAIN_MEMORY, RESERVED
-from registry.budget.free import main_memory_bytes, resident_bytes
+from registry.budget.costs import MAIN_MEMORY, RESERVED
+from registry.budget.free import main_memory_bytes, process_bytes
 from registry.budget.search import Found, Values, cheapest
 from registry.budget.text import Budget, both_units, read_budget, size_to_give
 from registry.errors import Faults, Refused
@@ -43,7 +43,7 @@ def choose(memory: str, renders: Sequence[Render], resolver: Resolver, *, free: 
     device = torch.device(renders[0].device)  # one for all: no axis changes it
     for render in {one.base_sha256: one for one in renders}.values():
         resolver.base(render).skeleton  # noqa: B018  # a plan of a known base has not imported what loads it, which takes memory too
-    process = 0 if device.type != "cpu" else resident_bytes() + LATER_LIBRARIES
+    process = process_bytes(device)
     budget = read_budget(memory, device)
     if budget.is_auto:  # what this process has already is counted in the need
         budget = replace(budget, bytes=budget.bytes + process)

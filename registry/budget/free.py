@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.budget.costs import LATER_LIBRARIES, PROCESS_STEP
+
 if TYPE_CHECKING:
     import torch
 
@@ -47,6 +49,14 @@ def resident_bytes() -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def process_bytes(device: torch.device) -> int:
+    """What this process and its libraries take of the memory of a device, rounded up, so that the same command's next process takes
+    the same; 0 where the device has memory of its own."""
+    if device.type != "cpu":
+        return 0
+    return -(-(resident_bytes() + LATER_LIBRARIES) // PROCESS_STEP) * PROCESS_STEP
 
 
 def _meminfo(name: str) -> int | None:

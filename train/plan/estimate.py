@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from registry.budget.costs import LATER_LIBRARIES
-from registry.budget.free import resident_bytes
 from registry.budget.peak import Trace
 from registry.family import Family
 from registry.parts import Parts
@@ -230,11 +228,6 @@ def of_two_passes(traced: Estimate) -> Estimate:
     memory = {name: count * (2 if name == AWAY else 1) for name, count in traced.memory.items()}
     stages = {name: count + (kept if name == "steps are taken" else 0) for name, count in traced.stages.items()}
     return replace(traced, memory=memory, activations=traced.activations and 2 * kept, stages=stages)
-
-
-def process_bytes(device: torch.device) -> int:
-    """What this process and its libraries take of the memory of a device."""
-    return resident_bytes() + LATER_LIBRARIES if device.type == "cpu" else 0
 
 
 @dataclass(frozen=True)

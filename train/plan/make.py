@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip_chunks import chunks_needed
+from registry.budget.free import process_bytes
 from registry.detect.few_step import FoundFewStep, few_step_of, steps_of_test
 from registry.errors import Refused
 from registry.launch.processes import processes_of
@@ -37,7 +38,7 @@ from train.plan.checks import Checked, check, in_steps
 from train.plan.compiled import compile_notes, kinds_of_blocks
 from train.plan.compute import compute_notes
 from train.plan.defaults import defaults_of
-from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes, of_two_passes, process_bytes
+from train.plan.estimate import Estimate, Model, Weights, estimate, human_bytes, of_two_passes
 from train.plan.fit import changes_of, find_settings
 from train.plan.memory import MemoryPlan
 from train.plan.notes import contrast_notes, few_step_notes, objective_notes, settings_notes, slider_notes

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from registry.budget.free import available_bytes, free_bytes, main_memory_bytes
+from registry.budget import free
+from registry.budget.costs import LATER_LIBRARIES
+from registry.budget.free import available_bytes, free_bytes, main_memory_bytes, process_bytes
 from registry.budget.text import Budget, both_units, budget_fault, read_budget, size_to_give
 from registry.errors import Refused
 
@@ -70,3 +72,12 @@ def test_a_size_to_give_is_enough_and_hardly_more(count: int) -> None:
 def test_a_size_to_give_is_short() -> None:
     assert size_to_give(2**30) == "1GiB"
     assert size_to_give(10_536_148_992) == "9.813GiB"
+
+
+def test_a_process_takes_the_same_from_start_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = set()
+    for resident in (300 * 2**20, 300 * 2**20 + 600_000):  # of two starts of one command
+        monkeypatch.setattr(free, "resident_bytes", lambda resident=resident: resident)
+        counted.add(process_bytes(CPU))
+    assert counted == {400 * 2**20} and LATER_LIBRARIES == 95 * 2**20  # 395 MiB and a little more, up to whole 16 MiB
+    assert process_bytes(torch.device("cuda")) == 0
