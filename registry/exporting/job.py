@@ -22,6 +22,7 @@ from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import proven_file, sync_folder
 from registry.formats.model_folder import folder_files
 from registry.formats.safetensors_header import read_header
+from registry.printable import shell_line
 from registry.progress import Report, Tick, silent
 from registry.record import Record
 
@@ -125,6 +126,10 @@ def _item(record: Record, tool: ToolLayout, root: Path, store: Store, taken: Map
         return ExportItem(record=record, target=target, how="already there" if there else "link")
     if there:
         return ExportItem(record=record, target=target, how="already there")
+    if record.family is None and record.candidates:
+        way = ("set", record.name) if record.id else ("add", source)
+        say = shell_line("loraloom", "registry", *way, "--family")
+        raise Refused(f"may be for {' or '.join(record.candidates)}; nothing in it decides. Say which one: {say} FAMILY")
     request = ConvertRequest(reference=record.id or str(source), target=form, output=target, register=False)
     conversion = plan_convert(request, store)
     own = tool.place(record.kind, denoiser_alone=_holds_denoiser_alone(conversion))

@@ -88,6 +88,19 @@ def test_folders_are_single_files_for_comfyui_and_folders_for_diffusers(store: S
     assert Path(own["small"]["target"], "unet", "config.json").samefile(sd1 / "unet" / "config.json")
 
 
+def test_an_undecided_family_is_asked_for_by_a_command_that_takes_it(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "odd one.safetensors"
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file({f"{name}.lora_A.weight": torch.ones(2, 16), f"{name}.lora_B.weight": torch.ones(16, 2)}, source)
+    with pytest.raises(Faults, match=f"may be for .*: loraloom registry add '{source}' --family FAMILY"):
+        exported(store, tmp_path / "tool", "comfyui", source)
+    store.add(source, name="odd")
+    with pytest.raises(Faults, match=r"may be for .*: loraloom registry set odd --family FAMILY"):
+        exported(store, tmp_path / "tool", "comfyui", "odd")
+    store.override("odd", family="sd1")
+    assert exported(store, tmp_path / "tool", "comfyui", "odd")["odd"]["how"] == "converted"
+
+
 def test_nothing_that_lies_there_is_touched(store: Store, tmp_path: Path) -> None:
     one, other = kohya(tmp_path / "a" / "ink.safetensors"), kohya(tmp_path / "b" / "ink.safetensors", seed=1)
     mine = tmp_path / "tool/models/loras/ink.safetensors"
