@@ -295,8 +295,9 @@ def inspect(arguments: argparse.Namespace) -> int:
         console.answer_json(report.to_json())
         return 0
     rows = [
-        [name, int(values["modules"]), f"{values['norm']:.4g}", f"{values['effective_rank']:.1f}"]
+        [name, values["modules"], *("-" if value is None else f"{value:{form}}" for value, form in shown)]
         for name, values in report.blocks().items()
+        for shown in [((values["norm"], ".4g"), (values["effective_rank"], ".1f"))]
     ]
     console.answer_table(["block", "modules", "norm", "effective rank"], rows)
     for state, words in (("zero", "do nothing"), ("broken", "are broken"), ("base", "cannot be computed without the base")):

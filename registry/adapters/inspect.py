@@ -49,19 +49,12 @@ class AdapterReport:
     modules: tuple[ModuleFacts, ...]
     left: tuple[str, ...]
 
-    def blocks(self) -> dict[str, dict[str, float]]:
-        """'component block' -> modules, norm (of all deltas together), mean effective rank."""
+    def blocks(self) -> dict[str, dict[str, float | None]]:
+        """'component block' -> modules; norm (of all deltas together) and mean effective rank of those computed; None: of none."""
         found: dict[str, list[ModuleFacts]] = {}
         for module in self.modules:
             found.setdefault(f"{module.component} {module.block}", []).append(module)
-        return {
-            name: {
-                "modules": len(members),
-                "norm": math.sqrt(sum((member.norm or 0.0) ** 2 for member in members)),
-                "effective_rank": sum(member.effective_rank or 0.0 for member in members) / len(members),
-            }
-            for name, members in found.items()
-        }
+        return {name: {"modules": len(members)} | _of_block(members) for name, members in found.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -74,6 +67,13 @@ class AdapterReport:
             "broken": states.count("broken"),
             "left": list(self.left),
         }
+
+
+def _of_block(members: Sequence[ModuleFacts]) -> dict[str, float | None]:
+    """Norm and mean effective rank of the modules that are computed; None where none is."""
+    norms = [member.norm for member in members if member.norm is not None]
+    ranks = [member.effective_rank for member in members if member.effective_rank is not None]
+    return {"norm": math.hypot(*norms) if norms else None, "effective_rank": sum(ranks) / len(ranks) if ranks else None}
 
 
 def inspect_adapter(adapter: Adapter) -> AdapterReport:
@@ -135,7 +135,7 @@ def draw(report: AdapterReport, path: Path) -> None:
     figure = Figure(figsize=(9, 1.2 + 0.26 * len(blocks)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, what in zip(axes, ("norm", "effective_rank"), strict=True):
-        axis.barh(list(blocks), [values[what] for values in blocks.values()], color="#4c72b0")
+        axis.barh(list(blocks), [math.nan if (value := values[what]) is None else value for values in blocks.values()], color="#4c72b0")
         axis.set_title({"norm": "norm of the change", "effective_rank": "effective rank (mean)"}[what])
         axis.invert_yaxis() if what == "norm" else None
     buffer = BytesIO()
