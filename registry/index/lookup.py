@@ -49,7 +49,7 @@ class Finder:
         if not found:
             raise self._not_found(reference, kind or expected)
         if len(found) > 1:
-            raise Ambiguous(as_lines([f"{reference!r} names {len(found)} records. Use one of these:", *map(_line, found)]))
+            raise Ambiguous(as_lines([_several(reference, found, kind or expected), *map(_line, found)]))
         if kind is not None and found[0].kind != kind:
             raise Refused(_wrong_kind(reference, found[0], kind))
         return found[0]
@@ -247,10 +247,23 @@ def _is_of(held: str, asked: str) -> bool:
 
 
 def _narrowed(found: list[Record], kind: str | None) -> list[Record]:
-    """Of several, those of the wanted kind; without one, models before runs and datasets."""
-    if kind is not None:
-        return [record for record in found if record.kind == kind] or found
+    """Of several, those of the wanted kind; without one, or where none is of it, models before runs and datasets."""
+    if kind is not None and (wanted := [record for record in found if record.kind == kind]):
+        return wanted
     return [record for record in found if record.kind not in ("dataset", "run")] or found
+
+
+def _several(reference: str, found: list[Record], kind: str | None) -> str:
+    """What several records of one name are answered with, above their list; `kind` is the one that is expected."""
+    kinds = sorted({record.kind for record in found})
+    if kind is None or {kind, "unknown"} & set(kinds):
+        return f"{reference!r} names {len(found)} records. Use one of these:"
+    each = " and ".join(f"{_article(one)} {one}" for one in kinds)
+    return f"{reference!r} names {len(found)} records, {each}; {_article(kind)} {kind} was expected. They are:"
+
+
+def _article(kind: str) -> str:
+    return "an" if kind[0] in "aeiou" else "a"
 
 
 def _line(record: Record) -> str:
@@ -260,8 +273,7 @@ def _line(record: Record) -> str:
 
 def _wrong_kind(reference: str, record: Record, kind: str) -> str:
     seen = f" ({record.evidence[0]})" if record.evidence else ""
-    article = "an" if record.kind[0] in "aeiou" else "a"
-    return f"{reference} is {article} {record.kind}{seen}; {'an' if kind[0] in 'aeiou' else 'a'} {kind} was expected."
+    return f"{reference} is {_article(record.kind)} {record.kind}{seen}; {_article(kind)} {kind} was expected."
 
 
 def seen_at(record: Record, path: Path) -> Record:

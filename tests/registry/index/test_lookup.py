@@ -88,6 +88,19 @@ def test_a_kind_decides_between_records_of_one_name(store: Store, tmp_path: Path
     assert (one(store, "ink"), one(store, "ink", "dataset")) == (adapter, dataset)
 
 
+def test_a_name_of_several_kinds_none_of_which_is_expected_says_so(store: Store, tmp_path: Path) -> None:
+    adapter = add(store, tmp_path / "ink.safetensors", "a", name="ink")
+    store.add_run(tmp_path, name="ink", parents=[], recipe=None)
+    assert store.find("ink", expected="checkpoint").id == adapter  # a run is no model: the command says what it makes of an adapter
+    with pytest.raises(Refused, match=r"ink is an adapter.*; a checkpoint was expected"):
+        one(store, "ink", "checkpoint")
+    lora(tmp_path / "y" / "twin.safetensors", sd1_attention(blocks=(0,)), seed="b")
+    add(store, tmp_path / "z" / "twin.safetensors", "c")
+    store.add(tmp_path / "y" / "twin.safetensors", kind="vae")
+    with pytest.raises(Ambiguous, match="'twin' names 2 records, an adapter and a vae; a checkpoint was expected"):
+        one(store, "twin", "checkpoint")
+
+
 def test_another_kind_is_refused_with_what_it_is(store: Store, tmp_path: Path) -> None:
     add(store, tmp_path / "ink.safetensors", "a")
     with pytest.raises(Refused, match=r"ink is an adapter .*; a checkpoint was expected"):
