@@ -11,6 +11,7 @@ from loraloom.output_files import html_path
 from registry.errors import Refused
 from registry.home import expanded
 from registry.printable import counted, shell_line
+from registry.references import looks_like_path
 
 HELP = "choose a run's checkpoint and weight by blind votes, and keep the winner as NAME@best"
 ABOUT = """\
@@ -21,6 +22,7 @@ command goes on where it was."""
 
 if TYPE_CHECKING:
     from infer.vote.finished import FinishedGrid
+    from registry.store import Store
     from train.choosing.choice import Choice
     from train.choosing.winner import ChoiceResult
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Any) -> None:
     """Add `choose` to the command line."""
     parser: argparse.ArgumentParser = subparsers.add_parser("choose", help=HELP, description=ABOUT)
-    parser.add_argument("folder", metavar="RUN", help="a run folder, runs/<name>/<stamp>")
+    parser.add_argument("folder", metavar="RUN", help="a run folder, runs/<name>/<stamp>, or the name of a registered run")
     parser.add_argument(
         "--checkpoints",
         metavar="STEP[,STEP]",
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     page, votes = _check(arguments)
     store = Store()
     choice = plan_choice(
-        expanded(arguments.folder),
+        _folder(arguments.folder, store),
         store,
         checkpoints=arguments.checkpoints,
         weights=arguments.weights,
@@ -82,6 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
         serve([grid], (AXIS,), arguments, address=console.say if arguments.json else console.answer, after="")
     _answer(choose_winner(choice, grid, store, seed=arguments.seed), json=arguments.json)
     return 0
+
+
+def _folder(given: str, store: "Store") -> Path:
+    """A run folder that is there, or that of the registered run of this name. Raises Refused for another kind, NotFound."""
+    path = expanded(given)
+    if looks_like_path(given) or path.exists():
+        return path
+    return Path(str(store.find(given, kind="run").path))
 
 
 def _check(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:

@@ -107,6 +107,9 @@ def test_the_plan_counts_and_draws_nothing(folder: Path, capsys: pytest.CaptureF
     assert main(words(folder, "--dry-run", "--json")) == 0
     planned = json.loads(capsys.readouterr().out)
     assert planned["candidates"] == ["base", "step 2, weight 0.7", "step 2, weight 1", "step 4, weight 0.7", "step 4, weight 1"]
+    assert main(["choose", "discs", *words(folder)[2:], "--dry-run", "--json"]) == 0  # the run's name
+    assert json.loads(capsys.readouterr().out) == planned
+    assert main(["choose", "dics", "--dry-run"]) == 2 and "No run is registered as 'dics'" in capsys.readouterr().err
     assert planned["alias"] == "discs@best" and planned["grid"]["cells"] == 5 * 9 and not (folder / "choosing").exists()
     assert main(["choose", str(folder), "--dry-run", "--weights", "0.5", "--checkpoints", "last"]) == 0
     said = capsys.readouterr().out
