@@ -123,7 +123,7 @@ def too_little(given: str, made: MemoryPlan, changes: Mapping[str, Any], main_me
     return TooLittleMemory(
         f"memory={given}, {made.budget}, does not do for this run. The least that would is {both_units(made.peak)} or {made.peak:,}"
         f" bytes{at}, with {chosen}{main}.{fixed} Give"
-        f" memory={size_to_give(made.peak)} or more, a lower resolution{previews}.",
+        f" memory={size_to_give(made.peak)} or more, or a lower resolution{previews}.",
         made,
     )
 

@@ -125,6 +125,7 @@ def test_a_refusal_names_the_least_memory_and_it_does(model: Model) -> None:
     assert "gradient_checkpointing=true" in message and "needed while" in message
     given = re.search(r"Give memory=(\S+) or more", message)
     assert given is not None and budget_fault(given[1]) is None
+    assert re.search(r" or more, or a lower resolution(, or no previews .*)?\.$", message)
     made = search(model, read_budget(given[1], torch.device("cpu")).bytes)
     settings = dict(one.split("=") for one in message.partition(" with ")[2].partition(".")[0].split() if "=" in one)
     assert {name: str(value).lower() for name, value in changes_of(START, made).items()} == settings
