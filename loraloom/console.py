@@ -81,11 +81,14 @@ def answer_json_rows(rows: Iterable[object]) -> None:
     _answer("\n]" if begun else "[]")
 
 
-def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut."""
+def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, widest: int | None = None) -> None:
+    """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut.
+
+    `widest`: characters that a plain column is wide at most; a longer cell moves the rest of its own row.
+    """
     cells = [["" if cell is None else one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty() or find_spec("rich") is None:  # doctor's tables are read where packages are missing
-        _answer(_plain_table(columns, cells))
+        _answer(_plain_table(columns, cells, widest))
         return
     from rich import box
     from rich.console import Console
@@ -98,9 +101,10 @@ def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
     Console().print(table)
 
 
-def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], widest: int | None) -> str:
     lines = [list(columns), *rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    widths = widths if widest is None else [min(width, widest) for width in widths]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 

@@ -125,3 +125,8 @@ def test_seconds_as_a_clock_shows_them(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("count", "text"), [(512, "512 B"), (24536678, "23.4 MiB"), (2**50, "1024.0 TiB")])
 def test_bytes_with_their_unit(count: int, text: str) -> None:
     assert console.spell_bytes(count) == text
+
+
+def test_one_long_name_leaves_the_other_rows_as_narrow_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console.answer_table(["name", "rank"], [["x" * 240, 4], ["b", 8]], widest=20)
+    assert capsys.readouterr().out.splitlines() == ["name" + " " * 18 + "rank", "x" * 240 + "  4", "b" + " " * 21 + "8"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from registry.record import Record
 
 DIGITS = 12  # of a hash, in text
+WIDEST = 60  # characters of a column: one long name does not push all rows apart
 
 
 def answer(record: Record, arguments: argparse.Namespace) -> int:
@@ -72,4 +73,4 @@ def show_table(records: Iterable[Record]) -> None:
         ]
         for record in records
     ]
-    console.answer_table(["name", "kind", "family", "rank", "dtype", "size", "tags", "warnings"], rows)
+    console.answer_table(["name", "kind", "family", "rank", "dtype", "size", "tags", "warnings"], rows, widest=WIDEST)
