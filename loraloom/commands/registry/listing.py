@@ -41,8 +41,10 @@ def listing(arguments: argparse.Namespace) -> int:
     limit, first = arguments.limit, arguments.offset
     if arguments.all and limit is not None:
         raise Refused(f"--all and --limit {limit} are both given. --all lists everything, --limit N at most N: give one of them.")
-    if first < 0 or (limit is not None and limit < 1):
-        raise Refused(f"--limit {limit} and --offset {first} are no part of a listing. Expected --limit 1 or more, --offset 0 or more.")
+    if limit is not None and limit < 1:
+        raise Refused(f"--limit {limit}: expected 1 or more, the most that are listed. --all lists everything.")
+    if first < 0:
+        raise Refused(f"--offset {first}: expected 0 or more, how many are left out before the first that is listed.")
     with open_store().listing(kind=arguments.kind, family=arguments.family, tag=arguments.tag) as found:
         count = limit if limit is not None else len(found) if arguments.all or arguments.json else MOST
         if arguments.json:
