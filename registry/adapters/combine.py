@@ -114,6 +114,8 @@ def plan_combine(
     ranks = {place: sum(one.adapter.by_place[place].rank or 0 for one in given if place in one.adapter.by_place) for place in places}
     left = [f"{one.record.name}: {key}" for one in given for key in left_out(one.adapter)]
     notes = inherited((one.record.name, one.record.licence) for one in given).notes()
+    if not any(one.weight for one in given):
+        notes.append("every weight is 0: the result is all zeros, and changes nothing")
     if left:
         notes.append(f"{counted(len(left), 'key belongs', 'keys belong')} to no module, and left out, the first: {left[0]}")
     return CombinePlan(

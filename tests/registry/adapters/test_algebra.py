@@ -153,6 +153,12 @@ def test_lycoris_becomes_lora(store: Store, tmp_path: Path) -> None:
     assert module.is_plain and module.rank == 4 and close(delta(module), delta(read_adapter(path).modules[0]), 1e-4)
 
 
+def test_a_sum_at_weight_0_is_noted(store: Store, tmp_path: Path) -> None:
+    a = str(lora(tmp_path / "a.safetensors", 100))
+    zero, half = (plan_combine([Weighted(a, weight)], store, tmp_path / "out.safetensors") for weight in (0.0, 0.5))
+    assert any("all zeros" in note for note in zero.notes) and not any("all zeros" in note for note in half.notes)
+
+
 def test_averaging_the_checkpoints_of_a_run(store: Store, tmp_path: Path) -> None:
     paths = [lora(tmp_path / f"{n}.safetensors", n * 100) for n in (1, 2, 3)]
     found = deltas(combine(store, tmp_path / "mean.safetensors", *[(path, 1.0) for path in paths], average=True))
@@ -432,6 +438,7 @@ def test_inspect_tells_norms_ranks_and_what_is_dead_or_broken(tmp_path: Path) ->
     assert conv.state == "zero" and text.state == "broken"
     plain = json.loads(json.dumps(report.to_json()))
     assert plain["zero"] == 1 and plain["broken"] == 1
+    assert report.blocks()["text_encoder encoder_layers_0"] == {"modules": 1, "norm": None, "effective_rank": None}  # not computed
     draw(report, tmp_path / "blocks.png")
     assert (tmp_path / "blocks.png").read_bytes().startswith(b"\x89PNG")
 
