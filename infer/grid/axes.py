@@ -242,8 +242,8 @@ def _adapters(render: Render, axis: str) -> tuple[Adapter, ...]:
     """The cell's adapters, which an axis weighs. Raises Refused where there are none."""
     if not render.adapters:
         raise Refused(
-            f"axes.{axis} changes the adapters, and this cell has none. Give `adapters` or the adapter axis,"
-            " or leave such cells out: where='adapter != \"none\"' (a weight of 0 is the base alone)."
+            f"axes.{axis} changes the adapters, and this cell has none. Give `adapters`; of an axis of"
+            " adapter with cells without one, leave those out: where='adapter != \"none\"' (a weight of 0 is the base alone)."
         )
     return render.adapters
 
@@ -307,8 +307,8 @@ def init(render: Render, value: str | None) -> Render:
 def strength(render: Render, value: float) -> Render:
     if render.init is None:
         raise Refused(
-            "axes.strength sets how much of an image is redrawn, and this cell has none. Give init, or the init axis,"
-            " or leave such cells out: where='init != null'."
+            "axes.strength sets how much of an image is redrawn, and this cell has none. Give init; of an axis of init"
+            " with cells without one, leave those out: where='init != null'."
         )
     return replace(render, strength=value)
 
@@ -362,8 +362,8 @@ field_axes("controls", after=lambda render: render if render.images else replace
 def scale(render: Render, value: float) -> Render:
     if not render.controls:
         raise Refused(
-            "axes.scale sets the scale of the ControlNets, and this cell has none. Give `controls`, or the control axis,"
-            " or leave such cells out: where='control != \"none\"'."
+            "axes.scale sets the scale of the ControlNets, and this cell has none. Give `controls`; of an axis of"
+            " control with cells without one, leave those out: where='control != \"none\"'."
         )
     return replace(render, controls=tuple(replace(one, scale=value) for one in render.controls))
 

@@ -92,9 +92,9 @@ def test_weight_without_adapters_is_refused() -> None:
 
 
 def test_an_axis_without_its_image_names_the_way_out() -> None:
-    with pytest.raises(Refused, match=r"this cell has none.*or leave such cells out: where='init != null'"):
+    with pytest.raises(Refused, match=r"this cell has none.*leave those out: where='init != null'"):
         AXES["strength"].apply(Render(base="pocket"), 0.5)
-    with pytest.raises(Refused, match=r"this cell has none.*or leave such cells out: where='control != \"none\"'"):
+    with pytest.raises(Refused, match=r"this cell has none.*leave those out: where='control != \"none\"'"):
         AXES["scale"].apply(Render(base="pocket"), 0.5)
 
 
