@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from infer.output.page.images import LARGEST, data_uri, small_copy
+from infer.output.page.read import DATA, no_report, read_page
 from registry.errors import BadFile, Refused
 from registry.formats.atomic_file import write_text
-from registry.plain_values import from_json
 from registry.printable import one_line, script_json
 
 FOLDER = "explain"  # beside the report: a folder for each cell that is explained
-DATA = re.compile(r'(<script id="data" type="application/json">)(.*?)(</script>)', re.DOTALL)  # no text in it can hold the end
 IMAGE = re.compile(r'src="(explain/[0-9a-f]{16}/images/[a-z0-9-]+\.png)"')  # what people wrote has no quote of its own in there
 
 
@@ -60,21 +59,11 @@ def _inside(folder: Path, address: str) -> str:
 
 def _read(report: Path) -> tuple[str, dict[str, Any]]:
     """The text of a report, and its data."""
-    if not report.is_file():
-        raise BadFile(report, "missing", "is missing: a grid's folder has its report. Start the grid again: nothing is drawn twice.")
-    text = report.read_text(encoding="utf-8")
-    found = DATA.search(text)
-    try:
-        data = from_json((found[2] if found else "").encode())
-        good = data["grid"] == "1" and type(data["live"]) is bool and data["kind"] in ("", "png", "webp")
-        if not good or not isinstance(data["explained"], dict):  # a page of before has no tab for them
-            raise ValueError("its data has another form")
-    except (ValueError, KeyError, TypeError) as error:
-        raise _no_report(report) from error
+    text, data = read_page(report)
+    if "explained" not in data:  # a page of before has no tab for them
+        raise no_report(report)
     if data["live"]:
-        raise Refused(f"{one_line(report)}: its grid is being drawn, or was killed. Wait for its end, or start the grid again.")
-    return text, dict(data)
-
-
-def _no_report(report: Path) -> BadFile:
-    return BadFile(report, "no-report", "is no report of a grid of this version. Start the grid again: nothing is drawn twice.")
+        raise Refused(
+            f"{one_line(report)}: its grid is being drawn, or was killed. Wait for its end, or finish it: loraloom report FOLDER."
+        )
+    return text, data

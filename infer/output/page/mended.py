@@ -17,7 +17,8 @@ from typing import Any
 from infer.output.gallery import OUTSIDE, UNFINISHED
 from infer.output.page.images import beside
 from infer.output.page.live import FOLDER, end_live
-from infer.output.page.single_file import BESIDE, DATA, page_data_of
+from infer.output.page.read import DATA, read_page
+from infer.output.page.single_file import BESIDE
 from infer.output.png import read_png
 from registry.errors import BadFile, Refused
 from registry.files.locks import locked_while_it_lasts
@@ -59,7 +60,7 @@ def was_killed(folder: Path) -> bool:
 
 def is_live(report: Path) -> bool:
     """Whether the report waits for cells."""
-    return bool(page_data_of(report, report.read_text(encoding="utf-8"))["live"])
+    return bool(read_page(report)[1]["live"])
 
 
 def mend(folder: Path) -> Mended:
@@ -72,8 +73,7 @@ def mend(folder: Path) -> Mended:
 
 def _mended(folder: Path) -> Mended:
     report = folder / "report.html"
-    text = report.read_text(encoding="utf-8")
-    data = page_data_of(report, text)
+    text, data = read_page(report)
     for index, change, address in _parts(folder):
         _put(report, data, index, change, address)
     lines = (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines()

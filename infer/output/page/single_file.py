@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from infer.output.page.explained import with_images_inside
 from infer.output.page.images import embedded
+from infer.output.page.read import DATA, read_page
 from registry.errors import BadFile, Refused
 from registry.formats.atomic_file import write_text
-from registry.plain_values import from_json
 from registry.printable import one_line, script_json
 
 NAME = "report-single-file.html"
-DATA = re.compile(r'(<script id="data" type="application/json">)(.*?)(</script>)', re.DOTALL)
 BESIDE = (
     "The images of this page lie beside it, in images/ and thumbs/. To send it, send the whole folder, or make a page that holds them:"
     " loraloom report FOLDER --single-file."
@@ -29,8 +25,7 @@ def write_single_file(report: Path, output: Path) -> list[str]:
 
     Raises Refused where it holds them already or its grid is being drawn, BadFile where it is no report or an image is missing.
     """
-    text = report.read_text(encoding="utf-8")
-    data = page_data_of(report, text)
+    text, data = read_page(report)
     if data["live"]:
         raise Refused(
             f"{one_line(report)}: its grid is being drawn, or was killed. Wait for its end, or finish it: loraloom report FOLDER."
@@ -46,22 +41,6 @@ def write_single_file(report: Path, output: Path) -> list[str]:
     beside = f'<p class="note">{escape(BESIDE)}</p>'
     write_text(output, text.replace(beside, "".join(f'<p class="note">{escape(note)}</p>' for note in notes), 1))
     return notes
-
-
-def page_data_of(report: Path, text: str) -> dict[str, Any]:
-    """The data of a report's HTML. Raises BadFile where it is no report."""
-    found = DATA.search(text)
-    try:
-        data = from_json((found[2] if found else "").encode())
-        rows = data["images"]
-        good = data["grid"] == "1" and type(data["live"]) is bool and data["kind"] in ("", "png", "webp")
-        if not good or not isinstance(rows, Sequence) or not all(isinstance(row, list) and isinstance(row[0], str) for row in rows):
-            raise ValueError("its data has another form")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise BadFile(
-            report, "no-report", "is no report of a grid of this version. Start the grid again: nothing is drawn twice."
-        ) from error
-    return dict(data)
 
 
 def _file(report: Path, address: str) -> Path:

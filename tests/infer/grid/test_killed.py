@@ -13,7 +13,7 @@ from infer.grid.config import Axes, GridConfig
 from infer.grid.job import run
 from infer.grid.run_folder import RunFolder
 from infer.output.page.mended import being_drawn
-from infer.output.page.single_file import page_data_of
+from infer.output.page.read import read_page
 from loraloom.cli import main
 from registry.progress import Tick
 from tests.infer.conftest import Shelf
@@ -52,7 +52,7 @@ def killed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def page(folder: Path) -> dict[str, Any]:
-    return page_data_of(folder / "report.html", (folder / "report.html").read_text(encoding="utf-8"))
+    return read_page(folder / "report.html")[1]
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -46,3 +46,12 @@ def test_the_command_writes_it_beside_the_report(shown: Gallery, tmp_path: Path,
     assert main(["report", str(tmp_path), "--single-file"]) == 0
     written = Path(capsys.readouterr().out.strip())
     assert written == tmp_path / "report-single-file.html" and data_of(written)["kind"] == "png"
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe", b"<html>", b'<script id="data" type="application/json">[1]</script>'])
+def test_what_is_no_report_is_refused_and_left(raw: bytes, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_bytes(raw)
+    with pytest.raises(BadFile, match="is no report of a grid of this version"):
+        write_single_file(page, tmp_path / "out.html")
+    assert page.read_bytes() == raw and not (tmp_path / "out.html").exists()
