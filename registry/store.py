@@ -244,6 +244,15 @@ class Store(Annotations):
         """Duplicates among the hashed records: the same files, and the same weights in any dialect."""
         return duplicates(self.records())
 
+    def holds(self, paths: Iterable[Path]) -> bool:
+        """Whether one of these absolute paths is a record's own place. What merely lies there is not looked at."""
+        wanted = [str(path) for path in paths]
+        if not self._index.is_there():
+            return False
+        with self._index.reading() as connection:
+            found = select(tables.location.c.path).where(tables.location.c.path.in_(wanted)).limit(1)
+            return connection.execute(found).first() is not None
+
     # --- hashes
 
     def sha256(self, record: Record, *, report: Report = silent) -> str:

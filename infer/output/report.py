@@ -18,6 +18,7 @@ from registry.formats.atomic_file import write_text
 from registry.printable import counted, script_json
 
 SCRIPTS = (
+    "dom",
     "page",
     "zoom",
     "grid/state",

@@ -77,7 +77,7 @@ def page(found: RunReport) -> str:
         command=one_line(command_of(run.config)),
         missing=[one_line(line) for line in found.missing],
         css=own("report.css") + own("run.css"),
-        js=own("page.js") + own("run.js"),
+        js=own("dom.js") + own("page.js") + own("run.js"),
         data=Markup(script_json(data)),
     )
 

@@ -80,7 +80,7 @@ def _page(data: dict[str, Any], *, preview: str, notes: Sequence[str], saves: bo
         notes=[one_line(note) for note in notes],
         saves=saves,
         css=own("report.css") + own("vote.css"),
-        js=own("page.js") + own("zoom.js") + own("vote.js"),
+        js=own("dom.js") + own("page.js") + own("zoom.js") + own("vote.js"),
         data=Markup(script_json(data)),
     )
     return made

@@ -68,7 +68,7 @@ def page(found: Ranking) -> str:
         voter_lines=found.voters.sentences(),
         notes=[one_line(note) for note in found.notes],
         css=own("report.css") + own("rank.css"),
-        js=own("page.js"),
+        js=own("dom.js") + own("page.js"),
     )
     return made
 

@@ -1,0 +1,119 @@
+// What the sections are made of: buttons that show their command, messages, dialogs, tables, thumbnails, paging.
+
+import { address, commandOf } from "./api.js";
+
+let shown = null; // the element whose command is in the bar
+
+// Shows a command in the bar below: of what is pointed at or focused, or of what was just done.
+export function showCommand(words, kind = "Command") {
+  by("command-kind").textContent = kind;
+  by("command").textContent = words ? commandOf(words) : "";
+  by("command-copy").disabled = !words;
+}
+
+// Marks an element with its command: `words` is a list, or a function that gives it (null: there is none now).
+export function withCommand(node, words) {
+  const tell = () => {
+    const now = typeof words === "function" ? words() : words;
+    if (!now) return;
+    shown = node;
+    showCommand(now);
+  };
+  node.addEventListener("pointerenter", tell);
+  node.addEventListener("focus", tell);
+  return node;
+}
+
+// A button. `words` is the command that does the same; `act` may be async: the button waits for it, and what it refuses is shown.
+export function button(label, { act, words = null, writes = true, title = "", kind = "" }) {
+  const node = make("button", { type: "button", class: kind, title }, label);
+  if (writes && document.body.dataset.sealed) node.disabled = true;
+  if (words) withCommand(node, words);
+  node.addEventListener("click", async () => {
+    node.disabled = true;
+    try {
+      await act();
+      const now = typeof words === "function" ? words() : words;
+      if (now && shown === node) showCommand(now, "Done");
+    } catch (error) {
+      fail(error);
+    } finally {
+      node.disabled = Boolean(writes && document.body.dataset.sealed);
+    }
+  });
+  return node;
+}
+
+// A message that goes by itself, or stays until it is closed where it is a fault.
+export function say(text, { fault = false } = {}) {
+  const close = make("button", { type: "button", title: "Close", "aria-label": "Close" }, "✕");
+  const node = make("div", { class: fault ? "message fault" : "message" }, make("pre", {}, text), close);
+  close.addEventListener("click", () => node.remove());
+  by("messages").append(node);
+  if (!fault) setTimeout(() => node.remove(), 5000);
+}
+
+export function fail(error) {
+  if (error?.name === "AbortError") return;
+  say(error?.message ?? String(error), { fault: true });
+}
+
+// A dialog with a title; gives {dialog, close}. Esc closes it, the focus goes back.
+export function dialog(title, ...inside) {
+  const close = () => node.close();
+  const x = make("button", { type: "button", "aria-label": "Close", title: "Close (Esc)" }, "✕");
+  x.addEventListener("click", close);
+  const head = make("h2", { id: `title-${crypto.randomUUID()}` }, title);
+  const node = make("dialog", { class: "sheet", "aria-labelledby": head.id }, make("div", { class: "stage-bar" }, head, make("span", { class: "gap" }), x), ...inside);
+  node.addEventListener("close", () => node.remove());
+  document.body.append(node);
+  node.showModal();
+  return { dialog: node, close };
+}
+
+// Asks before something that cannot be undone; true when it is to be done.
+export function confirmed(question, label) {
+  return new Promise((resolve) => {
+    let done = false;
+    const yes = button(label, { act: () => { done = true; box.close(); }, kind: "danger" });
+    const no = button("Cancel", { act: () => box.close(), writes: false });
+    const box = dialog("Sure?", make("p", {}, question), make("div", { class: "stage-bar" }, make("span", { class: "gap" }), no, yes));
+    box.dialog.addEventListener("close", () => resolve(done));
+  });
+}
+
+// An image of a file, as a thumbnail; `version` (its time of change or hash) lets the browser keep it.
+export function thumbnail(path, { side = 192, alt = "", version = null } = {}) {
+  return make("img", { src: address("image", { path, side, v: version }), alt, loading: "lazy", decoding: "async", class: "thumbnail" });
+}
+
+// A table of facts: rows are [name, text or node].
+export function facts(rows) {
+  const body = make("tbody");
+  for (const [name, value] of rows) if (value !== null && value !== undefined && value !== "") body.append(make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
+  return make("table", { class: "settings" }, body);
+}
+
+export function heading(title, ...actions) {
+  return make("div", { class: "heading" }, make("h1", {}, title), make("span", { class: "gap" }), ...actions);
+}
+
+export function nothing(text, ...more) {
+  return make("div", { class: "nothing" }, make("p", {}, text), ...more);
+}
+
+export function spellSeconds(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  const whole = Math.round(seconds), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+  const two = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+export function spellBytes(count) {
+  let value = count;
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (value < 1024) return unit === "B" ? `${value} B` : `${value.toFixed(1)} ${unit}`;
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} TiB`;
+}

@@ -1,0 +1,57 @@
+// The shell of the page: navigation by the part of the address after #, one section at a time.
+
+import { read } from "./api.js";
+import { fail, nothing } from "./parts.js";
+
+let leave = null; // what the shown section wants called when it goes
+let number = 0;
+
+// A section's index.js exports show(main, parts, query): parts of the address after its name, as texts; gives a function to call on leaving, or nothing.
+async function show() {
+  const own = ++number;
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [name, ...parts] = path.split("/").map(decodeURIComponent);
+  const section = sections.find((one) => one.name === name) ?? sections[0];
+  if (!section) { by("main").replaceChildren(nothing("There is no section.")); return; }
+  for (const link of by("nav").children) {
+    if (link.dataset.name === section.name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${section.title} · LoRA Loom Studio`;
+  let module;
+  try {
+    style(section.name);
+    module = await import(`./${section.name}/index.js`);
+  } catch (error) {
+    fail(error);
+    return;
+  }
+  if (own !== number) return;
+  leave?.();
+  leave = null;
+  const main = make("div", { class: `section ${section.name}` });
+  by("main").replaceChildren(main);
+  try {
+    const gone = await module.show(main, name === section.name ? parts : [], new URLSearchParams(query ?? ""));
+    if (own === number) leave = gone ?? null;
+    else gone?.();
+  } catch (error) {
+    main.append(make("p", { class: "fault", role: "alert" }, error.message));
+  }
+}
+
+function style(name) {
+  if (document.querySelector(`link[data-section="${name}"]`)) return;
+  document.head.append(make("link", { rel: "stylesheet", href: `app/${name}/index.css`, "data-section": name }));
+}
+
+const about = await read("studio");
+const sections = about.sections;
+if (about.read_only) { document.body.dataset.sealed = "true"; by("sealed").hidden = false; }
+by("where").textContent = about.folder;
+by("where").title = `Working folder ${about.folder}; home ${about.home}`;
+for (const section of sections) by("nav").append(make("a", { href: `#/${section.name}`, "data-name": section.name }, section.title));
+copies(by("command-copy"), "command");
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); by("main").focus(); });
+addEventListener("hashchange", show);
+show();

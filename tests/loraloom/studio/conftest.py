@@ -1,0 +1,34 @@
+"""What the tests of the Studio share: a served one, and a browser."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.loraloom.studio.opened import Served, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A Studio of an empty folder and an empty home."""
+    (tmp_path / "work").mkdir()
+    with serving(tmp_path / "work", home=tmp_path / "home") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("LORALOOM_CHROMIUM") or shutil.which("chromium")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield opened
+        opened.close()
