@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from loraloom import commands, console
 from loraloom.version import __version__
 from registry.errors import Refused, UnknownName
+from registry.launch.importing import process_of_a_command
 from registry.names import suggest
 
 EPILOG = """\
@@ -57,6 +58,8 @@ def _shown(action: argparse.Action) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; gives the exit code."""
+    if argv is None:
+        process_of_a_command()
     words = list(sys.argv[1:] if argv is None else argv)
     debug = take_switch(words, "--debug")
     console.listen(debug=debug)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
+from registry.launch.importing import importing
 from train.optim_state import has_evaluation_weights, load_state, set_rate, state_bytes, tensor_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def try_steps(build: Build, *, rank: int, rates: Sequence[float], lr: float, set
 
     Raises Refused, naming the `setting`, for what the optimizer refuses or fails in, and for a state that cannot be saved or put back.
     """
-    with _random_states() as back, redirect_stdout(io.StringIO()):
+    with importing(), _random_states() as back, redirect_stdout(io.StringIO()):  # a plan uses torch here first
         weights = _weights(rank, len(rates))
         optimizer = _attempt(lambda: _built(build, weights, rates), setting, "does not work with these options")
         _attempt(lambda: _steps(optimizer, weights, lr, range(STEPS)), setting, "does not work with these options")

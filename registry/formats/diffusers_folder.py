@@ -12,6 +12,7 @@ from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json, refuse_endless, weights
 from registry.formats.quantised.component import component_files, load_by_weights, refuse_missing
 from registry.formats.safetensors_header import read_header
+from registry.launch.importing import importing
 from registry.parts import Parts
 from registry.quantised.layers import Choose, Quantisation
 from registry.quantised.pretrained import as_plain_model, quantising
@@ -74,7 +75,8 @@ def load_folder(
     """
     index = read_json(path / "model_index.json")
     wanted = (denoiser, "vae", *text_encoders, *tokenizers, "scheduler")
-    classes = _component_classes(path, index, wanted)
+    with importing():
+        classes = _component_classes(path, index, wanted)
     scheduler_config = read_json(path / "scheduler" / "scheduler_config.json")
     prediction = prediction_of(classes["scheduler"].__name__, scheduler_config)
     if prediction not in predictions:

@@ -27,6 +27,7 @@ from registry.formats.quantised.weights_file import WeightsFile, weights_file
 from registry.formats.safetensors_header import TensorInfo
 from registry.formats.state_dict import check_mapped, shapes_of
 from registry.home import clip_bpe_dir
+from registry.launch.importing import importing
 from registry.parts import Parts
 from registry.plain_values import from_json
 from registry.quantised.layers import Choose, Quantisation
@@ -286,7 +287,8 @@ def _build(
 
     import torch
 
-    model_class = getattr(importlib.import_module(piece.library), piece.class_name)
+    with importing():
+        model_class = getattr(importlib.import_module(piece.library), piece.class_name)
     if folder is not None and not _inside(file.tensors, piece.prefix):
         warnings.append(f"{path.name} has no {piece.component}; it is taken from {folder}.")
         other: nn.Module = load_module(model_class, folder / piece.component, dtype=dtype, empty=empty, choose=choose)
