@@ -67,8 +67,7 @@ def image(studio: Studio, ask: Ask) -> object:
 class Site:
     """What is served under /<token>/; everything else is 404, whatever it is."""
 
-    def __init__(self, studio: Studio, guard: Guard) -> None:
-        tables = [ROUTES, *sections()]
+    def __init__(self, studio: Studio, guard: Guard, tables: Sequence[Routes]) -> None:
         self._studio, self._guard = studio, guard
         self._routes = {path: route for table in tables for path, route in table.table.items()}
         self._events = Events(studio, {name: snapshot for table in tables for name, snapshot in table.topics.items()})
@@ -210,9 +209,16 @@ def listening(port: int) -> socket.socket:
     return found
 
 
-async def serve(studio: Studio, guard: Guard, place: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer until SIGINT, SIGTERM or SIGHUP; `ready` is called when it does. Must run in the main thread to be ended by signals."""
-    runner = web.AppRunner(Site(studio, guard).application(), access_log=None, shutdown_timeout=2.0)
+async def serve(
+    studio: Studio, guard: Guard, place: socket.socket, ready: Callable[[], None], *, tables: Sequence[Routes] | None = None
+) -> None:
+    """Answer by the sections, or by these tables, until SIGINT, SIGTERM or SIGHUP; `ready` is called when it does.
+
+    Signals end it in the main thread alone.
+    """
+    runner = web.AppRunner(
+        Site(studio, guard, [ROUTES, *(sections() if tables is None else tables)]).application(), access_log=None, shutdown_timeout=2.0
+    )
     await runner.setup()
     await web.SockSite(runner, place).start()
     ended = asyncio.Event()

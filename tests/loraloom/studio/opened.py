@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from loraloom.studio.context import Studio
 from loraloom.studio.guard import Guard
+from loraloom.studio.routes import Routes
 from loraloom.studio.server import listening, serve
 from registry.home import home_dir
 
@@ -55,7 +56,9 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *, home: Path | None = None, roots: tuple[Path, ...] = (), read_only: bool = False) -> Iterator[Served]:
+def serving(
+    folder: Path, *, home: Path | None = None, roots: tuple[Path, ...] = (), read_only: bool = False, tables: Sequence[Routes] | None = None
+) -> Iterator[Served]:
     """A Studio whose working folder this is, until the block ends."""
     studio = Studio(folder=folder, roots=[folder, *roots], read_only=read_only, home=home_dir() if home is None else home)
     guard, place = Guard(), listening(0)
@@ -65,7 +68,7 @@ def serving(folder: Path, *, home: Path | None = None, roots: tuple[Path, ...] =
 
     def work() -> None:
         asyncio.set_event_loop(loop)
-        tasks.append(loop.create_task(serve(studio, guard, place, ready.set)))
+        tasks.append(loop.create_task(serve(studio, guard, place, ready.set, tables=tables)))
         try:
             loop.run_until_complete(tasks[0])
         except asyncio.CancelledError:
