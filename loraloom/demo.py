@@ -17,7 +17,7 @@ from loraloom import console
 from registry.errors import Refused
 from registry.files.write_failure import refuse_file_as_folder
 from registry.home import expanded
-from registry.printable import counted
+from registry.printable import counted, shell_line
 from registry.progress import Report
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def main(out: Path) -> int:
     console.say(f"training  {trained.result['report']}")
     console.say(f"sheet     {drawn.result['sheet']}")
     console.say(f"report    {drawn.result['report']}   open it in a browser")
+    console.say(f"studio    {shell_line('loraloom', 'studio', out, '--open')}   this run and its grid in a local page, and what to do next")
     result = drawn.result
     console.say(f"{counted(result['rendered'], 'image')} drawn, {result['reused']} found again, {time.monotonic() - began:.0f} s in all")
     console.answer(str(drawn.folder))

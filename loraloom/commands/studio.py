@@ -18,6 +18,7 @@ tunnel the port: ssh -L 8765:127.0.0.1:8765 HOST, with --port 8765."""
 def add_parser(subparsers: Any) -> None:
     """Add `studio` to the command line."""
     parser: argparse.ArgumentParser = subparsers.add_parser("studio", help=HELP, description=ABOUT)
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="the working folder, whose runs/ and grids/ are shown; default: this one")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--read-only", action="store_true", help="nothing can be changed or started: to share it over a tunnel")
@@ -26,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder whose files may be shown and edited, beside this one; repeatable",
+        help="another folder whose files may be shown and edited; repeatable",
     )
     parser.set_defaults(run=run)
 
@@ -35,9 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     if not 0 <= arguments.port < 1 << 16:
         raise Refused(f"--port {arguments.port}: expected 1 to 65535, or 0 for a free one.")
-    roots = [expanded(given).absolute() for given in arguments.root]
+    folder = Path.cwd() if arguments.folder is None else expanded(arguments.folder).absolute()
+    roots = [folder, *(expanded(given).absolute() for given in arguments.root)]
     if missing := [root for root in roots if not root.is_dir()]:
-        raise NotFound(f"--root {missing[0]}: there is no such folder.")
+        raise NotFound(f"{missing[0]}: there is no such folder. Give one that is there.")
     import asyncio
     import webbrowser
 
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from loraloom.studio.guard import ADDRESS, Guard
     from loraloom.studio.server import listening, serve
 
-    studio = Studio(folder=Path.cwd(), roots=[Path.cwd(), *roots], read_only=arguments.read_only)
+    studio = Studio(folder=folder, roots=roots, read_only=arguments.read_only)
     guard, place = Guard(), listening(arguments.port)
     address = f"http://{ADDRESS}:{place.getsockname()[1]}/{guard.token}/"
 

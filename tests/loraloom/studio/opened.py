@@ -16,6 +16,8 @@ from loraloom.studio.routes import Routes
 from loraloom.studio.server import listening, serve
 from registry.home import home_dir
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 class Served:
     """A running Studio. `get` and `post` are what its own page would send, and give (status, value)."""
