@@ -149,6 +149,8 @@ def sections() -> list[Routes]:
     from loraloom import studio
 
     found: Iterable[Any] = (
-        import_module(f"{studio.__name__}.{module.name}.routes") for module in iter_modules(studio.__path__) if module.ispkg
+        import_module(f"{studio.__name__}.{module.name}.routes")
+        for module in iter_modules(studio.__path__)
+        if module.ispkg and any((Path(folder) / module.name / "routes.py").is_file() for folder in studio.__path__)
     )
     return sorted((module.ROUTES for module in found), key=lambda routes: routes.order)
