@@ -120,10 +120,22 @@ def run(words: list[str]) -> int:
         return 0
     name, *rest = words
     if name not in table:
-        raise UnknownName(f"Unknown command {name!r}. {_nearest(name, table)}")
+        raise unknown_command(name, table)
     command = table[name]
     if not hasattr(command, "add_parser"):  # a Hydra job
         return int(command.run(rest))
+    arguments = arguments_of(words, command)
+    return int(arguments.run(arguments))
+
+
+def unknown_command(name: str, table: dict[str, ModuleType]) -> UnknownName:
+    """The refusal of a command that there is not."""
+    return UnknownName(f"Unknown command {name!r}. {_nearest(name, table)}")
+
+
+def arguments_of(words: Sequence[str], command: Any) -> argparse.Namespace:
+    """What the words of a command line, the first of which names the command, mean to its parser. Raises Refused."""
+    name, *rest = words
     parser = Parser(prog="loraloom")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(subparsers)
@@ -136,7 +148,7 @@ def run(words: list[str]) -> int:
         raise Refused(_dashed(unknown, asked) + _unknown(unknown, asked))
     if not hasattr(arguments, "run"):
         raise Refused(f"loraloom {name} needs a subcommand: loraloom {name} --help lists them.")
-    return int(arguments.run(arguments))
+    return arguments
 
 
 def _asked(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:

@@ -14,12 +14,15 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed, LoomError, Refused, is_out_of_memory
+from registry.files.made_folders import job_folder
+from registry.files.progress_file import NAME as PROGRESS
+from registry.files.progress_file import ProgressFile
 from registry.printable import json_printable, one_line, printable
 from registry.progress import Report, Tick
 
@@ -48,6 +51,11 @@ def answer(text: str) -> None:
 def answer_lines(text: str) -> None:
     """What was asked for, on stdout, with the lines that the text has: names in it were put on one line by registry/printable."""
     _answer(printable(text))
+
+
+def answer_piece(text: str) -> None:
+    """A piece of a text on stdout, which need not end with a line."""
+    _answer(printable(text), end="")
 
 
 def _answer(text: str, *, end: str = "\n") -> None:
@@ -206,13 +214,11 @@ def set_verbose(loggers: object) -> None:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A Report that draws: a bar for each stage on a terminal, else a line now and then."""
-    if not (sys.stderr.isatty() and is_first()):
-        yield _Lines()
-        return
-    bars = _bars()
-    with bars:
-        yield _Bars(bars)
+    """A Report that draws: a bar for each stage on a terminal, else a line now and then. A job of the queue writes progress.json, too."""
+    job = job_folder() if is_first() else None
+    with nullcontext() if not (sys.stderr.isatty() and is_first()) else _bars() as bars:
+        shown: Report = _Lines() if bars is None else _Bars(bars)
+        yield shown if job is None else ProgressFile(job / PROGRESS, shown)
 
 
 class _Lines:

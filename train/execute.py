@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import Refused
 from registry.files.locks import held
+from registry.files.made_folders import note_made
+from registry.files.progress_file import NAME as PROGRESS
+from registry.files.progress_file import ProgressFile
 from registry.formats.atomic_file import write_json
 from registry.home import home_dir
 from registry.progress import Report
@@ -103,7 +106,7 @@ def _execute(
     """`changes` None: a new run; else the settings that a resume changes."""
     main = accelerator.is_main_process
     begun, start_step = time.perf_counter(), newest.step if newest else 0
-    with folder.held(place) if main else contextlib.nullcontext():
+    with _held(place, report) if main else contextlib.nullcontext(report) as report:
         if main:
             folder.sweep(place)
             if changes is not None:
@@ -141,3 +144,15 @@ def _execute(
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return Outcome(place, result)
+
+
+@contextlib.contextmanager
+def _held(place: Path, report: Report) -> Iterator[Report]:
+    """The run folder held for this process; the Report keeps progress.json in it as long as it is."""
+    note_made(place)
+    with folder.held(place):
+        kept = ProgressFile(place / PROGRESS, report)
+        try:
+            yield kept
+        finally:
+            kept.remove()

@@ -26,6 +26,7 @@ from infer.sharing.width import read_batch_size
 from infer.stages.latents import LatentsStore, latents_of
 from infer.vote.finished import read_grid
 from registry.errors import Faults, JobFailed, LoomError
+from registry.files.made_folders import note_made
 from registry.files.write_failure import make_folder, write_failed
 from registry.formats.atomic_file import write_text
 from registry.launch.processes import Launch
@@ -224,6 +225,7 @@ def new_folder(out: Path, name: str) -> Path:
         folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
         try:
             folder.mkdir()
+            note_made(folder)
             return folder
         except FileExistsError:
             number += 1

@@ -21,6 +21,7 @@ from loraloom.hydra.literal import quote
 from loraloom.hydra.plugins import BASIC, PACKAGES, target_fault
 from loraloom.hydra.points import corner_points, run_label, sweep_points, swept_keys
 from registry.errors import Faults, JobFailed, Refused
+from registry.files.made_folders import note_made
 from registry.formats.atomic_file import write_json
 from registry.home import expanded
 from registry.printable import counted
@@ -64,6 +65,11 @@ def run_sweep(job: Job[Any], composer: Composer) -> int:
             console.answer_lines("\n\n".join(f"run {n} of {len(plans)}\n{plan.to_text()}" for n, plan in enumerate(plans, 1)))
         return 0
     return _launch(sweep, _new_folder(job.name, requests))
+
+
+def check_sweep(job: Job[Any], composer: Composer) -> None:
+    """Raise Faults with what is wrong with the settings of a sweep and of its runs, before there are plans."""
+    _requests(_accepted(job, composer))
 
 
 def _accepted(job: Job[Any], composer: Composer) -> Sweep:
@@ -154,6 +160,7 @@ def _new_folder(name: str, requests: Sequence[Request[Any]]) -> Path:
         except FileExistsError:
             continue
         (folder / "runs").mkdir()
+        note_made(folder)
         return folder
     raise JobFailed(f"{out / 'sweeps'} holds a thousand sweeps of this second.")
 

@@ -33,6 +33,7 @@ ANSWERED = {  # words of a command -> its arguments; {work} has the inputs, {out
     "doctor": "",
     "merge": "method=copy sources=[{work}/base.safetensors] output={out}/m.safetensors dry_run=true",
     "reproduce": "base",
+    "queue list": "",
     "hint": "{work}/set/000.png --prepare edges --output {out}.png",
 }
 REFUSED = {
@@ -56,6 +57,9 @@ REFUSED = {
     "grid": "base={work}/tiny prompt=a steps=1 size=32 device=cpu out={out}",
     "train": "base={work}/tiny data.path={work}/set resolution=32 steps=1 lora.rank=1 preview.prompts=[] device=cpu out={out} name=x",
     "demo": "--out {out}",
+    "queue add": "registry list",
+    "queue pause": "",
+    "queue start": "",
 }
 
 
@@ -66,9 +70,10 @@ NO_HOME = {
     "vote",
     "rank",
 }  # they read no home, and write beside the images, into the run or the grid
-ELSEWHERE = {"judge", "choose", "score", "explain"}
-# they need a run, a grid or an image: tests/train/judging/test_run.py, tests/train/choosing/test_choose.py,
-# tests/infer/score/test_finished.py, tests/infer/explain/test_explain.py
+OF_A_JOB = {f"queue {word}" for word in ("show", "log", "stop", "move", "remove", "resume")}
+ELSEWHERE = {"judge", "choose", "score", "explain", "studio", *OF_A_JOB}
+# they need a run, a grid, an image or a job, or serve until Ctrl-C: tests/train/judging/test_run.py, tests/loraloom/queue/test_queue.py,
+# tests/train/choosing/test_choose.py, tests/infer/score/test_finished.py, tests/infer/explain/test_explain.py
 
 
 def subcommands() -> set[str]:

@@ -1,0 +1,237 @@
+"""The queue's order, states, logs and refusals; few jobs are run, the rest wait in a paused queue."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loraloom.queue import folder as files
+from loraloom.queue.environment import job_environment, kept
+from loraloom.queue.job import Job, State
+from loraloom.queue.queue import Queue
+from registry.errors import Ambiguous, BadFile, Faults, NotFound, Refused, UnknownName
+
+LIST = ("registry", "list")
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    """A paused queue: nothing is started."""
+    found = Queue(tmp_path / "home")
+    found.pause()
+    return found
+
+
+@pytest.fixture
+def add(queue: Queue, tmp_path: Path) -> Callable[..., str]:
+    """Adds `registry list`, or other words; gives the id."""
+
+    def make(*words: str, first: bool = False) -> str:
+        return queue.add(words or LIST, folder=tmp_path, first=first).id
+
+    return make
+
+
+def ended(queue: Queue, job: str, exit_code: int) -> None:
+    """The files of a job that has ended so."""
+    files.write_plain(queue.folder / job / files.BEGIN, {"began": "2026-01-01T10:00:00+00:00", "host": "here", "process": 1})
+    files.write_plain(queue.folder / job / files.END, {"exit_code": exit_code, "ended": "2026-01-01T10:00:05+00:00"})
+
+
+def wait_for(job: Callable[[], Job], seconds: float = 60) -> Job:
+    until = time.monotonic() + seconds
+    while not (found := job()).state.has_ended:
+        assert time.monotonic() < until, found
+        time.sleep(0.05)
+    return found
+
+
+def test_jobs_wait_in_the_order_in_which_they_were_added_and_are_moved(queue: Queue, add: Callable[..., str]) -> None:
+    one, two, three = add(), add(), add()
+    last = add(first=True)
+    assert [job.id for job in queue.jobs()] == [last, one, two, three]
+    queue.move(last, before=None)
+    queue.move(three, before=one)
+    assert [job.id for job in queue.jobs()] == [three, one, two, last]
+    queue.move(one, before=one)
+    queue.remove(one)
+    assert [job.id for job in Queue(queue.home).jobs()] == [three, two, last]
+    assert {job.state for job in queue.jobs()} == {State.waiting}
+
+
+def test_a_job_that_the_order_does_not_have_waits_at_the_end(queue: Queue, add: Callable[..., str]) -> None:
+    one, two = add(), add()
+    files.write_plain(queue.folder / "order.json", {"waiting": ["20200101-000000-0000", two], "paused": True})
+    assert [job.id for job in queue.jobs()] == [two, one]
+    (queue.folder / "order.json").write_text("{")
+    with pytest.raises(BadFile, match=r"order\.json.*Remove it"):
+        queue.jobs()
+
+
+def test_an_id_may_be_shortened(queue: Queue, add: Callable[..., str]) -> None:
+    one, two = add(), add()
+    assert queue.job(one[-4:]).id == one or one[-4:] == two[-4:]
+    assert queue.job(two).command == "loraloom registry list"
+    with pytest.raises(Ambiguous, match=f"{one}, {two}|{two}, {one}"):
+        queue.job(one[:8])
+    for unknown in ("zzz", "", "../order.json"):
+        with pytest.raises(NotFound, match="There is no job"):
+            queue.job(unknown)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "state"), [(0, "done"), (1, "failed"), (2, "refused"), (130, "interrupted"), (-9, "lost"), (120, "failed")]
+)
+def test_the_state_follows_from_the_exit_code(exit_code: int, state: str, queue: Queue, add: Callable[..., str]) -> None:
+    job = add()
+    ended(queue, job, exit_code)
+    found = queue.job(job)
+    assert (found.state.value, found.exit_code) == (state, exit_code) and found.began is not None and found.ended is not None
+    with pytest.raises(Refused, match="has ended"):
+        queue.stop(job)
+    with pytest.raises(Refused, match="does not wait"):
+        queue.move(job, before=None)
+
+
+def test_a_job_that_begun_and_has_neither_lock_nor_end_is_lost(queue: Queue, add: Callable[..., str]) -> None:
+    job = add()
+    files.write_plain(queue.folder / job / files.BEGIN, {"began": "2026-01-01T10:00:00+00:00", "host": "here"})
+    assert queue.job(job).state is State.lost
+    again = queue.resume(job)
+    assert again.state is State.waiting and again.words == LIST and again.id != job
+    with pytest.raises(Refused, match="has not ended"):
+        queue.resume(again.id)
+
+
+def test_a_training_goes_on_with_its_run_folder(queue: Queue, add: Callable[..., str], tmp_path: Path) -> None:
+    job = add("train", "base=x", "data.path=y", "lora.rank=2")
+    run = tmp_path / "runs" / "a, b" / "20260101-000000"
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    (queue.folder / job / "made.jsonl").write_text(json.dumps(str(run)) + "\n")
+    ended(queue, job, 130)
+    assert queue.job(job).made == (run,)
+    assert queue.resume(job).words == ("train", f"resume={run}")
+    (run / "result.json").touch()
+    assert queue.resume(job).words == ("train", "base=x", "data.path=y", "lora.rank=2")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "text"),
+    [
+        ((), Refused, "A job is a command line"),
+        (("--help",), Refused, "A job is a command line"),
+        (("trian",), UnknownName, "Did you mean 'train'"),
+        (("queue", "list"), Refused, "cannot be a job: it is about the queue itself"),
+        (("doctor", "--jsno"), Refused, "Did you mean '--json'"),
+        (("registry",), Refused, "arguments are required"),
+        (("train", "stpes=5", "lora.rnk=3"), Faults, "(?s)Did you mean 'steps'.*lora.rank"),
+        (("grid", "prompt=a", "steps=many"), Faults, "steps"),
+        (("train", "--multirun", "stpes=1,2"), Faults, "Did you mean 'steps'"),
+        (("train", "--help"), Refused, "without `queue add`"),
+        (("doctor", "a\0b"), Refused, "NUL"),
+    ],
+)
+def test_words_are_refused_early_by_the_command_itself(
+    words: tuple[str, ...], error: type[Refused], text: str, queue: Queue, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=text):
+        queue.add(words, folder=tmp_path)
+    assert queue.jobs() == []
+
+
+def test_a_job_needs_its_working_folder(queue: Queue, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="is no folder"):
+        queue.add(LIST, folder=tmp_path / "gone")
+
+
+def test_a_log_is_read_in_pieces_that_end_with_a_character(queue: Queue, add: Callable[..., str]) -> None:
+    job = add()
+    assert queue.log(job) == ("", 0)
+    (queue.folder / job / "log.txt").write_bytes("aäöü".encode())
+    assert queue.log(job, most=2) == ("a", 1)
+    assert queue.log(job, start=1, most=5) == ("äö", 5)
+    assert queue.log(job, start=5) == ("ü", 7)
+    assert queue.log(job, start=7) == ("", 7) and queue.log(job, start=99) == ("", 7)
+    assert queue.log(job, start=-3) == ("ü", 7) and queue.log(job, start=-99)[0] == "aäöü"
+    (queue.folder / job / "log.txt").write_bytes(b"a\xc3")
+    assert queue.log(job) == ("a", 1)  # the rest of the character may follow
+    ended(queue, job, 0)
+    assert queue.log(job) == ("a\ufffd", 2)
+
+
+def test_nothing_secret_is_stored_and_the_adders_variables_are_the_jobs(tmp_path: Path) -> None:
+    environment = {
+        "HF_HOME": "/hub",
+        "HF_TOKEN": "hf_abcdefghijklmnopqrst",
+        "WANDB_API_KEY": "x",
+        "LORALOOM_INDEX": "postgresql://me:secret@host/index",
+        "LORALOOM_BLOBS": "s3://bucket",
+        "ACCELERATE_MIXED_PRECISION": "no",
+        "OMP_NUM_THREADS": "1",
+        "HF_ENDPOINT": "https://user:word@mirror",
+        "PATH": "/bin",
+        "LORALOOM_HOME": "/other",
+        "LORALOOM_JOB": "/job",
+    }
+    stored = kept(environment)
+    assert stored == {"HF_HOME": "/hub", "LORALOOM_BLOBS": "s3://bucket", "ACCELERATE_MIXED_PRECISION": "no", "OMP_NUM_THREADS": "1"}
+    own = {"HF_TOKEN": "own", "HF_HOME": "/mine", "CUDA_VISIBLE_DEVICES": "1", "PATH": "/usr/bin"}
+    found = job_environment(stored, job=tmp_path / "job", home=tmp_path, own=own)
+    assert found == {
+        "PYTHONPATH": str(Path(__file__).parents[3]),  # a checkout is found from every working folder
+        **stored,
+        "HF_TOKEN": "own",
+        "PATH": "/usr/bin",
+        "LORALOOM_JOB": str(tmp_path / "job"),
+        "LORALOOM_HOME": str(tmp_path),
+    }
+
+
+def test_a_list_reads_only_the_ended_jobs_that_it_shows(queue: Queue, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = add()
+    line = files.read_command(queue.folder / first)
+    for number in range(200):
+        folder = queue.folder / f"20250101-000000-{number:04x}"
+        folder.mkdir()
+        files.write_command(folder, line)
+        ended(queue, folder.name, 0)
+    read = []
+
+    def read_command(job: Path) -> files.CommandLine:
+        read.append(job)
+        return line
+
+    monkeypatch.setattr(files, "read_command", read_command)
+    assert len(queue.jobs(limit=5)) == 6 and len(read) == 6
+    assert len(queue.jobs()) == 201
+
+
+def test_jobs_run_one_after_the_other_without_a_server(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "home")
+    one = queue.add(("registry", "show", "no such model"), folder=tmp_path)
+    assert one.state is State.running and one.began is not None
+    two = queue.add(LIST, folder=tmp_path)
+    assert two.state in (State.waiting, State.running)
+    with pytest.raises(Refused, match="Stop it first"):
+        queue.remove(next(job.id for job in queue.jobs() if job.state is State.running))
+    assert wait_for(lambda: queue.job(two.id)).state is State.done
+    found = queue.job(one.id)
+    assert (found.state, found.exit_code) == (State.refused, 2)
+    assert "no such model" in queue.log(one.id)[0] and "pocket" in queue.log(two.id)[0]
+    assert [job.id for job in queue.jobs()] == [two.id, one.id]
+    assert not list(queue.folder.glob(".tmp-*"))
+    queue.remove(one.id)
+    assert [job.id for job in queue.jobs()] == [two.id]
+
+
+def test_a_job_whose_working_folder_is_gone_is_refused_when_it_starts(queue: Queue, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    job = queue.add(LIST, folder=tmp_path / "work")
+    (tmp_path / "work").rmdir()
+    started = queue.start()
+    assert started is not None and started.id == job.id
+    assert wait_for(lambda: queue.job(job.id)).state is State.refused
+    assert "working folder" in queue.log(job.id)[0]
