@@ -264,6 +264,10 @@ class Store(Annotations):
             raise Refused(f"{record.name} is a {record.kind} without a hash; models, and datasets that were trained on, have one.")
         return str(self.hashed(record, whole=False, report=report).hashes.sha256)
 
+    def is_hashed(self, record: Record) -> bool:
+        """Whether a model's hashes are known, so that asking for them reads none of its files."""
+        return record.hashes.sha256 is not None or self._digests.unchanged(record)
+
     def file_sha256(self, path: Path) -> str:
         """The sha256 of any file, cached until its stat changes. Raises BadFile."""
         return str(self._digests.of_file(absolute(path), silent)[0].sha256)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +28,7 @@ from infer.prompt.dialect import A1111, dialect_faults
 from infer.prompt.marks import network_fault
 from infer.prompt.upsampling.upsample import Upsampler
 from infer.remembered.answers import Answers, Plain
-from infer.remembered.base import Base, BaseFacts
+from infer.remembered.base import Base, BaseFacts, Skeletons
 from registry.adapters.in_place import is_beside, layout_of, placed
 from registry.adapters.reader import Adapter as AdapterFile
 from registry.adapters.reader import read_adapter
@@ -71,6 +71,7 @@ class Resolver:
         self._store = store
         self._known: dict[tuple[str, ...], Any] = {}
         self._answers: dict[Path, Answers] = {}
+        self._skeletons = Skeletons()
         self.images = InputImages(store.home / "pictures")
         self.hints = Hints(self.images, store.home / "hints", store.file_sha256)
         self.upsampler = Upsampler(store.home / "upsampled", store.file_sha256)
@@ -362,8 +363,8 @@ class Resolver:
         path = _path_of(record)
         prediction = render.prediction or prediction_override(record)
         family = family_of(record)
-        load = cache(partial(_skeleton, record, base_config, prediction))
-        if record.hashes.sha256 is None:
+        load = partial(self._skeletons.get, _base_key(render), partial(_skeleton, record, base_config, prediction))
+        if not self._store.is_hashed(record):
             load()  # a base that cannot be loaded is refused before its gigabytes are hashed
         sha256 = self._store.sha256(record)
         config_sha256 = self._store.sha256(self._store.find(base_config)) if base_config is not None else None

@@ -324,7 +324,7 @@ class _Costs:
     def __init__(self, resolver: Resolver, faults: dict[str, None]) -> None:
         self._resolver = resolver
         self._faults = faults
-        self._skeletons: dict[Hashable, Parts] = {}  # with the tokens of textual inversion embeddings
+        self._skeleton: tuple[Hashable, Parts] | None = None  # the last one, with the tokens of textual inversion embeddings
 
     def forwards(self, one: Denoising) -> int:
         """Denoiser calls of a pass: the number of its scheduler's timesteps. What the scheduler refuses is a fault."""
@@ -380,7 +380,9 @@ class _Costs:
             for text in (render.prompt, render.negative)
             if text
         }
-        for render, text in ((render, str(text)) for (_, _, text, _), render in texts.items()):
+        rank = {sha256: number for number, sha256 in enumerate(bases)}
+        by_base = sorted(texts.items(), key=lambda one: rank[one[0][0]])  # an empty model each, of which few are kept
+        for render, text in ((render, str(text)) for (_, _, text, _), render in by_base):
             base = self._base(render)
             tokens = [[one.sha256, one.token] for one in render.embeddings]
             question: list[Any] = ["truncated", text, render.prompt_chunks, tokens]
@@ -390,9 +392,9 @@ class _Costs:
     def _truncated(self, base: Base, render: Render, text: str) -> str | None:
         """The sentence on a prompt that is longer than the text encoders read, with the tokens of its embeddings."""
         what = (base.sha256, render.embeddings)
-        if what not in self._skeletons:
-            self._skeletons[what] = with_tokens(base.skeleton, self._resolver.textual_inversions(render))
-        return truncation_note(base.family, replace(self._skeletons[what], prompt_chunks=render.prompt_chunks), text)
+        if self._skeleton is None or self._skeleton[0] != what:
+            self._skeleton = what, with_tokens(base.skeleton, self._resolver.textual_inversions(render))
+        return truncation_note(base.family, replace(self._skeleton[1], prompt_chunks=render.prompt_chunks), text)
 
     def _lacks_negative(self, render: Render) -> bool:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,25 @@ class Base:
     sha256: str
     config_sha256: str | None
 
-    @cached_property
+    @property
     def skeleton(self) -> Parts:
         """Parts without weights, to count and to plan with."""
         return self.load()
+
+
+MOST_SKELETONS = 16  # 3 to 30 MiB each
+
+
+class Skeletons:
+    """The skeletons that were used last: a plan over a thousand bases has few of them in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Parts] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Parts]) -> Parts:
+        """The skeleton of a base, made where it is not kept."""
+        found = self._kept.pop(key) if key in self._kept else make()
+        self._kept[key] = found
+        for old in list(self._kept)[:-MOST_SKELETONS]:
+            del self._kept[old]
+        return found

@@ -62,6 +62,17 @@ def test_a_second_plan_is_the_same_and_imports_no_torch(shelf: Shelf) -> None:
     assert again["plan"] == json.loads(json.dumps(first))
 
 
+def test_a_base_that_is_not_registered_is_known_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("LORALOOM_HOME", str(home))
+    settings: dict[str, Any] = {"base": str(tiny_sd1(tmp_path / "base")), "prompt": "a cat", "steps": 2}
+    store = Store(home)
+    first = plan(GridConfig(axes=Axes(), **settings), store).to_json()
+    store.close()
+    again = in_a_process(home, {**settings, "axes": {}})
+    assert again["heavy"] == [] and again["plan"] == json.loads(json.dumps(first))
+
+
 def keys(store: Store, render: Render) -> str:
     """The key of a Render by a new plan."""
     resolver = Resolver(store)
