@@ -7,7 +7,16 @@ from typing import Any
 KINDS = ("checkpoint", "adapter", "vae", "embedding", "controlnet", "text_encoder", "dataset", "run", "unknown")
 PREDICTIONS = ("epsilon", "v_prediction", "flow")
 OVERRIDDEN = "told"  # the source of a prediction that a person set
-OVERRIDABLE = ("kind", "family", "variant", "prediction", "licence", "notes", "triggers")  # fields that can be overridden and reset
+OVERRIDABLE = (
+    "kind",
+    "family",
+    "variant",
+    "prediction",
+    "licence",
+    "notes",
+    "triggers",
+    "image",
+)  # fields that can be overridden and reset
 
 OWN_METADATA: Mapping[str, Any] = {
     "root": str,
@@ -100,6 +109,7 @@ class Record:
     candidates: tuple[str, ...] = ()
     warnings: tuple[Warn, ...] = ()
     created: str | None = None  # ISO 8601, UTC
+    image: str | None = None  # absolute path of the image that a person chose for it
 
     @property
     def path(self) -> str | None:

@@ -24,6 +24,8 @@ from registry.index import database as tables
 from registry.index import records, rows
 from registry.index.annotations import Annotations
 from registry.index.by_hash import ids_hashed_in_part, records_by_hash
+from registry.index.catalogue.browse import Browsed, browse
+from registry.index.catalogue.selection import Selection
 from registry.index.database import Index
 from registry.index.duplicates import Duplicate, duplicates
 from registry.index.embedded import Embedded
@@ -200,6 +202,16 @@ class Store(Annotations):
             ]
             yield Listing(connection, own, records.listed(connection, kind=kind, family=family, tag=tag))
 
+    @contextlib.contextmanager
+    def browse(self, selection: Selection, *, sort: str | None = None) -> Iterator[Browsed]:
+        """The selected records in an order of SORTS, and how many there are of each kind, family, rank, tag, licence and warning.
+
+        By columns alone: only the parts that are read are composed. One state of the index until the block ends. Raises Faults.
+        """
+        selection.check(sort)
+        with self._index.reading() as connection:
+            yield browse(connection, self._embedded.records(connection), selection, sort)
+
     def find(self, reference: str, *, kind: str | None = None, expected: str | None = None, fresh: bool = True) -> Record:
         """The one Record a reference names: `name`, `name@alias`, `name@step-300`, `sha256:<prefix>`, an id or a path.
 
@@ -215,6 +227,12 @@ class Store(Annotations):
         from registry.index.scanning.refresh import refresh_record  # not at the top: it imports every family
 
         return refresh_record(found, self._index, self._digests.digest)
+
+    def with_ids(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in this order, as the index has them; what is no id of a record is left out."""
+        with self._index.reading() as connection:
+            found = {record.id: record for record in [*self._embedded.records(connection), *records.load(connection, ids)]}
+        return [found[id_] for id_ in dict.fromkeys(ids) if id_ in found]
 
     def lasting(self, reference: str) -> str:
         """The reference as it is valid from any folder: an absolute path where a path in this folder is meant, a name as it is."""
@@ -367,8 +385,13 @@ class Store(Annotations):
         """The ancestors of a record, to the roots; a parent that is not registered is a named hole."""
         record = self.find(reference)
         with self._index.reading() as connection:
-            known = [*self._embedded.records(connection), *records.load(connection)]
-            return trace(record, lambda parent: next(iter(self._finder.parent(connection, parent)), None), known)
+            embedded = self._embedded.records(connection)
+            having = records.load(connection, rows.ids_with_parents(connection))
+
+            def resolve(parent: Mapping[str, Any]) -> Record | None:
+                return next(iter(self._finder.parent(connection, parent)), None)
+
+            return trace(record, resolve, having, lambda: [*embedded, *records.load(connection)])
 
 
 __all__ = ["Check", "Store", "check_name"]

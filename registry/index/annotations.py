@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete
 
-from registry.errors import Refused
+from registry.errors import Faults, LoomError, NotFound, Refused
 from registry.index import database as tables
 from registry.index import rows
 from registry.index.database import Index
@@ -19,9 +19,11 @@ from registry.index.overrides import validate_overrides, write_overrides
 from registry.index.run_checkpoints import checkpoint_step
 from registry.names import suggest
 from registry.printable import shell_line
-from registry.progress import Report, silent
+from registry.progress import Report, Tick, silent
 from registry.record import Record
 from registry.references import EMBEDDED, absolute, check_alias, check_name, check_texts, without_alias
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # endings of what is shown for a model
 
 
 class Annotations(ABC):
@@ -39,19 +41,33 @@ class Annotations(ABC):
     def records(self, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[Record]: ...
 
     @abstractmethod
+    def with_ids(self, ids: Sequence[str]) -> list[Record]: ...
+
+    @abstractmethod
     def hashed(self, record: Record, *, whole: bool = True, report: Report = silent) -> Record: ...
 
     def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = (), report: Report = silent) -> Record:
         """Add and remove tags."""
+        (record,) = self.tag_all([reference], add, remove=remove, report=report)
+        return record
+
+    def tag_all(
+        self, references: Sequence[str], add: Iterable[str] = (), *, remove: Iterable[str] = (), report: Report = silent
+    ) -> list[Record]:
+        """Add and remove tags of several records: of all of them or, where one cannot be, of none. Raises Faults with each of these."""
         added, removed = list(add), list(remove)
         check_texts(added)
-
-        def change(connection: Connection, record_id: str) -> None:
-            rows.put_labels(connection, record_id, "tag", added)
-            table = tables.label
-            connection.execute(delete(table).where(table.c.record_id == record_id, table.c.kind == "tag", table.c.value.in_(removed)))
-
-        return self._annotate(reference, change, report)
+        chosen = self._registered_all(references)
+        for number, record in enumerate(chosen, 1):
+            report(Tick("hash", number, len(chosen), record.name))
+            self._hashed_once(record, report)
+        table = tables.label
+        with self._index.writing() as connection:
+            for record in chosen:
+                rows.put_labels(connection, record.id, "tag", added)
+                gone = (table.c.record_id == record.id, table.c.kind == "tag", table.c.value.in_(removed))
+                connection.execute(delete(table).where(*gone))
+        return self.with_ids([record.id for record in chosen])
 
     def note(self, reference: str, text: str, *, report: Report = silent) -> Record:
         """Set the note, in place of the one before."""
@@ -67,12 +83,14 @@ class Annotations(ABC):
         variant: str | None = None,
         prediction: str | None = None,
         licence: str | None = None,
+        image: Path | str | None = None,
         triggers: Iterable[str] = (),
         forget: Iterable[str] = (),
         report: Report = silent,
     ) -> Record:
-        """Override what detection found, or could not find. `forget` names overrides to remove."""
+        """Override what detection found, or could not find. `forget` names overrides to remove. `image` is shown for the model."""
         values = {"kind": kind, "family": family, "variant": variant, "prediction": prediction, "licence": licence}
+        values["image"] = None if image is None else str(existing_image(absolute(image)))
         validate_overrides(values)
         triggers = list(triggers)
         check_texts([*values.values(), *triggers])
@@ -115,14 +133,54 @@ class Annotations(ABC):
 
     def _annotate(self, reference: str, change: Callable[[Connection, str], None], report: Report) -> Record:
         record = self._registered(reference)
-        if record.id not in EMBEDDED and os.path.exists(str(record.path)):
-            self.hashed(record, whole=False, report=report)
+        self._hashed_once(record, report)
         with self._index.writing() as connection:
             change(connection, record.id)
         return self.find(record.id)
+
+    def _hashed_once(self, record: Record, report: Report) -> None:
+        if record.id not in EMBEDDED and os.path.exists(str(record.path)):
+            self.hashed(record, whole=False, report=report)
+
+    def _registered_all(self, references: Sequence[str]) -> list[Record]:
+        """The registered records of these references, each once. Raises the error of one, Faults with those of several."""
+        found: dict[str, Record] = {}
+        faults: list[LoomError] = []
+        ids = {record.id: record for record in self.with_ids(references)}
+        for reference in dict.fromkeys(references):
+            try:
+                record = refreshed if (refreshed := self._unchanged(ids.get(reference))) is not None else self._registered(reference)
+                found.setdefault(record.id, record)
+            except LoomError as error:
+                faults.append(error)
+        if faults and len(references) == 1:
+            raise faults[0]
+        if faults:
+            raise Faults("No tag was changed:", [str(error) for error in faults])
+        return list(found.values())
+
+    def _unchanged(self, record: Record | None) -> Record | None:
+        """The record while its hash is known and its file has the size and time that the index knows: nothing has to be read."""
+        if record is None or record.hashes.sha256 is None or record.path is None:
+            return None
+        try:
+            place = rows.place_of(record.path)
+        except OSError:
+            return None
+        with self._index.reading() as connection:
+            return record if rows.is_known(connection, place) else None
 
     def _registered(self, reference: str) -> Record:
         record = self.find(reference)
         if not record.id:
             raise Refused(f"{reference} is not registered. Add it first: {shell_line('loraloom', 'registry', 'add', reference)}")
         return record
+
+
+def existing_image(path: Path) -> Path:
+    """The path of an image file that pages show. Raises NotFound, Refused."""
+    if not path.is_file():
+        raise NotFound(f"{path}: there is no such file. Give an image.")
+    if path.suffix.lower() not in IMAGES:
+        raise Refused(f"{path} is no image that is shown for a model: {', '.join(IMAGES)}.")
+    return path

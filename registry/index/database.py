@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, MetaData, SmallInteger, Table, Text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from registry.errors import IndexDamaged, LoomError, Refused
@@ -24,6 +24,10 @@ record = Table(
     Column("stem", Text),
     Column("data", Text),
     Column("created", Text),
+    Column("rank", Integer),
+    Column("licence", Text),
+    Column("codes", Text),
+    Column("bytes", BigInteger),
 )
 location = Table(
     "location",
@@ -73,6 +77,7 @@ given = Table(
     Column("metadata", Text),
     Column("prediction", Text),
     Column("variant", Text),
+    Column("image", Text),
 )
 given_name = Table(
     "given_name",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import PurePath
 from typing import Any
 
@@ -48,11 +49,27 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Child:
+    """A record that names this one among its parents; `role` is what this one is for it."""
+
+    role: str
+    name: str
+    kind: str
+    family: str | None
+    id: str
+
+
+@dataclass(frozen=True)
 class Lineage:
-    """The ancestors of a record, and the names of models derived from it."""
+    """The ancestors of a record, and the models derived from it."""
 
     root: Node
-    derived: tuple[str, ...]
+    children: tuple[Child, ...]
+
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Names of the models derived from it."""
+        return tuple(sorted({child.name for child in self.children}))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
@@ -63,6 +80,7 @@ class Lineage:
             "licence_unknown": list(terms.unknown),
             "licences": dict(terms.sources),
             "derived": list(self.derived),
+            "children": [asdict(child) for child in self.children],
         }
 
     def inherited(self) -> Terms:
@@ -89,21 +107,27 @@ class Lineage:
         return as_lines(["digraph lineage {", "  rankdir=BT;", "  node [shape=box];", *nodes.values(), *edges, "}"])
 
 
-def trace(record: Record, resolve: Resolve, everything: Sequence[Record]) -> Lineage:
-    """The Lineage of a record; `resolve` finds the record of a parent entry. Titles and file names are searched in `everything`."""
-    titles = _by_title(everything)
+def trace(record: Record, resolve: Resolve, having: Sequence[Record], everything: Callable[[], Sequence[Record]]) -> Lineage:
+    """The Lineage of a record; `resolve` finds the record of a parent entry. `having` are the records that have parents.
+
+    Titles and file names, where a parent is known by them alone, are searched in `everything`: it is asked for then only.
+    """
+    titles = cache(lambda: _by_title(everything()))
 
     def find(parent: Mapping[str, Any]) -> Record | None:
         found = resolve(parent)
         if found is not None or parent.get("sha256") or not parent.get("ref"):
             return found
-        called = titles.get(_bare(str(parent["ref"])), [])
+        called = titles().get(_bare(str(parent["ref"])), [])
         return called[0] if len(called) == 1 else None
 
     mine = _words(record)
-    children = [other for other in everything if other.id != record.id and any(_may_mean(parent, mine) for parent in other.parents)]
-    derived = sorted({child.name for child in children if any(_means(parent, record, find) for parent in child.parents)})
-    return Lineage(_node(record, None, find, frozenset()), tuple(derived))
+    children = []
+    for other in having:
+        meant = (one for one in other.parents if other.id != record.id and _may_mean(one, mine) and _means(one, record, find))
+        if (parent := next(meant, None)) is not None:
+            children.append(Child(str(parent.get("role") or "source"), other.name, other.kind, other.family, other.id))
+    return Lineage(_node(record, None, find, frozenset()), tuple(sorted(children, key=lambda one: (one.name, one.id))))
 
 
 def _bare(name: str) -> str:
@@ -192,4 +216,4 @@ def _dot(node: Node, nodes: dict[str, str], edges: dict[str, None]) -> str:
     return key
 
 
-__all__ = ["Lineage", "Node", "trace"]
+__all__ = ["Child", "Lineage", "Node", "trace"]

@@ -28,8 +28,8 @@ from registry.typed_values import mistyped, shown
 
 FORMAT = "loraloom-notes"
 VERSION = 1
-FIELDS = ("kind", "family", "variant", "prediction", "licence", "notes", "parents", "recipe", "metadata")
-PLAIN = ("kind", "family", "variant", "prediction", "licence", "notes")  # texts; the others are JSON
+FIELDS = ("kind", "family", "variant", "prediction", "licence", "notes", "image", "parents", "recipe", "metadata")
+PLAIN = ("kind", "family", "variant", "prediction", "licence", "notes", "image")  # texts; the others are JSON
 IDENTITY = ("sha256", "tensors_sha256", "content_sha256")
 FROM_FILES = ("root", "copies", "files_sha256")  # of a record's metadata: never an annotation
 ROWS = list[dict[str, Any]]

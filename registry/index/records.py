@@ -93,7 +93,7 @@ def compose(derived: Record, extra: Annotated) -> Record:
         "triggers": tuple(dict.fromkeys([row.value for row in labels if row.kind == "trigger"] + list(derived.triggers))),
     }
     if given is not None:
-        values |= {name: value for name in ("notes", "licence") if (value := getattr(given, name)) is not None}
+        values |= {name: value for name in ("notes", "licence", "image") if (value := getattr(given, name)) is not None}
         values |= {"recipe": json.loads(given.recipe)} if given.recipe else {}
         values |= {"parents": tuple(json.loads(given.parents))} if given.parents else {}
         values |= {"metadata": {**derived.metadata, **json.loads(given.metadata)}} if given.metadata else {}

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from registry.index import database as tables
+from registry.index.migrations.m003_catalogue import COLUMNS, catalogued
 from registry.record import Hashes, Record
 
 DERIVED = ("name", "kind", "family", "variant", "prediction", "dialect", "algorithms", "dora", "rank", "alpha", "dtype", "components",
@@ -90,7 +91,8 @@ def put_record(connection: Connection, record: Record, created: str | None = Non
 def _record_row(record: Record) -> dict[str, Any]:
     plain = record.to_json()
     values = {key: plain[key] for key in DERIVED}
-    return {"kind": record.kind, "family": record.family, "stem": record.name, "data": json.dumps(values, ensure_ascii=False)}
+    row = {"kind": record.kind, "family": record.family, "stem": record.name, "data": json.dumps(values, ensure_ascii=False)}
+    return row | catalogued(values)
 
 
 def check_storable(record: Record) -> None:
@@ -223,7 +225,7 @@ def join(connection: Connection, record_id: str, other_id: str) -> None:
         connection.execute(update(table).where(table.c.record_id == other_id).values(record_id=record_id))
     _join_given(connection, record_id, other_id)
     facts = connection.execute(select(tables.record).where(tables.record.c.id == other_id)).one()
-    values = {name: getattr(facts, name) for name in ("kind", "family", "stem", "data")}
+    values = {name: getattr(facts, name) for name in ("kind", "family", "stem", "data", *COLUMNS)}
     connection.execute(update(tables.record).where(tables.record.c.id == record_id).values(**values))
     if not connection.execute(select(tables.content.c.record_id).where(tables.content.c.record_id == record_id)).first():
         connection.execute(update(tables.content).where(tables.content.c.record_id == other_id).values(record_id=record_id))
@@ -314,6 +316,14 @@ def ids_by_source(connection: Connection, source: str) -> list[str]:
     table = tables.given
     found = connection.execute(select(table.c.record_id).where(table.c.metadata.contains(beginning, autoescape=True)))
     return [str(row.record_id) for row in found]
+
+
+def ids_with_parents(connection: Connection) -> list[str]:
+    """Records that a job, a person or their own file gives parents."""
+    record, given = tables.record, tables.given
+    own = select(record.c.id).where(record.c.data.contains('"parents": [{', autoescape=True))
+    stated = select(given.c.record_id).where(given.c.parents.is_not(None))
+    return list(dict.fromkeys(str(row[0]) for query in (own, stated) for row in connection.execute(query)))
 
 
 def all_names(connection: Connection, kind: str | None = None) -> set[str]:

@@ -34,8 +34,13 @@ TEXTS = (
 
 def search(connection: Connection, embedded: Embedded, words: Sequence[str]) -> list[Record]:
     """Records that contain every word, ignoring case; matches in names first, then in annotations."""
+    return search_known(connection, embedded.records(connection), words)
+
+
+def search_known(connection: Connection, embedded: Sequence[Record], words: Sequence[str]) -> list[Record]:
+    """The same, of the index and of these records."""
     wanted = [_plain(word) for word in words]
-    found = [*embedded.records(connection), *records.load(connection, _narrowed(connection, wanted))]
+    found = [*embedded, *records.load(connection, _narrowed(connection, wanted))]
     ranked = [(rank, record) for record in found if (rank := _rank(record, wanted)) is not None]
     return [record for _, record in sorted(ranked, key=lambda one: one[0])]  # a stable sort: oldest first among equals
 

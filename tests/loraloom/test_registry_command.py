@@ -14,7 +14,7 @@ from tests.registry.made import diffusers_folder, lora, sd1_attention
 RECORD_KEYS = (
     *("id", "name", "kind", "family", "variant", "prediction", "dialect", "algorithms", "dora", "rank", "alpha", "dtype", "components"),
     *("files", "hashes", "triggers", "tags", "notes", "aliases", "licence", "parents", "recipe", "metadata", "evidence", "candidates"),
-    *("warnings", "created"),
+    *("warnings", "created", "image"),
 )
 
 
@@ -113,11 +113,65 @@ def test_tag_note_alias_lineage_verify_and_rm(capsys: pytest.CaptureFixture[str]
     assert isinstance(tree, dict) and [(node["name"], node["missing"]) for node in tree["parents"]] == [("pocket", False), ("hats", True)]
     assert "└── dataset: hats (not registered)" in said(capsys, "lineage", "ink")
     assert said(capsys, "lineage", "ink", "--dot").startswith("digraph")
+    below = reported(capsys, "lineage", "pocket")
+    assert isinstance(below, dict) and [(one["role"], one["name"]) for one in below["children"]] == [("base", "ink")]
     checks = reported(capsys, "verify")
     assert isinstance(checks, list) and {check["status"] for check in checks} <= {"ok", "new"}
     ink.write_bytes(ink.read_bytes()[:-1] + b"\0")
     assert "changed" in said(capsys, "verify", "ink", code=1) and "changed" in said(capsys, "verify", code=1)
     assert ink.name in said(capsys, "rm", "ink") and ink.is_file()
+
+
+def test_several_are_tagged_at_once_or_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for number in range(3):
+        lora(tmp_path / "m" / f"lora-{number}.safetensors", sd1_attention(128, channels=48, blocks=(0,)), seed=str(number))
+    said(capsys, "scan", str(tmp_path / "m"))
+    changed = reported(capsys, "tag", "lora-0", "a", "b", "--also", "lora-1", "pocket", "lora-0")
+    assert isinstance(changed, list) and [(one["name"], one["tags"]) for one in changed] == [
+        *(("lora-0", ["a", "b"]), ("lora-1", ["a", "b"]), ("pocket", ["a", "b"]))
+    ]
+    identity = changed[1]["id"]
+    changed = reported(capsys, "tag", identity, "--remove", "a", "--also", "pocket")
+    assert isinstance(changed, list) and [one["tags"] for one in changed] == [["b"], ["b"]]
+    assert main(["registry", "tag", "lora-0", "c", "--also", "lara-2", "nobody"]) == 2
+    refused = capsys.readouterr().err
+    assert "No tag was changed" in refused and "lara-2" in refused and "nobody" in refused
+    assert reported(capsys, "list", "--tag", "c") == []
+
+
+def test_a_listing_is_filtered_and_sorted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for number, rank in enumerate((4, 8, 4)):
+        lora(tmp_path / "m" / f"lora-{number}.safetensors", sd1_attention(128, channels=48, blocks=(0,)), rank=rank, seed=str(number))
+    said(capsys, "scan", str(tmp_path / "m"))
+    said(capsys, "tag", "lora-0", "x", "y", "--also", "lora-1")
+    said(capsys, "tag", "lora-2", "x")
+
+    def listed(*words: str) -> list[str]:
+        found = reported(capsys, "list", *words)
+        assert isinstance(found, list)
+        return [one["name"] for one in found]
+
+    assert listed("--rank", "4", "--sort", "name") == ["lora-0", "lora-2"] and listed("--rank", "none") == ["pocket"]
+    assert listed("--tag", "x", "--tag", "y", "--sort", "size") == ["lora-1", "lora-0"]
+    assert listed("--find", "lora", "--find", "y", "--rank", "8") == listed("--find", "lora-1") == ["lora-1"]
+    assert listed("--family", "none") == ["lora-0", "lora-1", "lora-2"] and listed("--missing") == listed("--warning", "pickle") == []
+    assert main(["registry", "list", "--rank", "4", "--limit", "1"]) == 0
+    assert "note: 1 to 1 of 2, the oldest first" in capsys.readouterr().err
+    assert main(["registry", "list", "--rank", "many"]) == 2 and "'many'" in capsys.readouterr().err
+
+
+def test_an_image_is_set_and_forgotten(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+    said(capsys, "scan", str(ink.parent))
+    image = png(tmp_path / "shown.png", parameters="x")
+    shown = reported(capsys, "set", "ink", "--image", str(image))
+    assert isinstance(shown, dict) and shown["image"] == str(image)
+    said(capsys, "export-notes", str(tmp_path / "notes.json"))
+    forgotten = reported(capsys, "set", "ink", "--forget", "image")
+    assert isinstance(forgotten, dict) and forgotten["image"] is None
+    said(capsys, "import-notes", str(tmp_path / "notes.json"))
+    assert isinstance(again := reported(capsys, "show", "ink"), dict) and again["image"] == str(image)
+    assert main(["registry", "set", "ink", "--image", str(ink)]) == 2 and main(["registry", "set", "ink", "--image", "none.png"]) == 2
+    assert "is no image" in (refused := capsys.readouterr().err) and "no such file" in refused
 
 
 @pytest.mark.parametrize("verb", ["set", "tell"])

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from loraloom import console
-from loraloom.commands.registry.answers import answer
+from loraloom.commands.registry.answers import answer, answer_all
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.errors import Refused
 from registry.record import KINDS, OVERRIDABLE, PREDICTIONS
@@ -20,6 +20,7 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("tags", nargs="*", metavar="TAG")
     parser.add_argument("--remove", action="append", default=[], metavar="TAG")
+    parser.add_argument("--also", nargs="+", action="extend", default=[], metavar="REF", help="more models, tagged alike")
     parser = add_command(words, "note", note, "set the note, in place of the one before")
     parser.add_argument("reference", metavar="REF", help=REFERENCE)
     parser.add_argument("text", metavar="TEXT")
@@ -34,6 +35,7 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("--variant", help="which build or edition of its family it is")
     parser.add_argument("--prediction", choices=PREDICTIONS, metavar="TYPE", help=", ".join(PREDICTIONS))
     parser.add_argument("--licence", help="its licence")
+    parser.add_argument("--image", metavar="FILE", help="the image that is shown for it")
     parser.add_argument("--trigger", action="append", default=[], help="a trigger word; may be given again")
     forgettable = f"remove an override: {', '.join(OVERRIDABLE)}"
     parser.add_argument("--forget", action="append", default=[], choices=OVERRIDABLE, metavar="FIELD", help=forgettable)
@@ -42,8 +44,8 @@ def add_parsers(words: Any) -> None:
 def tag(arguments: argparse.Namespace) -> int:
     """Add and remove tags."""
     with console.progress() as report:
-        record = open_store().tag(arguments.reference, arguments.tags, remove=arguments.remove, report=report)
-    return answer(record, arguments)
+        changed = open_store().tag_all([arguments.reference, *arguments.also], arguments.tags, remove=arguments.remove, report=report)
+    return answer_all(changed, arguments) if arguments.also else answer(changed[0], arguments)
 
 
 def note(arguments: argparse.Namespace) -> int:
@@ -62,9 +64,10 @@ def alias(arguments: argparse.Namespace) -> int:
 
 def set_fields(arguments: argparse.Namespace) -> int:
     """Override detected fields."""
-    fields = {name: getattr(arguments, name) for name in ("kind", "family", "variant", "prediction", "licence")}
+    fields = {name: getattr(arguments, name) for name in ("kind", "family", "variant", "prediction", "licence", "image")}
     if not any(fields.values()) and not arguments.trigger and not arguments.forget:
-        raise Refused("There is nothing to set. Give one of --kind --family --variant --prediction --licence --trigger, or --forget FIELD.")
+        ways = "--kind --family --variant --prediction --licence --image --trigger"
+        raise Refused(f"There is nothing to set. Give one of {ways}, or --forget FIELD.")
     with console.progress() as report:
         record = open_store().override(arguments.reference, **fields, triggers=arguments.trigger, forget=arguments.forget, report=report)
     return answer(record, arguments)

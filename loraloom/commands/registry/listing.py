@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from loraloom.commands.registry.answers import answer, answer_all, show_table
@@ -13,7 +14,12 @@ from loraloom.commands.registry.image_models import answer_models, image_named
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
 from registry.errors import LoomError, NotFound, Refused
 from registry.formats.model_folder import CODE, shard_faults
+from registry.index.catalogue.selection import NONE, SORTS, Selection
 from registry.record import KINDS, Warn
+
+if TYPE_CHECKING:
+    from registry.index.catalogue.browse import Browsed
+    from registry.index.listing import Listing
 
 MOST = 1000  # rows of a table that was not asked for a number
 PLACE = 30
@@ -23,8 +29,17 @@ def add_parsers(words: Any) -> None:
     """Add the subcommands."""
     parser = add_command(words, "list", listing, "everything that is registered")
     parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--family", help="sd1, sdxl, flux1, ...")
-    parser.add_argument("--tag", help="only what has this tag")
+    parser.add_argument("--family", help=f"sd1, sdxl, flux1, ..., or {NONE}")
+    parser.add_argument("--tag", action="append", default=[], help="only what has this tag; may be given again: all of them")
+    parser.add_argument("--rank", help=f"only adapters of this rank, or {NONE}")
+    parser.add_argument("--licence", help=f"only what has this licence, or {NONE}")
+    parser.add_argument("--warning", metavar="CODE", help="only what has this warning: pickle, duplicate, zero-delta, ...")
+    parser.add_argument("--missing", action="store_true", help="only models whose file is gone")
+    parser.add_argument(
+        "--find", action="append", default=[], metavar="WORD", help="only what `registry find WORD` finds; may be given again"
+    )
+    orders = "; ".join(f"{name}: {about}" for name, (about, _, _) in SORTS.items())
+    parser.add_argument("--sort", choices=SORTS, metavar="ORDER", help=orders)
     parser.add_argument("--limit", type=int, metavar="N", help=f"at most N of them, the oldest first (default: {MOST:,}; all with --json)")
     parser.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N")
     parser.add_argument("--all", action="store_true", help="all of them")
@@ -45,7 +60,7 @@ def listing(arguments: argparse.Namespace) -> int:
         raise Refused(f"--limit {limit}: expected 1 or more, the most that are listed. --all lists everything.")
     if first < 0:
         raise Refused(f"--offset {first}: expected 0 or more, how many are left out before the first that is listed.")
-    with open_store().listing(kind=arguments.kind, family=arguments.family, tag=arguments.tag) as found:
+    with _selected(arguments) as found:
         count = limit if limit is not None else len(found) if arguments.all or arguments.json else MOST
         if arguments.json:
             console.answer_json_rows(record.to_json() for record in found.part(first, count))
@@ -56,8 +71,28 @@ def listing(arguments: argparse.Namespace) -> int:
         console.say(f"note: there are {last:,} of them, and --offset {first} leaves all of them out.")
     elif not arguments.json and (first, last) != (0, len(found)):
         more = f" --offset {last} goes on, --all lists everything." if last < len(found) else ""
-        console.say(f"note: {first + 1:,} to {last:,} of {len(found):,}, the oldest first.{more}")
+        order = SORTS[arguments.sort][0] if arguments.sort else "the best match first" if arguments.find else "the oldest first"
+        console.say(f"note: {first + 1:,} to {last:,} of {len(found):,}, {order}.{more}")
     return 0
+
+
+def _selected(arguments: argparse.Namespace) -> AbstractContextManager[Listing | Browsed]:
+    """What is listed: the index in its own order is read a part at a time, anything else takes a line of every record."""
+    store = open_store()
+    more = (arguments.rank, arguments.licence, arguments.warning, arguments.missing, arguments.find, arguments.sort)
+    if not any(more) and len(arguments.tag) < 2 and arguments.family != NONE:
+        return store.listing(kind=arguments.kind, family=arguments.family, tag=arguments.tag[0] if arguments.tag else None)
+    selection = Selection(
+        words=tuple(arguments.find),
+        kind=arguments.kind,
+        family=arguments.family,
+        rank=arguments.rank,
+        tags=tuple(arguments.tag),
+        licence=arguments.licence,
+        warning=arguments.warning,
+        missing=arguments.missing,
+    )
+    return store.browse(selection, sort=arguments.sort)
 
 
 def find(arguments: argparse.Namespace) -> int:

@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from registry.errors import IndexDamaged, Refused
 from registry.home import index_place
+from registry.index.catalogue.selection import Selection
 from registry.index.database import TABLES, database_of
 from registry.index.migrations import migrations
 from registry.store import Store
@@ -102,14 +104,17 @@ def test_an_index_of_the_first_format_is_brought_to_the_newest(store: Store, tmp
     with engine.connect().execution_options(loom_writes=True) as connection, connection.begin():
         first.up(connection)
         database.put_version(connection, first_number)
-        data = json.dumps({"name": "old", "kind": "adapter", "files": [{"path": "/m/old.safetensors", "bytes": 7}]})
-        rows = ("('a1', 'adapter', NULL, 'old', '" + data + "', '2026-01-01T00:00:00Z')",)
-        connection.exec_driver_sql("INSERT INTO record VALUES " + rows[0])
+        facts = {"rank": 16, "licence": "mit", "warnings": [{"code": "pickle", "message": "It's one."}]}
+        data = json.dumps({"name": "old", "kind": "adapter", "files": [{"path": "/m/old.safetensors", "bytes": 7}], **facts})
+        row = {"id": "a1", "kind": "adapter", "stem": "old", "data": data, "created": "2026-01-01T00:00:00Z"}
+        connection.execute(text("INSERT INTO record (id, kind, stem, data, created) VALUES (:id, :kind, :stem, :data, :created)"), row)
         connection.exec_driver_sql("INSERT INTO given (record_id, notes, family) VALUES ('a1', 'kept', 'sdxl')")
         connection.exec_driver_sql("INSERT INTO label VALUES ('a1', 'tag', 'good')")
     engine.dispose()
     record = store.find("old")
     assert (record.notes, record.family, record.tags) == ("kept", "sdxl", ("good",))
+    with store.browse(Selection(rank="16", licence="mit", warning="pickle"), sort="size") as found:
+        assert [one.id for one in found.part(0, 9)] == ["a1"] and found.facets["warning"] == {"missing": 1, "pickle": 1}
     with database.engine().connect() as connection:
         assert database.version(connection) == migrations()[-1][0]
         assert {(table.name, column.name) for table in TABLES.tables.values() for column in table.columns} <= database.columns(connection)
