@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ def explain_cells(plan: CellsPlan, *, report: Report = silent) -> dict[str, Any]
     What was explained before a failure or an interrupt is kept and shown.
     """
     pages = {key: str(_folder(plan.folder, key) / PAGE) for key in plan.known}
-    panels = {key: panel for key in plan.known if (panel := _panel(plan.folder, key)) is not None}
+    panels = {key: panel for key in plan.known if (panel := explained_panel(plan.folder, key)) is not None}
     notes = list(plan.notes)
     if plan.plans:
         make_folder(plan.folder / FOLDER)  # before anything is drawn
@@ -217,22 +217,25 @@ def _is_explained(folder: Path, key: str, against: Sequence[str], frames: int) -
     if values is None:
         return False
     same = values.get("against") == list(dict.fromkeys(against)) and values.get("asked_frames") == frames
-    return same and _panel(folder, key) is not None
+    return same and explained_panel(folder, key) is not None
 
 
-def _panel(folder: Path, key: str) -> str | None:
-    """The HTML of a cell that was explained before; None where a file of it is missing or of another version."""
+def explained_panel(folder: Path, key: str, address: Callable[[str], str] = str) -> str | None:
+    """The HTML of a cell that was explained before; None where a file of it is missing or of another version.
+
+    `address` gives the address of an image from its path in the grid's folder.
+    """
     from jinja2 import TemplateError
 
     values = _values(folder, key)
     try:
-        return None if values is None else _of(folder, key, values)
+        return None if values is None else _of(folder, key, values, address)
     except (TemplateError, LookupError, TypeError, ValueError):
         return None
 
 
-def _of(folder: Path, key: str, values: Mapping[str, Any]) -> str:
+def _of(folder: Path, key: str, values: Mapping[str, Any], address: Callable[[str], str] = str) -> str:
     """The HTML of a cell, its images as the report finds them."""
     own = _folder(folder, key)
     files = {f"images/{path.name}": path for path in (own / "images").glob("*.png")}
-    return panel(values, {name: f"{FOLDER}/{own.name}/{name}" for name in files})
+    return panel(values, {name: address(f"{FOLDER}/{own.name}/{name}") for name in files})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,27 @@ def write_live_report(path: Path, gallery: Gallery, live: LiveParts) -> None:
         live.started = True
 
 
-def page(gallery: Gallery, data: dict[str, Any], notes: Iterable[str] = ()) -> str:
+@dataclass(frozen=True)
+class Head:
+    """What stands over the cells, as texts."""
+
+    title: str
+    summary: str
+    fixed: Mapping[str, str]  # the settings that all cells share
+    notes: Sequence[str] = ()
+
+
+def page(gallery: Gallery, data: Mapping[str, Any], notes: Iterable[str] = ()) -> str:
     """The HTML. Whatever a person wrote is escaped in the head and plain text in the script's data."""
+    head = Head(gallery.title, _summary(gallery, live=bool(data["live"])), gallery.fixed, [*gallery.notes, *notes])
+    return rendered(head, data)[0]
+
+
+def rendered(head: Head, data: Mapping[str, Any], *, served: bool = False) -> tuple[str, str]:
+    """The HTML of a head and a page's data, and its policy: it lets the page run the scripts of this version and no others.
+
+    A `served` page asks the server that sent it for what it needs; any other one finds its files beside it.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
 
@@ -79,18 +99,23 @@ def page(gallery: Gallery, data: dict[str, Any], notes: Iterable[str] = ()) -> s
 
     script = Markup("\n").join(own(f"{name}.js") for name in SCRIPTS)
     digest = base64.b64encode(sha256(f"\n{script}\n".encode()).digest()).decode()
-    return environment.get_template("report.html").render(
-        title=gallery.title,
+    asks = "; connect-src 'self'" if served else ""
+    parts = " 'self'" if data["live"] and not served else ""  # the scripts in live/
+    policy = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'{asks}; script-src 'sha256-{digest}'{parts}"
+    html = environment.get_template("report.html").render(
+        title=head.title,
         generator=f"LoRA Loom {version_of('loraloom')}",
-        allowed=Markup(f"'sha256-{digest}'{' ' + chr(39) + 'self' + chr(39) if data['live'] else ''}"),
-        summary=_summary(gallery, live=bool(data["live"])),
-        fixed=list(gallery.fixed.items()),
+        policy=Markup(policy),
+        summary=head.summary,
+        fixed=list(head.fixed.items()),
         sources=data["sources"],
-        notes=[*gallery.notes, *notes],
+        notes=head.notes,
+        served=served,
         css=own("report.css") + own("grid/grid.css") + own("explain/body.css"),
         js=script,
         data=Markup(script_json(data)),
     )
+    return html, policy
 
 
 def _summary(gallery: Gallery, *, live: bool) -> str:

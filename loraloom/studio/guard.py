@@ -10,9 +10,10 @@ from aiohttp import web
 
 ADDRESS = "127.0.0.1"
 NAMES = (ADDRESS, "localhost")
+EVERYWHERE = "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"  # of pages with a policy of their own, too
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; "
-    "frame-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    f"frame-src 'self'; worker-src 'self'; {EVERYWHERE}"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

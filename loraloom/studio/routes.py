@@ -23,6 +23,7 @@ class Sent:
     data: bytes
     kind: str
     lasting: bool = False
+    policy: str = ""  # the Content-Security-Policy of a page of its own, in place of the Studio's
 
 
 @dataclass(frozen=True)

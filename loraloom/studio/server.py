@@ -167,7 +167,8 @@ def _answered(studio: Studio, route: Route, ask: Ask, path: str) -> web.StreamRe
     if isinstance(value, SentFile):
         return web.FileResponse(value.path, headers=_kept(value.kind, value.lasting))
     if isinstance(value, Sent):
-        return web.Response(body=value.data, headers=_kept(value.kind, value.lasting))
+        own = {"Content-Security-Policy": value.policy} if value.policy else {}
+        return web.Response(body=value.data, headers=_kept(value.kind, value.lasting) | own)
     return _json(200, value)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
@@ -103,15 +103,30 @@ def _mended(folder: Path) -> Mended:
 def _parts(folder: Path) -> Iterator[tuple[int, dict[str, Any], list[str | int] | None]]:
     """(index, what its drawing adds, address of its image) of the cells in live/."""
     number = 0
-    while (path := folder / FOLDER / f"{number}.js").is_file():
-        found = PART.fullmatch(path.read_text(encoding="utf-8"))
-        try:
-            if found is None:
-                raise ValueError("it is no part")
-            yield from ((int(index), dict(change), address) for index, change, address in from_json(found[1].encode())["cells"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadFile(path, "no-part", "is no part of a report. Delete it, and what it has is left out.") from error
+    while (part := read_part(folder, number)) is not None:
+        yield from part.rows
         number += 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a live report: (index, what its drawing adds, address of its image) of its cells; `full`: another follows."""
+
+    full: bool
+    rows: Sequence[tuple[int, dict[str, Any], list[str | int] | None]]
+
+
+def read_part(folder: Path, number: int) -> Part | None:
+    """A part in live/, None where there is none. Raises BadFile for what is no part."""
+    path = folder / FOLDER / f"{number}.js"
+    try:
+        found = PART.fullmatch(path.read_text(encoding="utf-8"))
+        value = from_json((found[1] if found else "").encode())
+        return Part(value["full"] is True, [(int(index), dict(change), address) for index, change, address in value["cells"]])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(path, "no-part", "is no part of a report. Delete it, and what it has is left out.") from error
 
 
 def _unread(folder: Path, data: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:

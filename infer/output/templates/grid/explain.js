@@ -18,7 +18,22 @@ function fillExplained(cell) {
   if (explainedKey === cell.key) return;
   explainedKey = cell.key;
   const html = data.explained[cell.key];
+  if (html && data.served) { askExplanation(cell); return; }
   by("explained").replaceChildren(...(html ? explanation(cell, html) : wayThere(cell)));
+}
+
+async function askExplanation(cell) {
+  by("explained").replaceChildren(make("p", { class: "way" }, "Reading …"));
+  let inside;
+  try {
+    const answer = await fetch(`${data.served.panel}&key=${cell.key}`);
+    const value = await answer.json();
+    if (!answer.ok) throw new Error(value.error);
+    inside = explanation(cell, value.html);
+  } catch (error) {
+    inside = [make("p", { class: "fault" }, error.message)];
+  }
+  if (explainedKey === cell.key) by("explained").replaceChildren(...inside);
 }
 
 // The same as the page of `loraloom explain`, whose template has escaped everything that a person wrote.
@@ -26,7 +41,7 @@ function explanation(cell, html) {
   const inner = make("div", { class: "explained" });
   inner.innerHTML = html;
   for (const one of inner.querySelectorAll("img")) one.addEventListener("error", () => { one.alt = "missing: this page was moved without the folder explain/ beside it"; });
-  if (data.kind) return [inner];
+  if (data.kind || data.served) return [inner];
   const address = `explain/${cell.key.slice(0, 16)}/explain.html`;
   return [make("p", { class: "actions" }, make("a", { href: address, target: "_blank", rel: "noopener" }, "Open as a page")), inner];
 }
@@ -44,12 +59,15 @@ function wayThere(cell) {
 
 // The folder of this page for a shell; FOLDER where it was moved out of it.
 function ownFolder() {
+  if (data.served) return forShell(data.served.folder);
   if (location.protocol !== "file:" || !location.pathname.endsWith("/report.html")) return "FOLDER";
   let path = location.pathname.slice(0, -"/report.html".length);
   try { path = decodeURIComponent(path); } catch { /* as it is */ }
   if (/^\/[A-Za-z]:/.test(path)) path = path.slice(1); // Windows
-  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
+  return forShell(path);
 }
+
+const forShell = (path) => /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
 
 function turnTab() {
   if (by("tabs").hidden) return;

@@ -26,7 +26,7 @@ function fillFacts(cell) {
   if (cell.image !== null) {
     by("save").href = source(cell);
     const kind = kindOf(source(cell));
-    by("save").download = data.kind ? `${cell.key.slice(0, 12)}.${kind}` : "";
+    by("save").download = data.kind || data.served ? `${cell.key.slice(0, 12)}.${kind}` : "";
     by("save").textContent = data.kind === "webp" ? "Save image (the file itself is in images/)" : `Save ${kind.toUpperCase()}`;
   }
 }

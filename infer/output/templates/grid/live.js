@@ -19,6 +19,7 @@ function livePart(part) {
 }
 
 function loadPart() {
+  if (data.served) { askPart(); return; }
   const script = make("script", { src: `live/${live.part}.js?${Date.now()}` });
   script.addEventListener("load", () => {
     script.remove();
@@ -30,6 +31,24 @@ function loadPart() {
     setTimeout(reloadUnread, 2000); // the parts are deleted when the grid is done
   });
   document.head.append(script);
+}
+
+// The same of the server that sent this page.
+async function askPart() {
+  let part;
+  try {
+    const answer = await fetch(`${data.served.part}&part=${live.part}`, { cache: "no-store" });
+    if (answer.status === 404) { setTimeout(reloadUnread, 500); return; } // the parts are deleted when the grid is done
+    part = await answer.json();
+    if (!answer.ok) throw new Error(part.error);
+  } catch (error) {
+    hint(error.message);
+    setTimeout(askPart, 4000);
+    return;
+  }
+  livePart(part);
+  countLive();
+  setTimeout(askPart, live.full ? 0 : 1000);
 }
 
 // Not from under what is looked at.

@@ -48,6 +48,12 @@ function showCell() {
   fillFacts(cell);
   place();
   remember();
+  tellOpen();
+}
+
+// For the page that this one is a frame of: the key of the open cell, null where there is none.
+function tellOpen() {
+  document.dispatchEvent(new CustomEvent("opencell", { detail: state.open?.key ?? null }));
 }
 
 function fillWorld(cell, both, mode) {
@@ -113,6 +119,7 @@ by("viewer").addEventListener("close", () => {
   stopCycle();
   blink(false);
   state.open = null;
+  tellOpen();
   drawAll();
   const button = cell && buttonOf(cell);
   button?.focus();

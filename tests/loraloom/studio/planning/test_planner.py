@@ -72,7 +72,7 @@ def test_every_page_asks_the_same_process(tmp_path: Path) -> None:
     assert Planner.of("train", folder=tmp_path, home=tmp_path) is Planner.of("train", folder=tmp_path, home=tmp_path)
 
 
-KNOWN = ("steps", "base", "axes.seed", "adapters")
+NAMES = ("steps", "base", "axes.seed", "adapters")
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ KNOWN = ("steps", "base", "axes.seed", "adapters")
     ],
 )
 def test_a_fault_is_at_its_setting(fault: str, setting: str | None) -> None:
-    assert setting_of(fault, ["base=nope", "adapters=ink:0.5+hat", "steps=0"], KNOWN) == setting
+    assert setting_of(fault, ["base=nope", "adapters=ink:0.5+hat", "steps=0"], NAMES) == setting
