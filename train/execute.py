@@ -30,6 +30,7 @@ from train.output.finish import finish
 from train.output.inputs import inputs_of, record_resume, started_now
 from train.plan.base import resolve_device
 from train.plan.plan import Plan
+from train.plan.traces import keep_made
 from train.run_types import Log, Outcome, discard
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def _execute(
                 checkpoint.set_aside(place, after=start_step, out=out)
                 record_resume(place, plan, step=start_step, changes=changes)
             write_json(place / folder.PLAN, {**plan.to_json(), "text": plan.to_text()})
+            with held(home_dir() / "cache", shared=True):
+                keep_made()
         accelerator.wait_for_everyone()
         work = prepare(plan, place, accelerator, report=report, out=out)
         history = History()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.formats.atomic_file import atomic_file
+from registry.launch.importing import importing
 
 INK, LINE, BASE = "#1d3557", "#a8b8cc", "#c1440e"
 
@@ -23,8 +24,9 @@ def smoothed(values: Sequence[float], *, weight: float = 0.95) -> list[float]:
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, label: str = "with the LoRA") -> None:
     """Draw the rows of metrics.jsonl into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with importing():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4))
     FigureCanvasAgg(figure)

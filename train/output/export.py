@@ -27,6 +27,7 @@ from registry.family import Family
 from registry.formats.dialects import Writing, writing_of
 from registry.formats.diffusers_folder import no_progress_bars
 from registry.formats.safetensors_header import read_header
+from registry.launch.importing import importing
 from registry.parts import Parts
 from registry.printable import counted
 from registry.record import Hashes
@@ -295,7 +296,8 @@ def _verify_without_header(path: Path, family: Family, kept: Proof, dtype: str) 
     for a family that diffusers has no pipeline of, by the names in the file. Raises JobFailed."""
     import diffusers
 
-    pipeline = getattr(diffusers, family.pipeline, None)
+    with importing():
+        pipeline = getattr(diffusers, family.pipeline, None)
     read = read_adapter(path) if pipeline is None else pipeline.lora_state_dict(read_adapter(path))
     tensors: dict[str, Tensor] = read[0] if isinstance(read, tuple) else read
     factors = {key.replace(".text_model.", "."): tensor for key, tensor in tensors.items()}

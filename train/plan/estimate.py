@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 MIB = 2**20
-LIBRARIES_SECONDS = 9.0  # CPU seconds of importing them, of the curves and of the report; measured
+LIBRARIES_SECONDS = 5.0  # CPU seconds of importing them, of the curves and of the report; measured
 LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
 SLOTS, HELD, AWAY = "slots of swapped blocks", "swapped blocks in main memory", "activations in main memory"
 MADE = "a quantised weight in full"
@@ -183,7 +183,7 @@ class Model:
         }
         if config.preview.prompts != []:  # the VAE decodes beside the denoiser and what the optimizer keeps
             stages["previews are drawn"] = denoiser + memory[learned] + self.weights.vae + peaks.decode
-        passing = max(peaks.encode, peaks.prompt, peaks.forward, peaks.decode if config.preview.prompts != [] else 0)
+        passing = max(peaks.encode, peaks.prompt, peaks.forward, peaks.decode)
         return Estimate(memory, activations, None, stages, self.on_device, self.process, swap, passing)
 
 

@@ -1,6 +1,7 @@
 """Traces of the stages of a run: what the VAE needs for an image, the text encoders for a prompt, the denoiser for a step.
 
-Each is made once a process for what it depends on, so that a plan which compares settings, and the runs of a sweep, make few of them.
+Each is made once a process for what it depends on, so that a plan which compares settings, and the runs of a sweep, make few of them; a
+run keeps them in the home (kept_traces.py).
 """
 
 # B images of one pass, C channels, H W latent size
@@ -23,6 +24,7 @@ from registry.swapping.activations import ActivationOffload
 from train.config import Precision, TrainConfig, to_plain
 from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
 from train.plan.base import precision_dtype
+from train.plan.kept_traces import is_known, keep_traces, read_trace
 from train.plan.quantised import quantisation_of
 from train.tokens.new_token import NewToken
 from train.tokens.vectors import add_vectors
@@ -33,6 +35,13 @@ if TYPE_CHECKING:
 
 TRACED: dict[str, Trace] = {}  # of this process, by all that a trace depends on: the runs of a sweep plan the same model again
 MOST_TRACED = 320
+UNKEPT: dict[str, Trace] = {}  # those of them that are not in the home yet
+
+
+def keep_made() -> None:
+    """Keep the traces of this process in the home, for later runs. A plan alone writes nothing."""
+    keep_traces(UNKEPT)
+    UNKEPT.clear()
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,9 @@ class Traces:
         return self._kept("encode", [], lambda: _encode(self.family, self.parts, self.side))
 
     def decode(self, config: TrainConfig) -> Trace:
-        """One image out of the VAE, in the previews' tiles."""
+        """One image out of the VAE, in the previews' tiles; of a run without previews nothing."""
+        if config.preview.prompts == []:
+            return Trace(0, 0.0)
         tile = config.preview.vae_tiling
         return self._kept("decode", [tile], lambda: _decode(self.family, self.parts, self.side, tile))
 
@@ -85,10 +96,6 @@ class Traces:
 
         return self._kept("step", self._step_settings(config), made)
 
-    def has_step(self, config: TrainConfig) -> bool:
-        """Whether the step of these settings is traced already."""
-        return self._key("step", self._step_settings(config)) in TRACED
-
     def _step_settings(self, config: TrainConfig) -> list[Any]:
         return [
             *(to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip),
@@ -103,15 +110,16 @@ class Traces:
         """The dtype of autocast."""
         return None if self.precision is Precision.fp32 else precision_dtype(self.precision)
 
-    def _key(self, kind: str, settings: list[Any]) -> str:
-        return value_sha256([kind, self._model, settings])
-
     def _kept(self, kind: str, settings: list[Any], make: Callable[[], Trace]) -> Trace:
-        key = self._key(kind, settings)
+        key = value_sha256([kind, self._model, settings])
         if key not in TRACED:
-            TRACED[key] = make()
+            known = is_known(self.family)
+            kept = read_trace(key) if known else None
+            TRACED[key] = kept or make()
             for old in list(TRACED)[:-MOST_TRACED]:
                 del TRACED[old]
+            if known and kept is None:
+                UNKEPT[key] = TRACED[key]
         return TRACED[key]
 
     def _copy(self, config: TrainConfig) -> Parts:
