@@ -28,6 +28,7 @@ from train.output import export, folder
 from train.output.embeddings import write_weights
 from train.output.finish import finish
 from train.output.inputs import inputs_of, record_resume, started_now
+from train.output.requests import Requests
 from train.plan.base import resolve_device
 from train.plan.plan import Plan
 from train.plan.traces import keep_made
@@ -107,7 +108,7 @@ def _execute(
     """`changes` None: a new run; else the settings that a resume changes."""
     main = accelerator.is_main_process
     begun, start_step = time.perf_counter(), newest.step if newest else 0
-    with _held(place, report) if main else contextlib.nullcontext(report) as report:
+    with _held(place, report, out) if main else contextlib.nullcontext(report) as report:
         if main:
             folder.sweep(place)
             if changes is not None:
@@ -138,6 +139,7 @@ def _execute(
                     report=report,
                     out=out,
                     stop_request=stop_request,
+                    requests=Requests(place),
                 ).run(start_step)
         finally:
             for tracker in trackers:
@@ -150,12 +152,16 @@ def _execute(
 
 
 @contextlib.contextmanager
-def _held(place: Path, report: Report) -> Iterator[Report]:
-    """The run folder held for this process; the Report keeps progress.json in it as long as it is."""
+def _held(place: Path, report: Report, out: Log) -> Iterator[Report]:
+    """The run folder held for this process, which answers requests in it; the Report keeps progress.json there as long as it is."""
     note_made(place)
     with folder.held(place):
-        kept = ProgressFile(place / PROGRESS, report)
+        requests, kept = Requests(place), ProgressFile(place / PROGRESS, report)
+        requests.remove()  # of a process that was killed
         try:
             yield kept
         finally:
             kept.remove()
+            if late := requests.pending():
+                out(f"requests that came too late: {', '.join(sorted(late))}")
+            requests.remove()

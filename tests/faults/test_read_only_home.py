@@ -67,6 +67,7 @@ NO_HOME = {
     "data caption",
     "data mask",
     "report",
+    "control",
     "vote",
     "rank",
 }  # they read no home, and write beside the images, into the run or the grid

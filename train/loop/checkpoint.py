@@ -4,6 +4,7 @@ adapter.safetensors     the LoRA as diffusers loads it
 embedding-*.safetensors the vectors of new tokens, where there are any
 training.pt             optimizer state and random states (tensors and plain values; read with weights_only)
 state.json              step, held-out history, sha256 of the other files
+requested               an empty file, of those that were asked for (loraloom control RUN save)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ VERSION = 1
 ADAPTER = "adapter.safetensors"
 TRAINING = "training.pt"
 STATE = "state.json"
+REQUESTED = "requested"  # an empty file: the checkpoint was asked for while the run trained, and stays until it is deleted by hand
 DAMAGED = "damaged"  # folder of a run for checkpoints that are not what was saved
 NAME = re.compile(r"step-(\d{6,})")
 
@@ -51,14 +53,23 @@ def folder_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], training: Mapping[str, Any], history: Mapping[str, Any]) -> Path:
-    """Write a checkpoint under a temporary name outside checkpoints/, sync it, then put it in its place."""
+def save(
+    run: Path,
+    step: int,
+    *,
+    write_adapter: Callable[[Path], object],
+    training: Mapping[str, Any],
+    history: Mapping[str, Any],
+    requested: bool = False,
+) -> Path:
+    """Write a checkpoint under a temporary name outside checkpoints/, sync it, then put it in its place. `requested`: it is not pruned."""
     import torch
 
     final = run / "checkpoints" / folder_name(step)
     if final.exists():
         try:
             read(final)
+            _mark(final, requested)
             return final  # the same step of the same run has the same content
         except Damaged:
             _move_away(run, final)
@@ -70,6 +81,7 @@ def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], train
             torch.save(dict(training), file)
         files = {name: _sha256(made / name) for name in sorted(entry.name for entry in made.iterdir())}
         write_json(made / STATE, {"version": VERSION, "step": step, "files": files, "history": dict(history)})
+        _mark(made, requested)
         sync_folder(made)
         os.rename(made, final)
     except BaseException:
@@ -77,6 +89,11 @@ def save(run: Path, step: int, *, write_adapter: Callable[[Path], object], train
         raise
     sync_folder(final.parent)
     return final
+
+
+def _mark(folder: Path, requested: bool) -> None:
+    if requested:
+        (folder / REQUESTED).touch()
 
 
 def steps_of(run: Path) -> dict[int, Path]:
@@ -169,8 +186,8 @@ def _training(path: Path) -> dict[str, Any]:
 
 
 def prune(run: Path, *, keep: int, best: int | None) -> None:
-    """Remove all but the `keep` newest and the best one."""
-    found = steps_of(run)
+    """Remove all but the `keep` newest, the best one, and those that were asked for, which do not count as newest."""
+    found = {step: folder for step, folder in steps_of(run).items() if not (folder / REQUESTED).exists()}
     kept = {*list(found)[-keep:], *([best] if best is not None else [])}
     for step, folder in found.items():
         if step not in kept:

@@ -7,7 +7,7 @@ is on disk by then, and a resume drops the rows after its checkpoint and writes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from train.loop.step import StepMetrics, TrainState
 from train.loop.trackers import Tracker
 from train.measures.early_stop import Stopped, early_stop
 from train.measures.images import others_due, write_images
+from train.output.requests import KINDS, SAMPLE, SAVE, STOP, Requests
 
 WINDOW = 10  # steps whose numbers are read together, so that a GPU need not wait
 OVERFLOWS = 20  # fp16: steps in a row that loss scaling may skip
@@ -51,6 +52,7 @@ class Loop:
     report: Report
     out: Callable[[str], None]
     stop_request: StopRequest
+    requests: Requests
     window: list[StepMetrics] = field(default_factory=list)
     overflows: int = 0
     pace: Pace = field(default_factory=Pace)
@@ -64,17 +66,17 @@ class Loop:
         self._start, self._counted = start, self.history.seconds
         self.pace.begin_steps()
         self.report(Tick("train", start, config.steps))
-        if start < config.steps and self._stop_requested():
+        if start < config.steps and STOP in self._asked():
             self._leave(start)
         self._stop_early(start)
         for step in () if self.stopped else range(start + 1, config.steps + 1):
             self.window.append(self._step(step))
-            stop = self._stop_requested()
-            if stop or self._due(step) or len(self.window) >= (1 if self.state.device.type == "cpu" else WINDOW):
+            asked = self._asked()
+            if asked or self._due(step) or len(self.window) >= self._window:
                 self._read(step)
-            if stop or self._due(step):
-                self._after(step, stop=stop)
-            if stop and step < config.steps:
+            if asked or self._due(step):
+                self._after(step, asked)
+            if STOP in asked and step < config.steps:
                 self._leave(step)
             if self.stopped:
                 break
@@ -123,17 +125,27 @@ class Loop:
         last = step == self.state.config.steps
         return {kind for kind, intervals in self._intervals().items() if last or any(step % every == 0 for every in intervals)}
 
-    def _stop_requested(self) -> bool:
-        """Whether any process has a stop request; several processes compare only once a window, as it costs a message."""
+    @property
+    def _window(self) -> int:
+        """Steps whose numbers are read together: a CPU has nothing to wait for."""
+        return 1 if self.state.device.type == "cpu" else WINDOW
+
+    def _asked(self) -> set[str]:
+        """What is asked of the run, by a signal to any process or by a request. Several processes agree once a window, by a message."""
         accelerator = self.state.accelerator
+        if accelerator.num_processes > 1 and len(self.window) < self._window:
+            return set()
+        found = self.requests.pending() if accelerator.is_main_process else set()
+        if STOP in found and self.stop_request.signal_name is None:
+            self.stop_request.signal_name = "a request"
+        if self.stop_request.signal_name is not None:
+            found.add(STOP)
         if accelerator.num_processes == 1:
-            return self.stop_request.signal_name is not None
-        if len(self.window) < WINDOW:
-            return False
+            return found
         import torch
 
-        requested = torch.tensor([float(self.stop_request.signal_name is not None)], device=self.state.device)
-        return bool(accelerator.reduce(requested, "sum").item() > 0)
+        counts = accelerator.reduce(torch.tensor([float(kind in found) for kind in KINDS], device=self.state.device), "sum")
+        return {kind for kind, count in zip(KINDS, counts.tolist(), strict=True) if count > 0}
 
     # --- numbers
 
@@ -207,13 +219,23 @@ class Loop:
 
     # --- what is due
 
-    def _after(self, step: int, *, stop: bool) -> None:
-        due = self._due(step)
+    def _after(self, step: int, asked: Collection[str]) -> None:
+        due, stop = self._due(step), STOP in asked
         better = "held-out" in due and self._measure(step, seldom="checkpoint" in due)
-        if ("previews" in due or self.stopped) and not stop:
+        if (("previews" in due or self.stopped) and not stop) or SAMPLE in asked:
             self._draw(step)
-        if "checkpoint" in due or stop or better or self.stopped:
-            self.save(step)
+        if "checkpoint" in due or stop or better or self.stopped or SAVE in asked:
+            self.save(step, requested=SAVE in asked)
+        if asked and self.state.accelerator.is_main_process:
+            self._answer(step, asked)
+
+    def _answer(self, step: int, asked: Collection[str]) -> None:
+        """Say what was done of what was asked for, and take the requests away: they were answered."""
+        if SAMPLE in asked:
+            self.out(f"step {step}: {'previews are off' if self.previews is None else 'previews drawn, as requested'}")
+        if SAVE in asked:
+            self.out(f"step {step}: checkpoint saved, as requested; checkpoint.keep leaves it")
+        self.requests.remove(asked)
 
     def _measure(self, step: int, *, seldom: bool) -> bool:
         """Held-out loss now; whether it is the lowest so far."""
@@ -274,8 +296,8 @@ class Loop:
             torch.cuda.empty_cache()
             self.out(f"step {step}: not enough memory to draw previews beside the training; previews are off from here")
 
-    def save(self, step: int) -> None:
-        """Save a checkpoint of this step, and remove old ones."""
+    def save(self, step: int, *, requested: bool = False) -> None:
+        """Save a checkpoint of this step, and remove old ones, but for those that were requested."""
         accelerator = self.state.accelerator
         if accelerator.is_main_process:
             try:
@@ -286,6 +308,7 @@ class Loop:
                         write_adapter=lambda path: self._write_adapter(path, step),
                         training=training_state(self.state),
                         history=self.history.to_json(),
+                        requested=requested,
                     )
             except OSError as error:
                 raise JobFailed(f"The checkpoint of step {step} cannot be written ({error}). Make room and resume={self.folder}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ INPUTS = "inputs.json"  # base and data with their hashes, and every resume
 RESULT = "result.json"
 PLAN = "plan.json"  # what the run was to do, as values and in words
 UNFINISHED = ".tmp-"
+SECONDS_OF_A_LOOK = 0.2  # `in_use` has the lock for a moment, and whoever shows a run looks again and again
 
 
 def make_folder(config: TrainConfig, name: str, inputs: Mapping[str, Any]) -> Path:
@@ -84,7 +86,7 @@ def find_folder(resume: str, *, out: str, name: str | None) -> Path:
 
 
 def _is_run(folder: Path) -> bool:
-    return not folder.name.startswith(".") and (folder / CONFIG).is_file()
+    return not folder.name.startswith(".") and (folder / CONFIG).is_file() and (folder / INPUTS).is_file()  # a grid has settings, too
 
 
 def _age(folder: Path) -> tuple[str, int]:
@@ -118,19 +120,24 @@ def read_json_if_there(path: Path) -> dict[str, Any] | None:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Lock the folder for this process; a second one is refused. The system releases the lock when the process ends."""
-    with locked(folder / ".lock", wait=False) as granted:
-        if not granted:
+    until = time.monotonic() + SECONDS_OF_A_LOOK
+    while True:
+        with locked(folder / ".lock", wait=False) as granted:
+            if granted:
+                yield
+                return
+        if time.monotonic() > until:
             raise Refused(f"{folder} is in use by another process that trains in it. Wait for it, or stop it first.")
-        yield
+        time.sleep(0.02)
 
 
 def in_use_beside(folder: Path) -> list[Path]:
     """The other run folders of its name that a process trains in now."""
-    return [run for run in sorted(folder.parent.iterdir()) if run != folder and _in_use(run)]
+    return [run for run in sorted(folder.parent.iterdir()) if run != folder and in_use(run)]
 
 
-def _in_use(folder: Path) -> bool:
-    """Whether another process holds the folder; its lock is not made where there is none."""
+def in_use(folder: Path) -> bool:
+    """Whether a process trains in the folder; its lock is not made where there is none."""
     try:
         with (folder / ".lock").open() as file:
             return take(file.fileno(), shared=True) is False

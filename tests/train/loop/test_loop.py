@@ -22,6 +22,7 @@ from train.loop.prepare import Work, prepare
 from train.loop.step import StepMetrics, TrainState
 from train.output.folder import make_folder
 from train.output.inputs import inputs_of
+from train.output.requests import Requests
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,7 @@ def loop_of(work: Work, folder: Path, recorder: Recorder, *, checkpoint: int, he
         report=silent,
         out=lambda _line: None,
         stop_request=StopRequest(),
+        requests=Requests(folder),
     )
 
 
@@ -103,7 +105,7 @@ def test_a_stop_request_saves_the_step_and_draws_nothing(work: Work, tmp_path: P
     with pytest.raises(Interrupted, match=r"Stopped by SIGTERM after step 0 of 4"):
         loop.run(0)
     loop.window, recorder.calls = [], []
-    loop._after(2, stop=True)
+    loop._after(2, {"stop"})
     assert recorder.calls == ["adapter 2"]
 
 
@@ -183,8 +185,9 @@ def test_the_shown_rate_is_the_mean_of_the_steps_without_their_pauses(work: Work
     loop = loop_of(work, tmp_path, Slow(), checkpoint=4, heldout=2, preview=2)
     assert loop.probe is not None
     monkeypatch.setattr(loop.probe, "measure", measure)
+    monkeypatch.setattr(loop.probe, "measure_seldom", lambda *_, **_given: {})
     monkeypatch.setattr(loop.state, "step", step)
-    monkeypatch.setattr(Loop, "save", lambda *_: None)
+    monkeypatch.setattr(Loop, "save", lambda *_, **_given: None)
     loop.report = ticks.append
     loop.pace = pace.Pace()
     loop.run(0)

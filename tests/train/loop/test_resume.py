@@ -193,7 +193,12 @@ def test_latest_is_the_newest_of_that_name(done: tuple[Path, Store]) -> None:
     for stamp in ("20990101-000000", "20990101-000000-2", "20990101-000000-10"):
         (folder.parent / stamp).mkdir(exist_ok=True)
         (folder.parent / stamp / "config.yaml").write_text("name: discs\n")
+        (folder.parent / stamp / "inputs.json").write_text("{}")
+    grid = folder.parents[1] / "grid" / "20990101-000001"
+    grid.mkdir(parents=True)
+    (grid / "config.yaml").write_text("prompt: a disc\n")
     assert find_folder("latest", out=out, name="discs").name == "20990101-000000-10"
+    assert find_folder("latest", out=out, name=None).name == "20990101-000000-10"
     with pytest.raises(NotFound, match="Did you mean 'discs'"):
         find_folder("latest", out=out, name="disks")
     with pytest.raises(NotFound, match="no such folder"):
