@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from loraloom import console
+from loraloom.commands.data import edit
 from loraloom.output_files import html_path
 from registry.errors import Faults, Refused
 from registry.home import expanded
@@ -18,7 +19,7 @@ LINT = "tell every fault of a set at once, with file names; exit code 2 when tra
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `data lint` and `data caption` to the command line."""
+    """Add `data` and what it can do to the command line."""
     parser: argparse.ArgumentParser = subparsers.add_parser("data", help=HELP, description=HELP)
     inner = parser.add_subparsers(metavar="WHAT")
     lint: argparse.ArgumentParser = inner.add_parser("lint", help=LINT, description=LINT)
@@ -36,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
     lint.set_defaults(run=run_lint)
     _add_mask(inner)
     _add_caption(inner)
+    edit.add_parser(inner)
 
 
 def _add_caption(inner: Any) -> None:

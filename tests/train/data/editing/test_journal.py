@@ -1,0 +1,119 @@
+"""The journal of a set: what killed processes leave is finished or undone, and what others changed is not lost."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from registry.errors import BadFile, Refused
+from registry.progress import Tick
+from tests.train.data.editing.conftest import files_of
+from train.data.editing import journal
+from train.data.editing.operations import Add
+from train.data.editing.request import EditRequest
+
+
+def killed_in(folder: Path, request: EditRequest, *, after: int) -> None:
+    """Make an edit in a process that kills itself after so many files."""
+
+    def report(tick: Tick) -> None:
+        if tick.done == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            request.make(report=report)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_several_edits_are_undone_one_by_one_also_after_a_move(photos: Path, tmp_path: Path) -> None:
+    states = [files_of(photos)]
+    for tag in ("x", "y", "z"):
+        EditRequest(path=str(photos), operations=[Add(tag)]).make()
+        states.append(files_of(photos))
+    moved = photos.rename(tmp_path / "elsewhere")
+    for state in reversed(states[:-1]):
+        with journal.editing(moved):
+            journal.undo(moved)
+        assert files_of(moved) == state
+    assert [edit.stage for edit in journal.history(moved)] == ["undone"] * 3
+    with pytest.raises(Refused, match="no edit to undo"), journal.editing(moved):
+        journal.undo(moved)
+
+
+@pytest.mark.parametrize("way", [journal.finish, journal.undo], ids=["finish", "undo"])
+@pytest.mark.parametrize("held", [False, True], ids=["captions", "moves"])
+def test_a_killed_edit_is_finished_or_undone(photos: Path, way: object, held: bool) -> None:
+    before = files_of(photos)
+    request = EditRequest(path=str(photos), hold_out=["a.png", "b.png"]) if held else EditRequest(path=str(photos), operations=[Add("x")])
+    killed_in(photos, request, after=2)
+    assert journal.history(photos)[0].stage == "begun"
+    with pytest.raises(Refused, match=r"an edit was interrupted: .* --finish finishes it, --undo takes it back"):
+        EditRequest(path=str(photos), operations=[Add("y")]).make()
+    with journal.editing(photos):
+        way(photos)  # type: ignore[operator]
+    if way is journal.undo:
+        assert files_of(photos) == before
+    else:
+        state = files_of(photos)
+        with journal.editing(photos):
+            journal.undo(photos)
+        assert files_of(photos) == before
+        request.make()
+        assert files_of(photos) == state
+
+
+def test_an_undo_that_is_killed_is_finished(photos: Path) -> None:
+    before = files_of(photos)
+    EditRequest(path=str(photos), operations=[Add("x")]).make()
+
+    def report(tick: Tick) -> None:
+        if tick.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), journal.editing(photos):
+        journal.undo(photos, report=report)
+    assert journal.history(photos)[0].stage == "undoing"
+    with journal.editing(photos):
+        journal.finish(photos)
+    assert files_of(photos) == before
+
+
+def test_what_somebody_else_changed_since_is_not_undone(photos: Path) -> None:
+    EditRequest(path=str(photos), operations=[Add("x")]).make()
+    (photos / "b.txt").write_text("written by hand")
+    now = files_of(photos)
+    with pytest.raises(Refused, match=r"(?s)changed by something else since.*b\.txt"), journal.editing(photos):
+        journal.undo(photos)
+    assert files_of(photos) == now
+    with journal.editing(photos):
+        made = journal.undo(photos, keep_changed=True)
+    assert (
+        made.left == ("b.txt",)
+        and (photos / "b.txt").read_text() == "written by hand"
+        and (photos / "a.txt").read_text() == "a, hat, red\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../a.txt", "x/../../a.txt", ".loraloom-edits/lock", ""])
+def test_a_journal_of_elsewhere_names_no_file_outside_the_set(photos: Path, name: str) -> None:
+    EditRequest(path=str(photos), operations=[Add("x")]).make()
+    (file,) = (photos / ".loraloom-edits").glob("*.jsonl")
+    head, first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([head, json.dumps({**json.loads(first), "file": name}), *rest]))
+    with pytest.raises(BadFile, match="not a file of the set"), journal.editing(photos):
+        journal.undo(photos)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"when": 1}', '{"when": "", "words": [], "images": 1}\n{"kind": "shell"}'])
+def test_a_damaged_journal_is_refused(photos: Path, text: str) -> None:
+    EditRequest(path=str(photos), operations=[Add("x")]).make()
+    (file,) = (photos / ".loraloom-edits").glob("*.jsonl")
+    file.write_text(text)
+    with pytest.raises(BadFile, match=r"000001\.done\.jsonl"), journal.editing(photos):
+        journal.undo(photos)

@@ -1,0 +1,214 @@
+"""The edits of a set, in its own hidden folder `.loraloom-edits`: they move, and are copied, with the set.
+
+    .loraloom-edits/
+        000001.done.jsonl    one edit: what it is in the first line, then a change a line, with what was there before
+        kept/<sha256>        masks and images that an edit replaced or took away
+        lock
+
+An edit is written before anything is changed, as NNNNNN.begun.jsonl, and renamed when all is done; .undoing and .undone likewise. What a
+killed process leaves is finished or undone: a change that was made is not made twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+from registry.errors import BadFile, Faults, Refused
+from registry.files.locks import locked
+from registry.files.unfinished import NAMED as TEMPORARY_NAMED
+from registry.files.unfinished import label_of, leftovers, remove_leftover
+from registry.formats.atomic_file import sync_folder, write_text
+from registry.printable import counted, shell_line
+from registry.progress import Report, Tick, silent
+from train.data.editing.changes import KEPT, Change, TextChange, from_json, to_json
+
+Stage = Literal["begun", "done", "undoing", "undone"]
+NAMED = re.compile(r"(?P<number>\d{6,})\.(?P<stage>begun|done|undoing|undone)\.jsonl")
+OPEN = ("begun", "undoing")
+THREADS = 8  # that write text files: each waits for the disk
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit of the journal, without its changes. `words` are the command's, behind `loraloom`."""
+
+    file: Path
+    number: int
+    stage: Stage
+    when: str  # UTC, to the second
+    words: tuple[str, ...]
+    images: int  # that it changed
+
+    @property
+    def command(self) -> str:
+        return shell_line("loraloom", *self.words)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, stable keys."""
+        return {"number": self.number, "state": self.stage, "when": self.when, "images": self.images, "command": self.command}
+
+    def to_text(self) -> str:
+        """One line."""
+        states = {"done": "", "undone": "undone  ", "begun": "INTERRUPTED  ", "undoing": "UNDO INTERRUPTED  "}
+        return f"{self.number:>4}  {self.when}  {states[self.stage]}{counted(self.images, 'image')}  {self.command}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was done: an edit made, finished or undone."""
+
+    edit: Edit
+    changed: tuple[str, ...]  # files
+    left: tuple[str, ...] = ()  # files that somebody else changed since, left as they are
+
+
+def history(folder: Path) -> list[Edit]:
+    """The edits of a set, the newest first. Raises BadFile."""
+    try:
+        names = [entry.name for entry in os.scandir(folder / KEPT)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [(int(match["number"]), match["stage"], name) for name in names if (match := NAMED.fullmatch(name))]
+    return [_head(folder / KEPT / name, number, stage) for number, stage, name in sorted(found, reverse=True)]
+
+
+def _head(file: Path, number: int, stage: str) -> Edit:
+    try:
+        with file.open(encoding="utf-8") as opened:
+            head = json.loads(opened.readline())
+        return Edit(file, number, stage, str(head["when"]), tuple(map(str, head["words"])), int(head["images"]))  # type: ignore[arg-type]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(file, "journal", f"is no edit of this version ({error}). Move it away.") from error
+
+
+def changes_of(edit: Edit) -> list[Change]:
+    """The changes of an edit. Raises BadFile."""
+    lines = edit.file.read_text(encoding="utf-8").split("\n")[1:]
+    try:
+        values = [json.loads(line) for line in lines if line]
+    except ValueError as error:
+        raise BadFile(edit.file, "journal", f"is damaged ({error}). Move it away.") from error
+    return [from_json(value, where=edit.file) for value in values]
+
+
+@contextmanager
+def editing(folder: Path) -> Iterator[None]:
+    """The set kept for this process: what is planned inside is true when it is made. Raises Refused where it cannot be written to."""
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"{folder} cannot be written to. Copy the set to where you may write, and edit the copy.")
+    with locked(folder / KEPT / "lock", wait=True):
+        yield
+
+
+def check_finished(folder: Path) -> None:
+    """Raise Refused where an edit was interrupted: it is finished or undone before another is made."""
+    opened = [edit for edit in history(folder) if edit.stage in OPEN]
+    if opened:
+        what = "Its undo" if opened[0].stage == "undoing" else "It"
+        ways = f"{shell_line('loraloom', 'data', 'edit', folder)} --finish finishes it"
+        ways += "" if opened[0].stage == "undoing" else ", --undo takes it back"
+        raise Refused(f"{folder}: an edit was interrupted: {opened[0].command}. {what} is half done: {ways}.")
+
+
+def make(folder: Path, changes: Sequence[Change], *, words: Sequence[str], images: int, report: Report = silent) -> Made:
+    """Make an edit, inside `editing`. Raises Refused where nothing is changed yet; whatever else happens, the journal has all of it."""
+    check_finished(folder)
+    place = folder / KEPT
+    number = 1 + max((edit.number for edit in history(folder)), default=0)
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    lines = [{"when": when, "words": list(words), "images": images}, *map(to_json, changes)]
+    edit = Edit(place / f"{number:06}.begun.jsonl", number, "begun", when, tuple(words), images)
+    _check(folder, edit, changes, False)
+    write_text(edit.file, "".join(json.dumps(line) + "\n" for line in lines))
+    return _through(folder, edit, changes, "done", keep_changed=False, report=report)
+
+
+def finish(folder: Path, *, keep_changed: bool = False, report: Report = silent) -> Made:
+    """Finish what was interrupted, inside `editing`. Raises Refused where nothing was, or where somebody else changed its files since."""
+    opened = [edit for edit in history(folder) if edit.stage in OPEN]
+    if not opened:
+        raise Refused(f"{folder}: no edit was interrupted.")
+    edit = opened[0]
+    changes = changes_of(edit)
+    if edit.stage == "undoing":
+        return _through(folder, edit, _backwards(changes), "undone", keep_changed=keep_changed, report=report)
+    return _through(folder, edit, changes, "done", keep_changed=keep_changed, report=report)
+
+
+def undo(folder: Path, *, keep_changed: bool = False, report: Report = silent) -> Made:
+    """Take back the newest edit that is not undone, inside `editing`.
+
+    Raises Refused where there is none, or Faults with the files that somebody else changed since; `keep_changed` leaves those as they are.
+    """
+    edits = [edit for edit in history(folder) if edit.stage != "undone"]
+    if not edits:
+        raise Refused(f"{folder}: there is no edit to undo.")
+    edit = edits[0]
+    changes = _backwards(changes_of(edit))
+    _check(folder, edit, changes, keep_changed)
+    edit = _renamed(edit, "undoing")
+    return _through(folder, edit, changes, "undone", keep_changed=keep_changed, report=report)
+
+
+def _backwards(changes: Sequence[Change]) -> list[Change]:
+    return [change.reversed() for change in reversed(changes)]
+
+
+def _check(folder: Path, edit: Edit, changes: Sequence[Change], keep_changed: bool) -> tuple[str, ...]:
+    """The files that are neither as before nor as after. Raises Faults unless they are to be left."""
+    others = tuple(change.file for change in changes if change.state(folder) == "other")
+    if others and not keep_changed:
+        title = f"{folder}: files of the edit `{edit.command}` were changed by something else since. Nothing is done; --keep-changed leaves"
+        raise Faults(f"{title} these as they are now:", list(others))
+    return others
+
+
+def _through(folder: Path, edit: Edit, changes: Sequence[Change], stage: Stage, *, keep_changed: bool, report: Report) -> Made:
+    left = set(_check(folder, edit, changes, keep_changed))
+    changed: list[str] = []
+
+    def one(change: Change) -> bool:
+        if change.file in left or change.state(folder) != "before":
+            return False
+        change.make(folder)
+        return True
+
+    done = 0
+    with ThreadPoolExecutor(THREADS) as threads:
+        for alike, group in groupby(changes, key=lambda change: isinstance(change, TextChange)):
+            some = list(group)  # text files depend on no other; what moves and what tables list has its order
+            for change, was_made in zip(some, threads.map(one, some) if alike else map(one, some), strict=True):
+                done += 1
+                changed += [change.file] if was_made else []
+                report(Tick("edit files", done, len(changes), change.file))
+    if edit.stage in OPEN:
+        _clear(folder, changes)
+    return Made(_renamed(edit, stage), tuple(changed), tuple(sorted(left)))
+
+
+def _clear(folder: Path, changes: Sequence[Change]) -> None:
+    """Remove what a killed process left unfinished of these files."""
+    paths = [folder / change.file for change in changes]
+    labels = {(path.parent, label_of(path)) for path in paths}
+    for parent in {path.parent for path in paths}:
+        for left in leftovers(parent):
+            named = TEMPORARY_NAMED.fullmatch(left.name)
+            if named is not None and (parent, named["label"]) in labels:
+                remove_leftover(left)
+
+
+def _renamed(edit: Edit, stage: Stage) -> Edit:
+    file = edit.file.with_name(f"{edit.number:06}.{stage}.jsonl")
+    os.rename(edit.file, file)
+    sync_folder(file.parent)
+    return Edit(file, edit.number, stage, edit.when, edit.words, edit.images)
