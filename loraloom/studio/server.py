@@ -24,6 +24,7 @@ from loraloom.version import __version__
 from registry.errors import Faults, LoomError, NotFound, Refused
 from registry.plain_values import from_json
 from registry.printable import json_printable, one_line
+from train.data.images import is_image
 
 LARGEST = 1 << 30  # bytes of a body that any route takes; each route has its own limit
 THREADS = 8
@@ -55,9 +56,9 @@ def about(studio: Studio, _ask: Ask) -> object:
 def image(studio: Studio, ask: Ask) -> object:
     """An image file: `path`, and a thumbnail of about `side` pixels where that is given. `v` in the address makes it cacheable."""
     path = studio.places.readable(ask.text("path"))
-    if path.suffix.lower() not in MEDIA or not path.is_file():
-        raise Refused(f"{path.name}: this is no image that a page shows ({', '.join(MEDIA)}).")
     side = ask.number("side", 0, high=4096)
+    if not path.is_file() or (path.suffix.lower() not in MEDIA and not (side and is_image(path))):
+        raise Refused(f"{path.name}: this is no image that a page shows ({', '.join(MEDIA)}).")
     lasting = ask.optional("v") is not None
     if side == 0:
         return SentFile(path, MEDIA[path.suffix.lower()], lasting=lasting)

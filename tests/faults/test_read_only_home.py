@@ -65,6 +65,7 @@ REFUSED = {
 
 NO_HOME = {
     "data caption",
+    "data edit",
     "data mask",
     "report",
     "control",

@@ -1,0 +1,89 @@
+// One image at its size: crops over it, and its mask, which is painted here.
+
+import { address, read, upload } from "../api.js";
+import { button, dialog, fail, facts, showCommand } from "../parts.js";
+import { Painter } from "./paint.js";
+import { dashed, frame } from "./set.js";
+
+export async function openImage(view, given) {
+  let item = given;
+  const crops = make("div", { class: "frames", hidden: true });
+  const stage = make("div", { class: "paint-stage" });
+  const canvas = make("canvas", { tabIndex: 0, role: "img", "aria-label": `${item.name}, with what its mask leaves out in red. Arrow keys move the brush, Space paints, X changes brush and eraser.` });
+  const image = make("img", { alt: item.name, src: address("image", { path: item.path, v: item.v, ...(WEB.test(item.path) ? {} : { side: 768 }) }) });
+  const inner = make("div", { class: "paint-inner" }, image, canvas, crops);
+  stage.append(inner);
+  const side = make("div", { class: "paint-side" });
+  const box = dialog(item.name, make("div", { class: "paint" }, stage, side));
+  box.dialog.classList.add("viewer");
+  try { await image.decode(); } catch { side.append(make("p", { class: "fault" }, item.fault ?? "The browser does not show this image.")); return; }
+  const [width, height] = item.size ?? [image.naturalWidth, image.naturalHeight];
+  inner.style.aspectRatio = `${width} / ${height}`;
+  inner.style.setProperty("--shape", width / height);
+  const painter = new Painter(canvas, width, height);
+  if (item.mask_path) await painter.load(address("image", { path: item.mask_path, v: item.mask_v })).catch(fail);
+  tools();
+  resolution();
+
+  function tools() {
+    const writable = view.page.writable && !document.body.dataset.sealed;
+    const show = make("input", { type: "checkbox", checked: true });
+    show.addEventListener("change", () => { canvas.style.opacity = show.checked ? "" : "0"; });
+    const size = make("input", { type: "range", min: 1, max: Math.max(16, Math.round(Math.max(width, height) / 4)), value: Math.max(4, Math.round(Math.max(width, height) / 16)), "aria-label": "Size of the brush" });
+    const wide = make("span", { class: "soft number" });
+    const told = () => { painter.size = Number(size.value); wide.textContent = `${size.value} px`; };
+    size.addEventListener("input", told);
+    told();
+    const brush = tool("Brush", "keeps: white in the mask", () => painter.use("keep")), eraser = tool("Eraser", "leaves out: black in the mask", () => painter.use("leave"));
+    painter.onTool = (which) => { brush.setAttribute("aria-pressed", String(which === "keep")); eraser.setAttribute("aria-pressed", String(which === "leave")); };
+    painter.use("keep");
+    const undo = tool("Undo stroke", "Ctrl+Z", () => painter.undo());
+    let words = null;
+    const save = button("Save the mask", { kind: "primary", words: () => words ?? [...view.edit, "--set-mask", dashed(item.name), "MASK.png"], act: async () => {
+      const { file } = await upload("data/upload", await painter.png(), { name: "mask.png" });
+      const made = await view.make({ kind: "mask", image: item.name, file });
+      ({ words } = made);
+      item = await read("data/image", { set: view.path, image: item.name });
+      painter.saved();
+    } });
+    const drop = button("Remove the mask", { words: [...view.edit, "--remove-mask", dashed(item.name)], act: async () => {
+      await view.make({ kind: "unmask", images: [item.name] });
+      item = await read("data/image", { set: view.path, image: item.name });
+      painter.fill("leave", { keepHistory: false });
+      painter.saved();
+    } });
+    painter.onChange = () => { save.disabled = !writable || !painter.changed || painter.isEmpty(); undo.disabled = !painter.strokes; drop.disabled = !writable || !item.mask; };
+    painter.onChange();
+    side.append(
+      make("section", {}, make("h3", {}, "Mask"), make("p", { class: "soft" }, item.masks > 1 ? "This image has several mask files: keep one." : item.mask ? item.mask : "none yet: brush over what is to be learned"),
+        make("div", { class: "actions" }, brush, eraser), make("label", { class: "check" }, size, wide),
+        make("div", { class: "actions" }, undo, tool("Invert", "", () => painter.invert()), tool("Clear", "all is left out", () => painter.fill("leave")), tool("Fill", "all is kept", () => painter.fill("keep"))),
+        make("label", { class: "check" }, show, "Show the mask"), make("div", { class: "actions" }, save, drop)),
+      make("section", {}, make("h3", {}, "Image"), facts([["size", `${width} × ${height}`], ["caption", item.captions.join("\n")], ["file", item.file], ["findings", item.findings.join(", ")]])));
+    if (!item.mask) { painter.fill("keep", { keepHistory: false }); painter.saved(); painter.fresh = true; }
+  }
+
+  function tool(label, title, act) {
+    const node = make("button", { type: "button", title }, label);
+    node.addEventListener("click", () => { act(); canvas.focus({ preventScroll: true }); });
+    return node;
+  }
+
+  function resolution() {
+    const { resolution: wanted } = view.filter;
+    if (!wanted) { side.append(make("p", { class: "soft" }, "Give a resolution beside the list to see the crops.")); return; }
+    read("data/image", { set: view.path, image: item.name, ...view.shape() }).then((found) => {
+      const list = make("section", {}, make("h3", {}, "Crops"));
+      for (const crop of found.crops) {
+        const left = Math.round(crop.cropped * 100);
+        list.append(make("p", {}, `${crop.bucket}: ${crop.boxes.length === 1 ? "1 crop" : `${crop.boxes.length} crops`}, ${left ? `${left} % left out` : "nothing left out"}${crop.enlarged ? ", enlarged" : ""}`));
+        for (const one of crop.boxes) crops.append(frame(...one));
+      }
+      crops.hidden = false;
+      side.append(list);
+    }, fail);
+    showCommand(["data", "lint", view.path, "--resolution", wanted.split(",")[0]]);
+  }
+}
+
+const WEB = /\.(png|jpe?g|webp|gif|bmp|avif)$/i;

@@ -1,0 +1,126 @@
+"""A set edited in a real browser; what lies on the disk afterwards is read as training reads it."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from tests.infer.output.opened import DESK, NASTY, PHONE, faint_texts
+from tests.loraloom.studio.opened import Served
+from train.config import DataConfig, TrainConfig
+from train.data.dataset import inspect_set, read_set
+from train.data.editing import journal
+from train.data.split import choose_split
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+INK = Path(__file__).resolve().parents[4] / "datasets" / "ink"
+
+
+def opened(browser: "Browser", served: Served, folder: Path, size: dict[str, int] = DESK, scheme: str = "light") -> "Page":
+    page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_default_timeout(8000)
+    page.goto(f"{served.address}#/data/{quote(str(folder), safe='')}")
+    page.wait_for_selector(".row")
+    return page
+
+
+def captions(folder: Path) -> dict[str, str]:
+    return {sample.name: (sample.caption or "").strip() for sample in read_set(DataConfig(path=str(folder))).samples}
+
+
+def test_a_set_is_edited(browser: "Browser", served: Served) -> None:
+    from playwright.sync_api import expect
+
+    ink = served.studio.folder / "ink"
+    shutil.copytree(INK, ink)
+    shutil.copy(ink / "fox.png", ink / "fox-again.png")
+    (ink / "fox-again.txt").write_text("a fox again\n")
+    before = captions(ink)
+    page = opened(browser, served, ink)
+    page.get_by_label("Caption of fox.png", exact=True).fill(NASTY)
+    page.get_by_label("Caption of fox.png", exact=True).press("Control+Enter")
+    page.locator("#command-kind", has_text="Done").wait_for()
+    assert captions(ink)["fox.png"] == NASTY and page.title().startswith("Data")
+
+    page.get_by_role("button", name="Edit captions").click()
+    page.get_by_label("Find").fill("a clock")
+    page.get_by_label("Replace with").fill("one clock")
+    page.get_by_text("1 of 57 images change.").wait_for()
+    assert captions(ink)["alarm-clock.png"] == "a clock"
+    page.get_by_role("button", name="Change 1 caption").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_label("Caption of alarm-clock.png")).to_have_value("one clock")
+    assert captions(ink)["alarm-clock.png"] == "one clock"
+    page.get_by_role("button", name="Undo", exact=True).click()
+    page.get_by_text("is undone").wait_for()
+    page.get_by_role("button", name="Undo", exact=True).click()
+    expect(page.get_by_role("button", name="Undo", exact=True)).to_have_count(0)
+    assert captions(ink) == before
+
+    page.get_by_role("button", name="same-image").click()
+    expect(page.locator(".row")).to_have_count(2)
+    page.locator(".row", has_text="fox-again.png").get_by_role("button", name="Hold out").click()
+    expect(page.locator(".row")).to_have_count(1)
+    config = TrainConfig(data=DataConfig(path=str(ink)))
+    split = choose_split(config, read_set(config.data), lambda tick: None)
+    assert "fox-again.png" in {sample.name for sample in split.heldout} and "fox-again.png" not in {sample.name for sample in split.train}
+    page.close()
+
+
+def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
+    from playwright.sync_api import expect
+
+    ink = served.studio.folder / "ink"
+    ink.mkdir()
+    for name in ("fox.png", "fox.txt"):
+        shutil.copy(INK / name, ink / name)
+    page = opened(browser, served, ink)
+    page.get_by_role("button", name="Open fox.png").click()
+    canvas = page.locator(".viewer canvas")
+    box = canvas.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.5, steps=4)
+    page.mouse.up()
+    page.get_by_role("button", name="Save the mask").click()
+    page.locator("#command-kind", has_text="Done").wait_for()
+    (mask,) = [sample.mask for sample in inspect_set(DataConfig(path=str(ink), masks="files"), path=str(ink)).samples]
+    assert mask is not None and mask.box[0] < 36 and mask.box[2] > 92 and 0.02 < mask.share < 0.2
+    canvas.focus()
+    page.get_by_role("button", name="Invert").click()
+    page.keyboard.press("Control+z")
+    page.get_by_role("button", name="Eraser").click()
+    for key in ("ArrowDown", "Space", "x", "Shift+ArrowUp"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Save the mask").click()
+    expect(page.locator("#command")).to_contain_text("--set-mask")
+    for _ in range(100):
+        if len(journal.history(ink)) == 2:
+            break
+        page.wait_for_timeout(30)
+    assert len(journal.history(ink)) == 2
+    page.get_by_role("button", name="Remove the mask").click()
+    expect(page.locator("#command")).to_contain_text("--remove-mask")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_read_on_a_telephone(browser: "Browser", served: Served, scheme: str) -> None:
+    ink = served.studio.folder / "ink"
+    ink.mkdir()
+    for name in ("fox.png", "owl.png"):
+        shutil.copy(INK / name, ink / name)
+    (ink / "fox.txt").write_text(NASTY)
+    page = opened(browser, served, ink, PHONE, scheme)
+    page.get_by_text("Findings, tags, sizes").click()
+    page.wait_for_timeout(300)
+    count, faint = faint_texts(page)
+    assert count > 15 and faint == {}
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and page.title().startswith("Data")
+    page.close()
