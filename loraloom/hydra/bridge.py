@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 C = TypeVar("C")
+
+ALONE = threading.RLock()  # Hydra composes with one state for the whole process
 
 
 def parse(argument: str) -> "Override":
@@ -52,19 +55,21 @@ def compose(name: str, schema: type, overrides: Sequence[str]) -> "DictConfig":
     """The raw config of a single run: conf/<name>.yaml, changed by the overrides."""
     import hydra
 
-    prepare(name, schema)
-    with hydra.initialize_config_dir(str(Presets.home()), version_base="1.3", job_name=name):
-        return hydra.compose(name, overrides=list(overrides))
+    with ALONE:
+        prepare(name, schema)
+        with hydra.initialize_config_dir(str(Presets.home()), version_base="1.3", job_name=name):
+            return hydra.compose(name, overrides=list(overrides))
 
 
 def compose_hydra(name: str, schema: type, overrides: Sequence[str]) -> "DictConfig":
     """Hydra's own part of the config: its sweeper, its launcher."""
     import hydra
 
-    prepare(name, schema)
-    with hydra.initialize_config_dir(str(Presets.home()), version_base="1.3", job_name=name):
-        config: DictConfig = hydra.compose(name, overrides=list(overrides), return_hydra_config=True).hydra
-        return config
+    with ALONE:
+        prepare(name, schema)
+        with hydra.initialize_config_dir(str(Presets.home()), version_base="1.3", job_name=name):
+            config: DictConfig = hydra.compose(name, overrides=list(overrides), return_hydra_config=True).hydra
+            return config
 
 
 def to_config(raw: "DictConfig", schema: type[C]) -> C:

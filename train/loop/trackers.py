@@ -69,14 +69,19 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines):
         try:
-            row = from_json(line)
-            if not (isinstance(row, dict) and is_of(row.get("step"), int) and is_of([*row.values()], list[float])):
-                raise ValueError("it is no row of numbers with a step")
-            rows.append(row)
+            rows.append(metrics_row(line))
         except ValueError as error:
             if number != len(lines) - 1:
                 raise JobFailed(f"{folder / METRICS}, line {number + 1}, is damaged ({error}). Remove that line, and resume.") from error
     return rows
+
+
+def metrics_row(line: bytes) -> dict[str, Any]:
+    """One line of metrics.jsonl. Raises ValueError for one that is no row of numbers with a step."""
+    row = from_json(line)
+    if not (isinstance(row, dict) and is_of(row.get("step"), int) and is_of([*row.values()], list[float])):
+        raise ValueError("it is no row of numbers with a step")
+    return row
 
 
 @TRACKERS.add("jsonl")

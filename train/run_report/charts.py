@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,22 @@ def thinned(points: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(points[round(place * (len(points) - 1) / (MOST - 1))] for place in range(MOST))
 
 
+def extremes(points: Sequence[Point]) -> tuple[Point, ...]:
+    """At most MOST of the points: the lowest and the highest of each of MOST / 2 stretches of equal length, in order.
+
+    A peak of one step stays, which `thinned` may leave out: for what is no mean.
+    """
+    if len(points) <= MOST:
+        return tuple(points)
+    kept: list[Point] = []
+    ends = [round(place * len(points) * 2 / MOST) for place in range(MOST // 2 + 1)]
+    for begin, end in itertools.pairwise(ends):
+        places = range(begin, end)
+        low, high = min(places, key=lambda at: points[at][1]), max(places, key=lambda at: points[at][1])
+        kept += [points[at] for at in sorted({low, high})]
+    return tuple(kept)
+
+
 def _training(metrics: Sequence[Mapping[str, Any]]) -> Chart | None:
     rows = [row for row in metrics if "loss" in row]
     if not rows:
@@ -85,7 +102,7 @@ def _training(metrics: Sequence[Mapping[str, Any]]) -> Chart | None:
     points = [(float(row["step"]), *mean) for row, mean in zip(rows, means, strict=True)]
     each = [(float(row["step"]), float(row["loss"]), None, None) for row in rows]
     about = "Each step has other images, timesteps and noise: only the smoothed line can be read, within its 95 % interval."
-    lines = (Line(name="smoothed", points=thinned(points)), Line(name="each step", points=thinned(each)))
+    lines = (Line(name="smoothed", points=thinned(points)), Line(name="each step", points=extremes(each)))
     return Chart(key="training_loss", title="Training loss", about=about, lines=lines)
 
 
@@ -112,15 +129,7 @@ def _measured(history: History | None) -> Iterator[Chart]:
         return
     rows = [row for row in history.heldout if row.get("bands")]
     if rows:
-        lines = []
-        for place, band in enumerate(BANDS):
-            first = history.before["bands"][place]
-            points = [(float(row["step"]), row["bands"][place] / first, None, None) for row in rows] if first > 0 else []
-            lines.append(Line(name=band, points=((0.0, 1.0, None, None), *points)))
-        about = "Held-out loss by thirds of the timesteps that the run trains with, as a share of the base's: much noise is composition, "
-        about += "little noise is detail."
-        level = _level("base", 1.0, lines[0].points)
-        yield Chart(key="heldout_bands", title="Held-out loss by timestep band", about=about, lines=(*lines, level))
+        yield _bands(history.before["bands"], [(row["step"], row["bands"]) for row in rows])
     shares = [row for row in rows if row.get("others")]
     if shares and history.before.get("others"):
         shown: list[Point] = []
@@ -130,6 +139,25 @@ def _measured(history: History | None) -> Iterator[Chart]:
         about = "Loss with another image's caption minus that with its own: 0 where captions are not used. The band is its 95 % interval."
         level = _level("base", prompt_share(history.before), shown)
         yield Chart(key="prompt_share", title="The prompt's share", about=about, lines=(Line(name="share", points=tuple(shown)), level))
+
+
+def _bands(first: Sequence[float], rows: Sequence[tuple[int, Sequence[float]]]) -> Chart:
+    """Held-out loss by band: `first` the base's, `rows` by step."""
+    lines = []
+    for place, band in enumerate(BANDS):
+        points = [(float(step), bands[place] / first[place], None, None) for step, bands in rows] if first[place] > 0 else []
+        lines.append(Line(name=band, points=((0.0, 1.0, None, None), *points)))
+    about = "Held-out loss by thirds of the timesteps that the run trains with, as a share of the base's: much noise is composition, "
+    about += "little noise is detail."
+    level = _level("base", 1.0, lines[0].points)
+    return Chart(key="heldout_bands", title="Held-out loss by timestep band", about=about, lines=(*lines, level))
+
+
+def logged_bands(metrics: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """The bands of a run that has no checkpoint yet, as metrics.jsonl has them; None where they were not measured."""
+    names = [f"heldout_{end}" for end in ("low", "middle", "high")]
+    rows = [(int(row["step"]), [float(row[name]) for name in names]) for row in metrics if all(name in row for name in names)]
+    return _bands(rows[0][1], rows[1:]) if len(rows) > 1 and rows[0][0] == 0 else None
 
 
 def _style(style: StyleCurve | None) -> Chart | None:
@@ -160,7 +188,7 @@ def _others(metrics: Sequence[Mapping[str, Any]]) -> Iterator[Chart]:
         ]
         if points:
             title = name.replace("_", " ").capitalize()
-            lines = (Line(name=name, points=thinned(points)),)
+            lines = (Line(name=name, points=extremes(points)),)
             yield Chart(key=name, title=title, about=f"{name} of metrics.jsonl.", lines=lines)
 
 

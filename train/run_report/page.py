@@ -76,8 +76,8 @@ def page(found: RunReport) -> str:
         all_files=len(run.trained) + len(run.heldout),
         command=one_line(command_of(run.config)),
         missing=[one_line(line) for line in found.missing],
-        css=own("report.css") + own("run.css"),
-        js=own("dom.js") + own("page.js") + own("run.js"),
+        css=own("report.css") + own("chart.css") + own("run.css"),
+        js=own("dom.js") + own("page.js") + own("chart.js") + own("run.js"),
         data=Markup(script_json(data)),
     )
 

@@ -100,7 +100,7 @@ def read_run(folder: Path, *, result: Mapping[str, Any] | None = None) -> RunFil
     metrics = _metrics(folder)
     if not metrics:
         missing.append(f"curves: there is no {METRICS}, or no step in it")
-    history = _history(checkpoints, missing)
+    history = read_history(checkpoints, missing)
     judgement = _object(folder / JUDGEMENT, [], "")
     if judgement is not None and not is_judgement(judgement):
         raise BadFile(folder / JUDGEMENT, "damaged", "it is not what loraloom judge writes. Remove it, and judge the run again.")
@@ -146,12 +146,16 @@ def _object(path: Path, missing: list[str], what: str) -> Mapping[str, Any] | No
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     try:
-        rows = read_metrics(folder)
-        return [{name: value for name, value in row.items() if name == "step" or _finite([value])} for row in rows]
+        return [finite_row(row) for row in read_metrics(folder)]
     except JobFailed as error:
         raise BadFile(folder / METRICS, "damaged", str(error)) from error
     except OSError as error:
         raise BadFile(folder / METRICS, "unreadable", f"it cannot be read ({error.strerror or error}).") from error
+
+
+def finite_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a row of metrics.jsonl a curve can show."""
+    return {name: value for name, value in row.items() if name == "step" or _finite([value])}
 
 
 def _image_rows(path: Path) -> tuple[Mapping[str, Any], ...]:
@@ -170,7 +174,7 @@ def _image_rows(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(rows)
 
 
-def _history(checkpoints: Mapping[int, Path], missing: list[str]) -> History | None:
+def read_history(checkpoints: Mapping[int, Path], missing: list[str]) -> History | None:
     """The measurements of the newest checkpoint, which has those of all steps before."""
     if not checkpoints:
         missing.append("the loss of each image, the spectrum: there is no checkpoint")

@@ -6,7 +6,7 @@ import pytest
 
 from train.loop.history import History
 from train.output.style import StyleCurve
-from train.run_report.charts import MOST, charts_of, image_losses, smoothed, thinned, training_losses
+from train.run_report.charts import MOST, charts_of, extremes, image_losses, logged_bands, smoothed, thinned, training_losses
 
 
 def measured(step: int, losses: list[float]) -> dict[str, Any]:
@@ -52,6 +52,22 @@ def test_a_long_line_keeps_its_first_and_its_last_point() -> None:
     points = [(float(step), 1.0, None, None) for step in range(10_000)]
     found = thinned(points)
     assert len(found) == MOST and found[0] == points[0] and found[-1] == points[-1]
+
+
+def test_a_line_of_single_steps_keeps_its_peaks() -> None:
+    points = [(float(step), 9.0 if step == 7_777 else -9.0 if step == 3_333 else 1.0, None, None) for step in range(10_000)]
+    found = extremes(points)
+    assert len(found) <= MOST and points[7_777] in found and points[3_333] in found and [*found] == sorted(found)
+    assert extremes(points[:MOST]) == tuple(points[:MOST])
+
+
+def test_the_bands_of_a_run_without_a_checkpoint_are_those_that_were_logged() -> None:
+    names = ("heldout_low", "heldout_middle", "heldout_high")
+    rows = [{"step": step, **dict(zip(names, bands, strict=True))} for step, bands in ((0, (0.5, 1.0, 2.0)), (10, (0.25, 0.9, 1.0)))]
+    found = logged_bands(rows)
+    assert found is not None and [line.points[1][1] for line in found.lines[:3]] == [0.5, 0.9, 0.5]
+    assert [line.name for line in found.lines] == ["little noise", "middle", "much noise", "base"]
+    assert logged_bands(rows[1:]) is None and logged_bands([]) is None
 
 
 def test_unusual_images_are_first_with_what_is_unusual() -> None:

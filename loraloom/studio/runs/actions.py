@@ -1,0 +1,45 @@
+"""What the buttons of the section do. Each has a command line that does the same: `words`, which the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloom.queue.job import Job, State
+from loraloom.studio.runs.listing import own_queue
+from registry.errors import Refused
+
+if TYPE_CHECKING:
+    from loraloom.studio.context import Studio
+
+
+def start(studio: Studio, words: Sequence[str], *, first: bool) -> Job:
+    """Add a command line to the queue, to run in the Studio's folder: `loraloom queue add [--first] WORDS`."""
+    return own_queue(studio).add(words, folder=studio.folder, first=first)
+
+
+def resume_run(studio: Studio, folder: Path) -> Job:
+    """Go on with a run: `loraloom queue add train resume=FOLDER`."""
+    return start(studio, ["train", f"resume={folder}"], first=False)
+
+
+def move(studio: Studio, job: str, place: str) -> None:
+    """Move a waiting job: `loraloom queue move ID --first`, `--last`, or `--before OTHER`; `up` and `down` are moves before another one."""
+    queue = own_queue(studio)
+    waiting = [one.id for one in queue.jobs(limit=0) if one.state is State.waiting]
+    if job not in waiting:
+        raise Refused(f"The job {job} does not wait. Only waiting jobs have an order.")
+    at = waiting.index(job)
+    if place == "first":
+        before: str | None = waiting[0]
+    elif place == "last":
+        before = None
+    elif place == "up":
+        before = waiting[max(0, at - 1)]
+    elif place == "down":
+        before = waiting[at + 2] if at + 2 < len(waiting) else None
+    else:
+        raise Refused(f"place: expected first, last, up or down, got {place!r:.40}.")
+    if before != job:
+        queue.move(job, before=before)

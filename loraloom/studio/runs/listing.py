@@ -1,0 +1,150 @@
+"""The queue's jobs and the run folders in one list: what runs and waits first, in its order, then what has ended, the newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloom.queue.job import Job, State
+from loraloom.queue.queue import Queue
+from loraloom.studio.runs.folders import RunFolder, RunState, run_folder, run_folders, state_of
+from loraloom.studio.runs.registered import RegisteredRun, registered_runs
+from loraloom.studio.runs.summary import Summary, summary_of
+
+if TYPE_CHECKING:
+    from loraloom.studio.context import Studio
+
+ENDED = 500  # ended jobs that are listed, the newest
+STATES = ("running", "waiting", "finished", "stopped", "failed", "elsewhere")  # that the list is filtered by
+OF_JOBS = {  # what the state of a job is in this list
+    State.waiting: "waiting",
+    State.running: "running",
+    State.done: "finished",
+    State.failed: "failed",
+    State.refused: "failed",
+    State.lost: "failed",
+    State.interrupted: "stopped",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row before its values are read: a run folder that is here, a run of the index, or a job that made no single run."""
+
+    order: tuple[str, int]
+    run: RunFolder | None = None
+    registered: RegisteredRun | None = None
+    job: Job | None = None  # also the newest job of a run
+
+    def matches(self, words: Sequence[str]) -> bool:
+        """Whether every word is in the name, the path or the command, ignoring case."""
+        texts = [self.run.path if self.run else "", self.registered.reference if self.registered else ""]
+        texts += [self.registered.path if self.registered else "", self.job.command if self.job else ""]
+        whole = "\n".join(map(str, texts)).casefold()
+        return all(word in whole for word in words)
+
+    @property
+    def state(self) -> str:
+        """One of STATES."""
+        if self.run is not None:
+            found = state_of(self.run.path)
+            failed = found is RunState.stopped and self.job is not None and OF_JOBS[self.job.state] == "failed"
+            return "failed" if failed else found.value
+        return RunState.elsewhere.value if self.job is None else OF_JOBS[self.job.state]
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of the page."""
+        summary = summary_of(self.run.path) if self.run else self.registered.summary if self.registered else Summary()
+        place = self.run.path if self.run else self.registered.path if self.registered else None
+        return {
+            "path": None if place is None else str(place),
+            "here": self.run is not None,
+            "name": self.run.name if self.run else self.registered.reference if self.registered else None,
+            "stamp": self.order[0],
+            "state": self.state,
+            "summary": vars(summary),
+            "job": self.job.to_json() if self.job else None,
+        }
+
+
+def own_queue(studio: Studio) -> Queue:
+    """The queue of the Studio's home."""
+    return Queue(studio.home)
+
+
+def entries(studio: Studio) -> tuple[list[Job], list[Entry]]:
+    """(jobs that run and wait, everything else, the newest first)."""
+    jobs = own_queue(studio).jobs(limit=ENDED)
+    active = [job for job in jobs if not job.state.has_ended]
+    ended = [job for job in jobs if job.state.has_ended]
+    runs = {run.path: run for run in run_folders(studio.roots)}
+    of_runs: dict[Path, Job] = {}
+    for job in reversed([*active, *ended]):  # the newest last, which stays
+        of_runs |= dict.fromkeys(job.made, job)
+    for path in of_runs:
+        if path not in runs and (path / "config.yaml").is_file():
+            runs[path] = run_folder(path)
+    known = {one.path: one for one in registered_runs(studio)}
+    found = [Entry(order=run.order, run=run, registered=known.get(path), job=of_runs.get(path)) for path, run in runs.items()]
+    found += map(_registered, (one for path, one in known.items() if path not in runs))
+    found += [Entry(order=(_stamp(job), 0), job=job) for job in ended if not _is_one_run(job, runs)]
+    return active, sorted(found, key=lambda entry: entry.order, reverse=True)
+
+
+def _registered(one: RegisteredRun) -> Entry:
+    here = (one.path / "config.yaml").is_file()
+    return Entry(order=(one.stamp[:15], 1), run=run_folder(one.path) if here else None, registered=one)
+
+
+def _is_one_run(job: Job, runs: Mapping[Path, RunFolder]) -> bool:
+    """Whether the run's own row stands for the job."""
+    return job.words[:1] == ("train",) and len(job.made) == 1 and job.made[0] in runs
+
+
+def _stamp(job: Job) -> str:
+    return (job.began or job.created).strftime("%Y%m%d-%H%M%S")
+
+
+def listing(studio: Studio, *, text: str, state: str, offset: int, limit: int) -> dict[str, Any]:
+    """A page of the list. `state` "" is all; the jobs that run and wait are on the first page."""
+    active, rest = entries(studio)
+    words = text.casefold().split()
+    shown: Iterable[Entry] = (entry for entry in rest if entry.matches(words))
+    if state:
+        shown = (entry for entry in shown if entry.state == state)
+    found = list(shown)
+    chosen = [job for job in active if Entry(order=("", 0), job=job).matches(words) and state in ("", OF_JOBS[job.state])]
+    return {
+        "active": [job.to_json() for job in chosen],
+        "rows": [entry.to_json() for entry in found[offset : offset + limit]],
+        "total": len(found),
+        "paused": own_queue(studio).paused,
+    }
+
+
+def glance(studio: Studio) -> dict[str, Any]:
+    """What the list watches: the jobs that run and wait, and a number that changes when a run or an ended job comes or goes."""
+    queue = own_queue(studio)
+    active = [job.to_json() for job in queue.jobs(limit=0)]
+    runs = run_folders(studio.roots)
+    newest = [state_of(run.path).value for run in runs[:30]]
+    try:
+        jobs = sorted(entry.name for entry in queue.folder.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        jobs = []
+    ended = sorted({*jobs} - {job["id"] for job in active})
+    version = hash((tuple(run.path for run in runs), tuple(newest), tuple(ended))) & 0xFFFFFFFF
+    return {"active": active, "paused": queue.paused, "version": version}
+
+
+def job_of(studio: Studio, folder: Path) -> Job | None:
+    """The newest job that made a run folder, or goes on with it."""
+    jobs = own_queue(studio).jobs(limit=ENDED)
+    return next(filter(partial(_made, folder), jobs), None)
+
+
+def _made(folder: Path, job: Job) -> bool:
+    return folder in job.made or any(word == f"resume={folder}" for word in job.words)

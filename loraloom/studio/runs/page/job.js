@@ -1,0 +1,44 @@
+// The page of a job that is no single run: a grid, a merge, a sweep, or one that failed before it made anything.
+
+import { read, watch, write } from "../api.js";
+import { button, confirmed, fail, facts, heading } from "../parts.js";
+import { logOf } from "./log.js";
+import { againWords, chipOf, progressNode, removeWords, runLink, spellTime, stopWords } from "./words.js";
+
+export async function showJob(main, id) {
+  let job = await read("runs/job", { id });
+  const top = make("div", { class: "run-top" }), body = make("div", { class: "card" });
+  const ended = () => !["waiting", "running"].includes(job.state);
+  const log = logOf(id, () => !ended());
+  main.append(top, body, log.node);
+
+  function draw() {
+    const tools = [];
+    if (job.state === "running") tools.push(button("Stop", { act: () => write("runs/stop", { id }), words: () => stopWords(id) }));
+    else {
+      if (ended()) tools.push(button("Run again", { act: async () => { const found = await write("runs/again", { id }); location.hash = `#/runs/job/${encodeURIComponent(found.id)}`; }, words: () => againWords(id) }));
+      tools.push(button("Remove", { kind: "danger", words: () => removeWords(id), act: async () => {
+        if (!await confirmed("The job and its log are removed; what it has made stays.", "Remove")) return;
+        await write("runs/remove", { id });
+        location.hash = "#/runs";
+      } }));
+    }
+    top.replaceChildren(heading("Job", chipOf(job.state), ...tools));
+    const made = make("div", { class: "made-list" }, ...job.made.map((path) => make("div", {}, /[\\/]sweeps[\\/]/.test(path) ? make("a", { href: `#/runs/sweep/${encodeURIComponent(path)}` }, path) : job.words[0] === "train" ? make("a", { href: runLink(path) }, path) : path)));
+    body.replaceChildren(
+      ...(job.state === "running" ? [progressNode(job.progress)] : []),
+      facts([
+        ["command", make("code", {}, job.command)], ["folder", job.folder], ["added", spellTime(job.created)], ["began", spellTime(job.began)],
+        ["ended", spellTime(job.ended)], ["exit code", job.exit_code === null ? "" : String(job.exit_code)], ["made", job.made.length ? made : ""],
+      ]),
+    );
+  }
+  draw();
+  const end = watch(`job:${id}`, (value, error) => {
+    if (error) { fail(new Error(error)); return; }
+    const before = job.state;
+    job = value;
+    if (!ended() || before !== job.state) draw();
+  });
+  return () => { log.stop(); end(); };
+}

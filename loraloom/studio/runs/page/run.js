@@ -1,0 +1,134 @@
+// A run's page: how far it is, curves and previews as they come, the log, the plan, settings and files.
+
+import { read, watch, write } from "../api.js";
+import { button, confirmed, fail, facts, heading, spellBytes, spellSeconds } from "../parts.js";
+import { curvesOf } from "./curves.js";
+import { logOf } from "./log.js";
+import { previewsOf } from "./previews.js";
+import { adapterOf, againLink, chipOf, progressNode, removeWords, resumeWords, runLink, shortNumber, spellTime, stopWords } from "./words.js";
+
+const FIRST = ["training_loss", "heldout_loss"]; // the curves above all else
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+export async function showRun(main, path) {
+  const run = await read("runs/run", { path });
+  if (run.state === "elsewhere") { showElsewhere(main, run); return null; }
+  let { glance } = run, log = null, gone = false, loading = null;
+  const range = run.verdict?.steps ?? null;
+  const top = make("div", {}), progress = make("div", {}), logs = make("div", {}), fileTable = make("div", { class: "scroll" });
+  const curves = curvesOf(), rest = curvesOf(), previews = previewsOf();
+  const others = make("details", { class: "card curves-more" }, make("summary", {}, "More curves"), rest.node);
+  const empty = make("p", { class: "soft" }, "There is no step yet.");
+  main.append(top, progress, about(run), empty, curves.node, previews.node, others, logs, ...more(run, fileTable));
+
+  function actions() {
+    const { state, job } = glance;
+    const busy = job && ["waiting", "running"].includes(job.state);
+    const found = [];
+    if (state === "running") {
+      found.push(...requests(path));
+      if (busy) found.push(button("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id), title: "A checkpoint is saved first" }));
+    } else if (busy) {
+      found.push(make("span", { class: "soft" }, "its job waits"));
+      if (job.state === "waiting") found.push(button("Remove from the queue", { act: () => write("runs/remove", { id: job.id }), words: () => removeWords(job.id) }));
+    } else {
+      if (state === "stopped") found.push(button("Resume", { act: () => write("runs/resume", { path }), words: () => resumeWords(path), kind: "primary" }));
+      if (job) found.push(button("Remove from the queue", { words: () => removeWords(job.id), act: async () => {
+        if (!await confirmed("The job and its log are removed. The run folder stays.", "Remove")) return;
+        await write("runs/remove", { id: job.id });
+      } }));
+    }
+    if (glance.report[0] >= 0) found.push(make("a", { class: "link-button", href: `#/runs/report/${encodeURIComponent(path)}` }, "Open report"));
+    found.push(make("a", { class: "link-button", href: againLink(path) }, "Again with changes"));
+    return found;
+  }
+
+  function draw() {
+    const focus = top.contains(document.activeElement) ? document.activeElement.textContent : null;
+    top.replaceChildren(heading(run.name, chipOf(glance.state), make("span", { class: "soft" }, spellTime(run.stamp)), ...actions()));
+    if (focus) [...top.querySelectorAll("button, a")].find((node) => node.textContent === focus)?.focus({ preventScroll: true });
+    if (glance.job && log === null) { log = logOf(glance.job.id, () => glance.state === "running"); log.id = glance.job.id; logs.replaceChildren(log.node); }
+    else if (glance.job && log.id !== glance.job.id) { log.stop(); log = null; draw(); return; }
+  }
+
+  function drawProgress() {
+    progress.replaceChildren(...(glance.state === "running" ? [make("div", { class: "card" }, progressNode(glance.progress))] : []));
+  }
+
+  // The curves again: one request at a time, and never more than a fifth of the time.
+  function loadCurves() {
+    if (loading || gone) return;
+    const began = performance.now(), seen = glance.metrics;
+    loading = read("runs/curves", { path }).then((found) => {
+      if (gone) return;
+      empty.hidden = found.charts.length > 0;
+      curves.show(found.charts.filter((chart) => FIRST.includes(chart.key)), range);
+      rest.show(found.charts.filter((chart) => !FIRST.includes(chart.key)), range);
+      others.hidden = found.charts.every((chart) => FIRST.includes(chart.key));
+    }).catch(fail).finally(() => {
+      const took = performance.now() - began;
+      setTimeout(() => { loading = null; if (!same(seen, glance.metrics)) loadCurves(); }, took * 4);
+    });
+  }
+
+  function showFiles(files) {
+    fileTable.replaceChildren(make("table", { class: "values left" }, make("tbody", {}, ...files.map((file) => make("tr", {}, make("th", { scope: "row" }, file.files === null ? file.name : `${file.name}/`), make("td", { class: "number" }, file.files === null ? "" : `${file.files} files`), make("td", { class: "number" }, spellBytes(file.bytes)))))));
+  }
+
+  draw();
+  drawProgress();
+  previews.show(run.previews);
+  showFiles(run.files);
+  loadCurves();
+  const end = watch(`run:${path}`, (value, error) => {
+    if (error) { fail(new Error(error)); return; }
+    const before = glance;
+    glance = value;
+    drawProgress();
+    if (before.state !== value.state || before.job?.id !== value.job?.id || before.job?.state !== value.job?.state || !same(before.report, value.report)) draw();
+    if (!same(before.metrics, value.metrics) || !same(before.checkpoints, value.checkpoints)) loadCurves();
+    if (!same(before.samples, value.samples)) read("runs/previews", { path }).then((found) => { if (!gone) previews.show(found); }).catch(fail);
+    if (before.state === "running" && value.state === "finished") location.reload();
+    else if (!same(before.checkpoints, value.checkpoints)) read("runs/files", { path }).then((found) => { if (!gone) showFiles(found); }).catch(fail);
+  });
+  return () => { gone = true; end(); log?.stop(); };
+}
+
+// What is asked of a training between two steps.
+function requests() {
+  return [];
+}
+
+function about(run) {
+  const { summary } = run;
+  const heldout = summary.heldout_best === null ? "" : `${summary.heldout_base === null ? "" : `${shortNumber(summary.heldout_base)} (base) → `}${shortNumber(summary.heldout_best)}`;
+  const rows = [
+    ["base", summary.base], ["adapter", [adapterOf(summary), summary.adapter].filter(Boolean).join("; registered as ")], ["images", summary.images === null ? "" : `${summary.images}${run.data ? ` from ${run.data}` : ""}`],
+    ["steps", summary.steps === null ? "" : `${summary.step} of ${summary.steps}`], ["held-out loss", heldout], ["took", summary.seconds === null ? "" : spellSeconds(summary.seconds)], ["folder", run.path],
+    ["damaged", summary.damaged],
+  ].filter(([, value]) => value);
+  const list = make("dl", { class: "facts-row" }, ...rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  const sentences = run.sentences.length ? [make("ul", { class: "sentences" }, ...run.sentences.map((one) => make("li", {}, one)))] : [];
+  return make("section", { class: "card" }, list, ...sentences);
+}
+
+function more(run, fileTable) {
+  const settings = make("table", { class: "values left" }, make("tbody", {}, ...run.settings.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "wrap" }, value)))));
+  return [
+    ...(run.plan ? [make("details", { class: "card" }, make("summary", {}, "Plan"), make("pre", { tabindex: "0" }, run.plan))] : []),
+    make("details", { class: "card" }, make("summary", {}, `${run.settings.length} settings that are not the defaults`), make("div", { class: "scroll" }, settings), make("pre", { tabindex: "0", class: "again" }, run.command)),
+    make("details", { class: "card" }, make("summary", {}, "Files"), fileTable),
+  ];
+}
+
+function showElsewhere(main, run) {
+  main.append(
+    heading(run.name, chipOf("elsewhere"), make("span", { class: "soft" }, spellTime(run.stamp))),
+    make("p", { class: "note" }, "The index has this run, and its folder is not on this machine: it was trained on another one, or moved."),
+    make("section", { class: "card" }, facts([
+      ["folder", run.path], ["base", run.summary.base], ["adapter", adapterOf(run.summary)], ["steps", run.summary.steps === null ? "" : String(run.summary.steps)], ["registered", spellTime(run.created)],
+      ...run.parents.map((parent) => [parent.role, `${parent.ref ?? ""} ${parent.sha256 ? `sha256 ${parent.sha256.slice(0, 12)}` : ""}`]),
+    ])),
+    make("details", { class: "card" }, make("summary", {}, `${run.settings.length} settings`), make("div", { class: "scroll" }, make("table", { class: "values left" }, make("tbody", {}, ...run.settings.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "wrap" }, value))))))),
+  );
+}

@@ -1,0 +1,79 @@
+"""Every button and the command line that it shows: both, on equal homes, leave the same."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from loraloom.cli import main
+from loraloom.queue.queue import Queue
+from tests.loraloom.studio.opened import Served, serving
+from tests.loraloom.studio.runs.made import make_run
+
+
+def left(home: Path) -> tuple[list[tuple[tuple[str, ...], str, str]], bool]:
+    """The jobs of a home in their order, and whether it is paused."""
+    queue = Queue(home)
+    return [(job.words, str(job.folder), job.state.value) for job in queue.jobs()], queue.paused
+
+
+@pytest.fixture
+def waiting(served: Served) -> list[str]:
+    """Three jobs that wait in a paused queue."""
+    queue = Queue(served.studio.home)
+    queue.pause()
+    return [queue.add(["registry", "find", name], folder=served.studio.folder).id for name in "abc"]
+
+
+def check(served: Served, monkeypatch: pytest.MonkeyPatch, route: str, values: dict[str, object], words: Sequence[str]) -> None:
+    copy = served.studio.home.parent / "copy"
+    served.studio.home.mkdir(exist_ok=True)
+    shutil.copytree(served.studio.home, copy)
+    status, answer = served.post(route, **values)
+    assert status == 200, answer
+    monkeypatch.setenv("LORALOOM_HOME", str(copy))
+    monkeypatch.chdir(served.studio.folder)
+    assert main(list(words)) == 0
+    assert left(served.studio.home) == left(copy)
+
+
+@pytest.mark.parametrize(
+    ("job", "place", "words"),
+    [
+        (2, "first", "queue move {2} --first"),
+        (0, "last", "queue move {0} --last"),
+        (2, "up", "queue move {2} --before {1}"),
+        (0, "down", "queue move {0} --before {2}"),
+        (1, "down", "queue move {1} --last"),
+    ],
+)
+def test_moves(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch, job: int, place: str, words: str) -> None:
+    check(served, monkeypatch, "runs/move", {"id": waiting[job], "place": place}, words.format(*waiting).split())
+
+
+def test_removes(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    check(served, monkeypatch, "runs/remove", {"id": waiting[1]}, ["queue", "remove", waiting[1]])
+    assert len(left(served.studio.home)[0]) == 2
+
+
+def test_a_waiting_job_is_taken_out(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    check(served, monkeypatch, "runs/stop", {"id": waiting[0]}, ["queue", "stop", waiting[0]])
+
+
+def test_pauses(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(served, monkeypatch, "runs/pause", {"paused": True}, ["queue", "pause"])
+    assert served.post("runs/pause", paused=False)[1] == {"paused": False}
+
+
+def test_a_run_goes_on_from_the_queue(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(served.studio.folder, done=20, finished=False)
+    check(served, monkeypatch, "runs/resume", {"path": str(folder)}, ["queue", "add", "train", f"resume={folder}"])
+
+
+def test_nothing_is_changed_by_a_read_only_studio(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    with serving(tmp_path / "work", home=tmp_path / "home", read_only=True) as sealed:
+        for route in ("stop", "remove", "move", "again", "resume", "pause"):
+            assert sealed.post(f"runs/{route}", id="x")[0] == 403
+        assert sealed.get("runs/list")[0] == 200 and not (tmp_path / "home" / "queue").exists()

@@ -1,0 +1,72 @@
+"""The section in Chromium: the list with its queue by keyboard, a run whose curve grows while it is watched, runs side by side."""
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from loraloom.queue.queue import Queue
+from tests.infer.output.opened import DESK, NASTY, PHONE, faint_texts
+from tests.loraloom.studio.opened import Served
+from tests.loraloom.studio.runs.made import add_rows, make_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+HOSTILE = """<img src=x onerror="document.title='owned'"> "it's" <b>"""
+
+
+def test_a_run_is_found_compared_and_its_queue_is_ordered_by_keyboard(served: Served, browser: "Browser") -> None:
+    root, queue = served.studio.folder, Queue(served.studio.home)
+    make_run(root, HOSTILE, "20260102-120000", lora__rank=4)
+    make_run(root, "plain", "20260101-120000")
+    queue.pause()
+    first, second = (queue.add(["train", f"data.trigger={NASTY}", f"seed={seed}"], folder=root).id for seed in (1, 2))
+    page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{served.address}#/runs")
+    page.locator(".active-jobs .job").nth(1).locator("a").focus()
+    page.keyboard.press("Alt+ArrowUp")
+    page.wait_for_function("() => document.querySelector('.active-jobs .job code, .active-jobs .job a').title.includes('seed=2')")
+    assert [job.id for job in queue.jobs()] == [second, first] and "seed=2" in page.evaluate("document.activeElement.title")
+    page.get_by_role("button", name="Down: loraloom train").first.focus()
+    assert page.locator("#command").inner_text() == f"loraloom queue move {second} --last"
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('.active-jobs .job a').title.includes('seed=1')")
+    assert [job.id for job in queue.jobs()] == [first, second]
+    assert page.locator(".runs-table tbody th").first.inner_text() == HOSTILE
+    for box in page.locator(".runs-table input").all():
+        box.check()
+    page.get_by_role("button", name="Compare 2").click()
+    page.locator(".charts .chart").first.wait_for()
+    table = page.locator(".compare-table").inner_text()
+    assert "lora.rank" in table and "4" in table and page.title() == "Runs · LoRA Loom Studio" and problems == []
+    page.close()
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "dark"), (PHONE, "light")], ids=["desk", "phone"])
+def test_a_curve_grows_while_its_run_is_watched(served: Served, browser: "Browser", size: dict[str, int], scheme: str) -> None:
+    folder = make_run(served.studio.folder, done=20, finished=False)
+    page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{served.address}#/runs/run/{quote(str(folder), safe='')}")
+    readout = page.locator(".chart .readout").first
+    readout.get_by_text("step 20").wait_for()
+    add_rows(folder, 21, 33)
+    readout.get_by_text("step 33").wait_for(timeout=5000)
+    page.get_by_role("slider", name="Step that is shown").fill("0")
+    assert page.locator(".stage-bar output").inner_text() == "base"
+    page.get_by_role("button", name="Enlarge a bell, base").click()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("dialog img").get_attribute("alt") == "a bell, step 20"
+    page.keyboard.press("Escape")
+    resume = page.get_by_role("button", name="Resume")
+    resume.focus()
+    assert page.locator("#command").inner_text() == f"loraloom queue add train resume={folder}"
+    count, faint = faint_texts(page)
+    assert count > 30 and faint == {} and problems == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.close()
