@@ -9,6 +9,7 @@ from pathlib import Path
 
 from registry.printable import counted
 from train.config import DataConfig
+from train.data.editing.journal import interruption
 from train.data.images import is_image, unread_reason
 from train.data.metadata import METADATA, read_rows
 from train.data.sidecars import SIDECARS, match_sidecars, unread_captions
@@ -27,6 +28,8 @@ EXPECTED = (
 def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReading:
     """Every image of the folder with its captions. Subfolders are not read."""
     found = FolderReading()
+    if fault := interruption(folder):
+        found.faults.append(fault)
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
     files = sorted(entries, key=lambda entry: entry.name)
     _note_hidden(folder, found)

@@ -19,11 +19,28 @@ MOST_SETS = 16  # whose findings are kept
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class LintOptions:
+    """What `data lint` is given beside the set."""
+
+    trigger: str | None = None
+    resolution: int | None = None
+    masks: str = "none"
+
+    def words(self, folder: Path) -> list[str]:
+        """The command, behind `loraloom`."""
+        found = ["data", "lint", str(folder)]
+        found += [f"--trigger={self.trigger}"] if self.trigger else []
+        found += ["--resolution", str(self.resolution)] if self.resolution else []
+        return found + (["--masks", self.masks] if self.masks != "none" else [])
+
+
 @dataclass
 class Looked:
     """One lint: under way, or done. `of` is the state of the set that it read."""
 
     of: str
+    options: LintOptions
     done: int = 0
     total: int = 0
     result: Lint | None = None
@@ -52,6 +69,7 @@ class Looked:
             "error": self.error,
             "number": self.number,
             "stale": self.of != now,
+            "trigger": self.options.trigger,
             "faults": list(result.faults) if result else [],
             "notes": list(result.notes) if result else [],
             "findings": [finding.to_json() for finding in result.findings] if result else [],
@@ -71,27 +89,29 @@ class Findings:
         """The last lint of a set, or None."""
         return self._kept.get(folder)
 
-    def start(self, folder: Path, state: str, *, masks: bool) -> Looked:
-        """Begin to look a set over, unless it is looked over now, or was as it is."""
+    def start(self, folder: Path, state: str, options: LintOptions) -> Looked:
+        """Begin to look a set over, unless it is looked over now, or was as it is and with these options."""
         with self._lock:
             known = self._kept.get(folder)
-            if known is not None and (known.is_running or (known.of == state and known.result is not None)):
+            if known is not None and (known.is_running or (known.of == state and known.options == options and known.result is not None)):
                 return known
             self._number += 1
-            looked = self._kept[folder] = Looked(state, number=self._number)
+            looked = self._kept[folder] = Looked(state, options, number=self._number)
             self._kept.move_to_end(folder)
             while len(self._kept) > MOST_SETS:
                 self._kept.popitem(last=False)
-        threading.Thread(target=self._run, args=(looked, folder, masks), daemon=True, name="studio-lint").start()
+        threading.Thread(target=self._run, args=(looked, folder), daemon=True, name="studio-lint").start()
         return looked
 
-    def _run(self, looked: Looked, folder: Path, masks: bool) -> None:
+    def _run(self, looked: Looked, folder: Path) -> None:
         def report(tick: Tick) -> None:
             looked.done, looked.total = tick.done, tick.total
 
         with self._turn:
             try:
-                looked.result = lint(DataConfig(path=str(folder), masks="auto" if masks else "none"), report=report)
+                options = looked.options
+                config = DataConfig(path=str(folder), masks=options.masks, trigger=options.trigger)
+                looked.result = lint(config, resolution=options.resolution, report=report)
             except (LoomError, OSError) as error:
                 looked.error = str(error)
             except Exception as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from loraloom.studio.context import Studio
 from loraloom.studio.data import uploads
-from loraloom.studio.data.findings import FINDINGS
+from loraloom.studio.data.findings import FINDINGS, LintOptions
 from loraloom.studio.data.jobs import job_words
 from loraloom.studio.data.pages import entry_json, page_of, set_now, state_of
 from loraloom.studio.data.requests import check_time, edit_asked, filter_asked, set_folder
@@ -137,10 +137,13 @@ def upload(studio: Studio, ask: Ask) -> object:
 
 @ROUTES.ask("data/lint")
 def lint(studio: Studio, ask: Ask) -> object:
-    """Look a set over, in a thread; the topic data_lint:SET tells how far it is."""
+    """Look a set over, in a thread; the topic data_lint:SET has how far it is."""
     folder = set_folder(studio, ask)
     now = set_now(folder)
-    return FINDINGS.start(folder, now.state, masks=any(entry.masks for entry in now.found.entries)).to_json(now.state)
+    sizes = sizes_asked(ask)
+    masks = "auto" if any(entry.masks for entry in now.found.entries) else "none"
+    options = LintOptions(ask.text("trigger", "").strip() or None, sizes.sides[-1] if sizes else None, masks)
+    return {**FINDINGS.start(folder, now.state, options).to_json(now.state), "words": options.words(folder)}
 
 
 @ROUTES.topic("data_lint")

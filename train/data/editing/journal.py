@@ -82,6 +82,11 @@ def history(folder: Path) -> list[Edit]:
     return [_head(folder / KEPT / name, number, stage) for number, stage, name in sorted(found, reverse=True)]
 
 
+def interrupted(folder: Path) -> Edit | None:
+    """The edit of a set that a killed process left half done, or None."""
+    return next((edit for edit in history(folder) if edit.stage in OPEN), None)
+
+
 def _head(file: Path, number: int, stage: str) -> Edit:
     try:
         with file.open(encoding="utf-8") as opened:
@@ -112,12 +117,19 @@ def editing(folder: Path) -> Iterator[None]:
 
 def check_finished(folder: Path) -> None:
     """Raise Refused where an edit was interrupted: it is finished or undone before another is made."""
-    opened = [edit for edit in history(folder) if edit.stage in OPEN]
-    if opened:
-        what = "Its undo" if opened[0].stage == "undoing" else "It"
-        ways = f"{shell_line('loraloom', 'data', 'edit', folder)} --finish finishes it"
-        ways += "" if opened[0].stage == "undoing" else ", --undo takes it back"
-        raise Refused(f"{folder}: an edit was interrupted: {opened[0].command}. {what} is half done: {ways}.")
+    if fault := interruption(folder):
+        raise Refused(f"{folder}: {fault}.")
+
+
+def interruption(folder: Path) -> str | None:
+    """The fault of a set whose edit was interrupted, with what to do; None without one."""
+    edit = interrupted(folder)
+    if edit is None:
+        return None
+    what = "Its undo" if edit.stage == "undoing" else "It"
+    ways = f"{shell_line('loraloom', 'data', 'edit', folder)} --finish finishes it"
+    ways += "" if edit.stage == "undoing" else ", --undo takes it back"
+    return f"an edit was interrupted: {edit.command}. {what} is half done: {ways}"
 
 
 def make(folder: Path, changes: Sequence[Change], *, words: Sequence[str], images: int, report: Report = silent) -> Made:
@@ -135,10 +147,9 @@ def make(folder: Path, changes: Sequence[Change], *, words: Sequence[str], image
 
 def finish(folder: Path, *, keep_changed: bool = False, report: Report = silent) -> Made:
     """Finish what was interrupted, inside `editing`. Raises Refused where nothing was, or where somebody else changed its files since."""
-    opened = [edit for edit in history(folder) if edit.stage in OPEN]
-    if not opened:
+    edit = interrupted(folder)
+    if edit is None:
         raise Refused(f"{folder}: no edit was interrupted.")
-    edit = opened[0]
     changes = changes_of(edit)
     if edit.stage == "undoing":
         return _through(folder, edit, _backwards(changes), "undone", keep_changed=keep_changed, report=report)

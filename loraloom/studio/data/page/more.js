@@ -47,7 +47,7 @@ export function openJob(view, kind) {
 export async function addFiles(view, files) {
   const kept = [];
   for (const [number, file] of files.entries()) {
-    say(`${number + 1} of ${files.length}: ${file.name}`);
+    view.count.textContent = `${number + 1} of ${files.length}: ${file.name}`;
     kept.push((await upload("data/upload", file, { name: file.name })).file);
   }
   const made = await view.make({ kind: "add", files: kept });

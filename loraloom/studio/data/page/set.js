@@ -10,6 +10,9 @@ const STATES = { all: "all", trained: "trained on", heldout: "held out", caption
 const SMALL = 300; // images of a set that is looked over without being asked
 const PER_PAGE = 60;
 
+const drafts = new Map(); // path of a set -> captions by image that are not written yet: they wait while another section is shown
+addEventListener("beforeunload", (event) => { if ([...drafts.values()].some((one) => one.size)) event.preventDefault(); });
+
 export async function showSet(main, path, query) {
   const view = new SetView(main, path, query);
   await view.load();
@@ -21,13 +24,15 @@ class SetView {
     this.main = main;
     this.path = path;
     this.filter = {};
-    for (const name of ["only", "tagged", "state", "finding", "bucket", "resolution", "multiple", "crops"]) if (query.get(name)) this.filter[name] = query.get(name);
+    for (const name of ["only", "tagged", "state", "finding", "bucket", "resolution", "multiple", "crops", "step", "buckets"]) if (query.get(name)) this.filter[name] = query.get(name);
     this.offset = Number(query.get("offset") ?? 0);
     this.chosen = new Set();
     this.kept = new Map(); // name -> its row, while nothing of it changes
     this.lint = null;
     this.buckets = null;
-    this.unsaved = new Map(); // name -> text that is not written yet
+    if (!drafts.has(path)) drafts.set(path, new Map());
+    this.unsaved = drafts.get(path);
+    this.trigger = make("input", { type: "text", placeholder: "Trigger word", "aria-label": "Trigger word, for the findings about it", spellcheck: false });
     this.build();
   }
 
@@ -74,7 +79,9 @@ class SetView {
   async load() {
     this.request?.abort();
     this.request = new AbortController();
+    const state = this.page?.state;
     this.page = await read("data/set", { set: this.path, ...this.filter, offset: this.offset, limit: PER_PAGE }, { signal: this.request.signal });
+    if (state !== this.page.state) this.buckets = null;
     if (this.offset >= this.page.shown && this.offset > 0) { this.offset = 0; return this.load(); }
     const query = new URLSearchParams({ ...this.filter, ...(this.offset ? { offset: this.offset } : {}) });
     history.replaceState(null, "", `#/data/${encodeURIComponent(this.path)}${query.size ? `?${query}` : ""}`);
@@ -91,7 +98,7 @@ class SetView {
         if (value && !value.running && value.number !== this.page.lint) this.load().catch(fail);
       }),
     ];
-    if (this.page.total <= SMALL) ask("data/lint", { set: this.path }).catch(fail);
+    if (this.page.total <= SMALL) this.look().catch(fail);
     return () => { this.request?.abort(); for (const end of ends) end(); };
   }
 
@@ -170,15 +177,26 @@ class SetView {
     this.active.replaceChildren(...chips);
   }
 
+  look() {
+    return ask("data/lint", { set: this.path, ...this.shape(), trigger: this.trigger.value });
+  }
+
+  lintWords() {
+    const trigger = this.trigger.value.trim(), sides = (this.filter.resolution ?? "").split(",");
+    return ["data", "lint", this.path, ...(trigger ? [`--trigger=${trigger}`] : []), ...(sides[0] ? ["--resolution", String(Math.max(...sides))] : []), ...(this.page.counts.masked ? ["--masks", "auto"] : [])];
+  }
+
   drawSide() {
     if (!this.page) return;
+    const focused = document.activeElement === this.trigger;
     this.side.replaceChildren(this.findings(), this.sizes(), this.tags());
+    if (focused) this.trigger.focus({ preventScroll: true });
   }
 
   findings() {
     const { lint } = this;
     const box = make("section", {}, make("h3", {}, "Findings"));
-    const look = button(lint?.stale ? "Look it over again" : "Look it over", { act: () => ask("data/lint", { set: this.path }), words: ["data", "lint", this.path], writes: false });
+    const look = make("div", { class: "look" }, this.trigger, button(lint ? "Look again" : "Look it over", { act: () => this.look(), words: () => this.lintWords(), writes: false }));
     if (!lint) { box.append(look); return box; }
     if (lint.running) { box.append(make("p", { class: "soft" }, lint.total ? `${lint.done} of ${lint.total} images read` : "Reading…")); return box; }
     if (lint.error) box.append(make("p", { class: "fault" }, lint.error));
@@ -186,7 +204,8 @@ class SetView {
     if (!lint.findings.length && !lint.error) box.append(make("p", { class: "soft" }, "none"));
     const words = [...lint.faults.map((one) => make("li", { class: "field-fault" }, one)), ...lint.notes.map((one) => make("li", {}, one))];
     if (words.length) box.append(make("details", {}, make("summary", {}, `${many(lint.faults.length, "fault")}, ${many(lint.notes.length, "note")}`), make("ul", {}, ...words)));
-    if (lint.stale || lint.error) box.append(make("p", { class: "soft" }, "The set changed since."), look);
+    if (lint.stale) box.append(make("p", { class: "soft" }, "The set changed since."));
+    box.append(look);
     return box;
   }
 
@@ -215,12 +234,15 @@ class SetView {
     for (const one of [8, 16, 32]) multiple.append(make("option", { value: one }, String(one)));
     multiple.value = this.filter.multiple ?? "8";
     const crops = make("input", { type: "number", min: 1, max: 64, value: this.filter.crops ?? "1", title: "As data.crops: random crops of each image, 1 is the centre" });
+    const step = make("input", { type: "number", min: 0, max: 2048, step: 8, placeholder: "64", value: this.filter.step ?? "", title: "As data.bucket_step: pixels between the sides of two buckets" });
+    const squares = make("input", { type: "checkbox", checked: this.filter.buckets === "false", title: "As data.buckets=false" });
     const go = () => {
       this.buckets = null;
-      this.narrow({ resolution: side.value.trim(), multiple: multiple.value === "8" ? "" : multiple.value, crops: crops.value === "1" ? "" : crops.value, bucket: "" });
+      this.narrow({ resolution: side.value.trim(), multiple: multiple.value === "8" ? "" : multiple.value, crops: crops.value === "1" ? "" : crops.value, step: step.value, buckets: squares.checked ? "false" : "", bucket: "" });
     };
-    for (const one of [side, multiple, crops]) one.addEventListener("change", go);
-    box.append(make("div", { class: "trio" }, make("label", { class: "field" }, "Resolution", side), make("label", { class: "field" }, "Multiple", multiple), make("label", { class: "field" }, "Crops", crops)));
+    for (const one of [side, multiple, crops, step, squares]) one.addEventListener("change", go);
+    box.append(make("div", { class: "trio" }, make("label", { class: "field" }, "Resolution", side), make("label", { class: "field" }, "Multiple", multiple), make("label", { class: "field" }, "Crops", crops)),
+      make("div", { class: "trio" }, make("label", { class: "field" }, "Bucket step", step), make("label", { class: "check" }, squares, "squares")));
     if (!this.filter.resolution) return box;
     if (this.buckets) {
       for (const one of this.buckets) box.append(this.entry(one.bucket, one.images, this.filter.bucket === one.bucket, () => this.narrow({ bucket: this.filter.bucket === one.bucket ? "" : one.bucket })));
@@ -232,8 +254,8 @@ class SetView {
   }
 
   shape() {
-    const { resolution, multiple, crops } = this.filter;
-    return { resolution, multiple, crops };
+    const { resolution, multiple, crops, step, buckets } = this.filter;
+    return { resolution, multiple, crops, step, buckets };
   }
 
   // --- the images

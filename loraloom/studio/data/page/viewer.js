@@ -1,7 +1,7 @@
 // One image at its size: crops over it, and its mask, which is painted here.
 
 import { address, read, upload } from "../api.js";
-import { button, dialog, fail, facts, showCommand } from "../parts.js";
+import { button, confirmed, dialog, facts, fail, showCommand } from "../parts.js";
 import { Painter } from "./paint.js";
 import { dashed, frame } from "./set.js";
 
@@ -16,11 +16,26 @@ export async function openImage(view, given) {
   const side = make("div", { class: "paint-side" });
   const box = dialog(item.name, make("div", { class: "paint" }, stage, side));
   box.dialog.classList.add("viewer");
+  let painter = null;
+  const leave = async () => (!painter?.changed || (await confirmed("What was painted is not saved.", "Discard it")));
+  box.dialog.addEventListener("cancel", (event) => { if (painter?.changed) { event.preventDefault(); leave().then((yes) => { if (yes) box.close(); }); } });
+  const turn = (label, title, by) => {
+    const next = view.page.items[view.page.items.findIndex((one) => one.name === item.name) + by];
+    const node = button(label, { writes: false, title, act: async () => { if (await leave()) { box.close(); await openImage(view, next); } } });
+    node.disabled = !next || !view.page.items.some((one) => one.name === item.name);
+    return node;
+  };
+  const back = turn("Previous", "Page Up", -1), on = turn("Next", "Page Down", 1);
+  side.append(make("div", { class: "actions" }, back, on));
+  box.dialog.addEventListener("keydown", (event) => {
+    const node = { PageUp: back, PageDown: on }[event.key];
+    if (node) { event.preventDefault(); node.click(); }
+  });
   try { await image.decode(); } catch { side.append(make("p", { class: "fault" }, item.fault ?? "The browser does not show this image.")); return; }
   const [width, height] = item.size ?? [image.naturalWidth, image.naturalHeight];
   inner.style.aspectRatio = `${width} / ${height}`;
   inner.style.setProperty("--shape", width / height);
-  const painter = new Painter(canvas, width, height);
+  painter = new Painter(canvas, width, height);
   if (item.mask_path) await painter.load(address("image", { path: item.mask_path, v: item.mask_v })).catch(fail);
   tools();
   resolution();

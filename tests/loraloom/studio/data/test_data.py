@@ -1,5 +1,6 @@
 """The section Data: what it shows of a set, and that its actions do what their commands do."""
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -82,9 +83,10 @@ def test_crops_are_those_of_training(served: Served, photos: Path) -> None:
 
 def test_findings_are_those_of_lint(served: Served, photos: Path) -> None:
     shutil.copy(photos / "a.png", photos / "twin.png")
-    served.post("data/lint", set=str(photos))
+    words = served.post("data/lint", set=str(photos), trigger="-sks", resolution="64")[1]["words"]
+    assert words == ["data", "lint", str(photos), "--trigger=-sks", "--resolution", "64"] and main(words) in (0, 2)
     for _ in range(200):
-        _, looked = served.post("data/lint", set=str(photos))
+        _, looked = served.post("data/lint", set=str(photos), trigger="-sks", resolution="64")
         if not looked["running"]:
             break
         time.sleep(0.02)
@@ -154,6 +156,25 @@ def test_dropped_files_are_added(served: Served, photos: Path, tmp_path: Path, m
     assert files_of(copy) == files_of(photos) and (photos / "e.png").read_bytes() == new.read_bytes()
     again = served.upload("data/upload", new.read_bytes(), name="e.png")[1]["file"]
     assert "is not written over" in served.post("data/edit", set=str(photos), kind="add", files=[again])[1]["error"]
+
+
+@pytest.mark.parametrize("name", ["x\n<script>'\".png", "--undo.png", " .png", "猫 \u2028.png", "%2e%2e.png"], ids=repr)
+def test_hostile_names_are_names_like_others(served: Served, photos: Path, tmp_path: Path, name: str) -> None:
+    image(photos / name, 5)
+    copy = tmp_path / "copy"
+    shutil.copytree(photos, copy)
+    for values in ({"kind": "caption", "image": name, "text": "new"}, {"kind": "hold_out", "images": [name]}):
+        status, made = served.post("data/edit", set=str(photos), **values)
+        assert status == 200 and main(said(made["words"], photos, copy)) == 0
+    assert files_of(copy) == files_of(photos) and (photos / "heldout" / name).is_file()
+    assert served.get("data/image", set=photos, image=f"heldout/{name}")[1]["captions"] == ["new"]
+
+
+def test_a_name_that_is_no_utf8_is_shown_and_refused(served: Served, photos: Path) -> None:
+    image(photos / os.fsdecode(b"\xff.png"), 5)
+    status, page = served.get("data/set", set=photos)
+    assert status == 200 and page["total"] == 5
+    assert served.post("data/edit", set=str(photos), kind="caption", image="\ufffd.png", text="x")[0] == 400
 
 
 @pytest.mark.parametrize("name", ["../a.png", "a/b.png", ".h.png", "", "..", "a\\b.png"])

@@ -23,7 +23,7 @@ INK = Path(__file__).resolve().parents[4] / "datasets" / "ink"
 
 def opened(browser: "Browser", served: Served, folder: Path, size: dict[str, int] = DESK, scheme: str = "light") -> "Page":
     page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_default_timeout(8000)
+    page.set_default_timeout(20000)
     page.goto(f"{served.address}#/data/{quote(str(folder), safe='')}")
     page.wait_for_selector(".row")
     return page
@@ -48,7 +48,7 @@ def test_a_set_is_edited(browser: "Browser", served: Served) -> None:
     assert captions(ink)["fox.png"] == NASTY and page.title().startswith("Data")
 
     page.get_by_role("button", name="Edit captions").click()
-    page.get_by_label("Find").fill("a clock")
+    page.get_by_label("Find", exact=True).fill("a clock")
     page.get_by_label("Replace with").fill("one clock")
     page.get_by_text("1 of 57 images change.").wait_for()
     assert captions(ink)["alarm-clock.png"] == "a clock"

@@ -10,6 +10,8 @@ import pytest
 from registry.errors import BadFile, Refused
 from registry.progress import Tick
 from tests.train.data.editing.conftest import files_of
+from train.config import DataConfig
+from train.data.dataset import inspect_set
 from train.data.editing import journal
 from train.data.editing.operations import Add
 from train.data.editing.request import EditRequest
@@ -117,3 +119,12 @@ def test_a_damaged_journal_is_refused(photos: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(BadFile, match=r"000001\.done\.jsonl"), journal.editing(photos):
         journal.undo(photos)
+
+
+def test_training_refuses_a_set_whose_edit_was_interrupted(photos: Path) -> None:
+    killed_in(photos, EditRequest(path=str(photos), operations=[Add("x")]), after=2)
+    found = inspect_set(DataConfig(path=str(photos)), path=str(photos))
+    assert len(found.faults) == 1 and "--finish finishes it, --undo takes it back" in found.faults[0]
+    with journal.editing(photos):
+        journal.undo(photos)
+    assert inspect_set(DataConfig(path=str(photos)), path=str(photos)).faults == []
