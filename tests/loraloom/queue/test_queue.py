@@ -3,11 +3,13 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from loraloom.queue import folder as files
+from loraloom.queue.check import check_words
 from loraloom.queue.environment import job_environment, kept
 from loraloom.queue.job import Job, State
 from loraloom.queue.queue import Queue
@@ -142,6 +144,12 @@ def test_words_are_refused_early_by_the_command_itself(
     assert queue.jobs() == []
 
 
+def test_threads_of_a_server_may_check_words_at_once() -> None:
+    words = ("train", "experiment=ink", "lora.rank=3")
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(check_words, [words] * 8)) == {words}
+
+
 def test_a_job_needs_its_working_folder(queue: Queue, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="is no folder"):
         queue.add(LIST, folder=tmp_path / "gone")
@@ -196,8 +204,8 @@ def test_a_list_reads_only_the_ended_jobs_that_it_shows(queue: Queue, add: Calla
     for number in range(200):
         folder = queue.folder / f"20250101-000000-{number:04x}"
         folder.mkdir()
-        files.write_command(folder, line)
-        ended(queue, folder.name, 0)
+        (folder / files.BEGIN).write_text('{"began": "2026-01-01T10:00:00+00:00"}')
+        (folder / files.END).write_text('{"exit_code": 0, "ended": "2026-01-01T10:00:05+00:00"}')
     read = []
 
     def read_command(job: Path) -> files.CommandLine:
