@@ -209,7 +209,7 @@ def _version(path: Path) -> str:
 def history_json(folder: Path) -> dict[str, Any]:
     """The edit that an undo takes back, and one that was interrupted."""
     edits = journal.history(folder)
-    opened = journal.interrupted(folder)
+    opened = None if journal.is_being_edited(folder) else journal.interrupted(folder)
     newest = next((edit for edit in edits if edit.stage != "undone"), None)
     return {
         "undo": newest.to_json() if newest else None,

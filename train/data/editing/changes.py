@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from registry.errors import BadFile, JobFailed, Refused
 from registry.formats.atomic_file import atomic_file, sync_folder
-from train.data.editing.rows import Rows
+from train.data.editing.rows import Rows, same_mode
 
 KEPT = ".loraloom-edits"  # in the set: its edits, and what was there before; hidden, so that no reader takes it for images
 State = Literal["before", "after", "other"]
@@ -235,7 +235,7 @@ def sha256_of(path: Path) -> str | None:
 
 def _written(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, needed=len(data)) as file:
+    with same_mode(path), atomic_file(path, needed=len(data)) as file:
         file.write(data)
 
 

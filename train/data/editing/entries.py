@@ -60,6 +60,11 @@ class Entry:
     beside: tuple[str, ...] = ()  # its caption files, all of them
 
     @property
+    def is_nested(self) -> bool:
+        """Whether it lies in a subfolder, as a table may name it: no mask file and no heldout/ is read for such an image."""
+        return "/" in self.name.removeprefix(f"{HELDOUT}/")
+
+    @property
     def is_heldout(self) -> bool:
         return self.name.startswith(f"{HELDOUT}/")
 

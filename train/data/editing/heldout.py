@@ -53,6 +53,8 @@ def _other_side(name: str, *, hold_out: bool) -> str:
 
 def _stays(found: EditableSet, entry: Entry) -> str | None:
     """Why an image cannot move, or None."""
+    if entry.is_nested:
+        return "lies in a subfolder, and of heldout/ none is read; move it out of its folder first, in the table too"
     if isinstance(entry.source, Unedited) and not entry.beside:
         return entry.source.reason
     other = found.folder if entry.is_heldout else found.folder / HELDOUT

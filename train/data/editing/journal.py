@@ -26,7 +26,7 @@ from typing import Any, Literal
 from registry.errors import BadFile, Faults, Refused
 from registry.files.locks import locked
 from registry.files.unfinished import NAMED as TEMPORARY_NAMED
-from registry.files.unfinished import label_of, leftovers, remove_leftover
+from registry.files.unfinished import is_in_use, label_of, leftovers, remove_leftover
 from registry.formats.atomic_file import sync_folder, write_text
 from registry.printable import counted, shell_line
 from registry.progress import Report, Tick, silent
@@ -35,6 +35,7 @@ from train.data.editing.changes import KEPT, Change, TextChange, from_json, to_j
 Stage = Literal["begun", "done", "undoing", "undone"]
 NAMED = re.compile(r"(?P<number>\d{6,})\.(?P<stage>begun|done|undoing|undone)\.jsonl")
 OPEN = ("begun", "undoing")
+LOCK = "lock"
 THREADS = 8  # that write text files: each waits for the disk
 
 
@@ -83,7 +84,7 @@ def history(folder: Path) -> list[Edit]:
 
 
 def interrupted(folder: Path) -> Edit | None:
-    """The edit of a set that a killed process left half done, or None."""
+    """The edit of a set that is half done: by a process that was killed, or by one that is at it now. None without one."""
     return next((edit for edit in history(folder) if edit.stage in OPEN), None)
 
 
@@ -111,21 +112,32 @@ def editing(folder: Path) -> Iterator[None]:
     """The set kept for this process: what is planned inside is true when it is made. Raises Refused where it cannot be written to."""
     if not os.access(folder, os.W_OK):
         raise Refused(f"{folder} cannot be written to. Copy the set to where you may write, and edit the copy.")
-    with locked(folder / KEPT / "lock", wait=True):
+    with locked(folder / KEPT / LOCK, wait=True):
         yield
 
 
 def check_finished(folder: Path) -> None:
-    """Raise Refused where an edit was interrupted: it is finished or undone before another is made."""
-    if fault := interruption(folder):
-        raise Refused(f"{folder}: {fault}.")
+    """Raise Refused where an edit was interrupted, inside `editing`: it is finished or undone before another is made."""
+    edit = interrupted(folder)
+    if edit is not None:
+        raise Refused(f"{folder}: {_half_done(folder, edit)}.")
 
 
 def interruption(folder: Path) -> str | None:
-    """The fault of a set whose edit was interrupted, with what to do; None without one."""
+    """The fault of a set that is half edited, with what to do; None for any other."""
     edit = interrupted(folder)
     if edit is None:
         return None
+    return "it is being edited by another process; wait for it" if is_being_edited(folder) else _half_done(folder, edit)
+
+
+def is_being_edited(folder: Path) -> bool:
+    """Whether a process is inside `editing`."""
+    lock = folder / KEPT / LOCK
+    return lock.exists() and is_in_use(lock)
+
+
+def _half_done(folder: Path, edit: Edit) -> str:
     what = "Its undo" if edit.stage == "undoing" else "It"
     ways = f"{shell_line('loraloom', 'data', 'edit', folder)} --finish finishes it"
     ways += "" if edit.stage == "undoing" else ", --undo takes it back"

@@ -61,6 +61,8 @@ def plan_unmasked(found: EditableSet, names: Sequence[str]) -> EditPlan:
 
 def _own(found: EditableSet, entry: Entry) -> str | None:
     """The mask file that the image has."""
+    if entry.is_nested:
+        raise Refused("would not be read, as the image lies in a subfolder; move it out of its folder first, in the table too")
     if len(entry.masks) > 1:
         raise Refused(f"there are several ({names_of([Path(mask) for mask in entry.masks])}); keep one")
     if entry.masks and Path(entry.masks[0]).is_absolute():

@@ -100,7 +100,9 @@ class EditRequest:
         self.check()
         if not self.folder.is_dir():
             raise Refused(f"{self.path}: there is no such folder. An edit changes a folder of images on this machine.")
-        journal.check_finished(self.folder)
+        if journal.interrupted(self.folder):
+            with journal.editing(self.folder):  # after a process that is at it now
+                journal.check_finished(self.folder)
         plan = self.plan()
         if not plan.changes:
             return plan, None

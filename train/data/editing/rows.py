@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +60,8 @@ class Rows:
             left.insert(row.place, f"{row.after}\n")
         if any(bare(line) for line in left):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, "".join(left))
+            with same_mode(path):
+                write_text(path, "".join(left))
         else:
             path.unlink(missing_ok=True)  # a table without rows is a fault of the set
 
@@ -74,6 +77,18 @@ class Rows:
     def from_json(cls, *, file: str, column: str, rows: Sequence[Mapping[str, Any]]) -> Rows:
         """What to_json gave."""
         return cls(file, column, tuple(Row(**row) for row in rows))
+
+
+@contextmanager
+def same_mode(path: Path) -> Iterator[None]:
+    """Gives the file that is written in its place the permissions that it has."""
+    try:
+        mode: int | None = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        mode = None
+    yield
+    if mode is not None and stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
 
 
 def lines_of(path: Path) -> list[str]:

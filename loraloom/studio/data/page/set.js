@@ -127,6 +127,7 @@ class SetView {
       edit("Caption…", () => openJob(this, "caption"), null, { title: "Caption the images that have none, with a model on this machine" }),
       edit("Masks…", () => openJob(this, "mask"), null, { title: "Make masks of the images that have none, with a model on this machine" }),
       edit("Add images…", () => choose.click(), null), choose,
+      ...(by("nav").querySelector("[data-name=new_run]") ? [make("a", { class: "train", href: `#/new_run?data=${encodeURIComponent(this.path)}` }, "Train on this set…")] : []),
       ...this.ofChosen(edit)));
     this.count.textContent = page.shown === page.total ? "" : `${page.shown} of ${page.total} shown`;
     this.drawNotes(edit);

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,16 @@ def test_a_regular_expression_that_takes_too_long_is_refused(photos: Path) -> No
     request = EditRequest(path=str(photos), operations=[Replace("(a|a)*b", "", regex=True)])
     with pytest.raises(Refused, match=r"takes more than 1\.5 s"):
         check_time(request, seconds=1.5)
+
+
+def test_edits_at_the_same_time_come_one_after_the_other(served: Served, photos: Path) -> None:
+    def add(tag: str) -> int:
+        return served.post("data/edit", set=str(photos), kind="operation", operation="add", tag=tag, end=True)[0]
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(add, "uvwxyz")) == [200] * 6
+    assert [edit.stage for edit in journal.history(photos)] == ["done"] * 6
+    assert sorted((photos / "a.txt").read_text().strip().split(", ")) == sorted(["a", "hat", "red", *"uvwxyz"])
 
 
 def test_an_interrupted_edit_is_shown_and_finished(served: Served, photos: Path) -> None:

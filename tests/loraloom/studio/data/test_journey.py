@@ -9,6 +9,7 @@ import pytest
 
 from tests.infer.output.opened import DESK, NASTY, PHONE, faint_texts
 from tests.loraloom.studio.opened import Served
+from tests.train.data.editing.conftest import image
 from train.config import DataConfig, TrainConfig
 from train.data.dataset import inspect_set, read_set
 from train.data.editing import journal
@@ -61,6 +62,14 @@ def test_a_set_is_edited(browser: "Browser", served: Served) -> None:
     page.get_by_role("button", name="Undo", exact=True).click()
     expect(page.get_by_role("button", name="Undo", exact=True)).to_have_count(0)
     assert captions(ink) == before
+
+    new = image(served.studio.folder / "new" / "new.png", 3)
+    page.locator("input[type=file]").set_input_files([new])
+    page.get_by_label("Caption of new.png").fill("a new one")
+    page.locator(".row", has_text="new.png").get_by_role("button", name="Save").click()
+    expect(page.locator("#command-kind")).to_have_text("Done")
+    expect(page.locator("#command")).to_contain_text("--set-caption new.png 'a new one'")
+    assert captions(ink) == {**before, "new.png": "a new one"}
 
     page.get_by_role("button", name="same-image").click()
     expect(page.locator(".row")).to_have_count(2)

@@ -77,6 +77,14 @@ def test_byte_order_mark_and_line_ends_stay(photos: Path) -> None:
     assert (photos / "a.txt").read_bytes() == b"\xef\xbb\xbf a, cap\r\n"
 
 
+def test_permissions_stay(photos: Path) -> None:
+    (photos / "a.txt").chmod(0o640)
+    EditRequest(path=str(photos), operations=[Add("x")]).make()
+    assert (photos / "a.txt").stat().st_mode & 0o777 == 0o640
+    undone(photos)
+    assert (photos / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
 def test_text_that_is_no_utf8_is_refused(photos: Path) -> None:
     (photos / "a.txt").write_bytes(b"\xff\xfea\0")
     with pytest.raises(Refused, match=r"a\.txt: is not UTF-8"):
@@ -129,6 +137,21 @@ def test_rows_move_with_their_images(table: Path) -> None:
     undone(table)
     assert captions(table) == before and not (table / "heldout").exists()
     assert [json.loads(line)["file_name"] for line in (table / "metadata.jsonl").read_text().splitlines()] == ["a.png", "b.png", "c.png"]
+
+
+def test_images_of_subfolders_have_their_captions_edited_and_nothing_else(table: Path, tmp_path: Path) -> None:
+    image(table / "more" / "d.png", 4)
+    with (table / "metadata.jsonl").open("a") as file:
+        file.write('\n{"file_name": "more/d.png", "text": "d"}\n')
+    EditRequest(path=str(table), captions={"more/d.png": "new"}).make()
+    assert captions(table)["more/d.png"] == ("new",)
+    Image.new("L", (24, 16), 255).save(tmp_path / "mask.png")
+    for request in (
+        EditRequest(path=str(table), hold_out=["more/d.png"]),
+        EditRequest(path=str(table), masks={"more/d.png": str(tmp_path / "mask.png")}),
+    ):
+        with pytest.raises(Refused, match=r"more/d\.png: .*subfolder"):
+            request.make()
 
 
 @pytest.mark.parametrize(("name", "text"), [("metadata.csv", "file_name,text\na.png,a\nb.png,b\n"), ("a.json", '{"caption": "a"}')])
