@@ -74,12 +74,17 @@ def _is_utf8(word: str) -> bool:
 
 def words_of(render: Render) -> list[str]:
     """The same as KEY=VALUE arguments."""
+    return [f"{name}={spelled(value)}" for name, value in settings_given(render).items()]
+
+
+def settings_given(render: Render) -> dict[str, Any]:
+    """The settings of `loraloom grid` that draw it, as plain values: the prompt, the base, and what differs from the defaults."""
     given = {one.name: _value(one.value(render)) for one in SETTINGS.values() if one.help and one.field not in LEFT_OUT}
     plain = {one.name: _value(one.fill(one.default)[one.field]) for one in SETTINGS.values() if one.help}
     kept = {name: value for name, value in given.items() if value is not None and (name in ("prompt", "base") or value != plain[name])}
     if render.shared:
         kept["batch_size"] = 2  # any number but 1: denoiser calls as they are when they are shared
-    return [f"{name}={spelled(value)}" for name, value in kept.items()]
+    return kept
 
 
 def _value(value: Any) -> Any:

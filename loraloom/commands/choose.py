@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     page, votes = _check(arguments)
     store = Store()
     choice = plan_choice(
-        _folder(arguments.folder, store),
+        run_folder(arguments.folder, store),
         store,
         checkpoints=arguments.checkpoints,
         weights=arguments.weights,
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(given: str, store: "Store") -> Path:
+def run_folder(given: str, store: "Store") -> Path:
     """A run folder that is there, or that of the registered run of this name. Raises Refused for another kind, NotFound."""
     path = expanded(given)
     if looks_like_path(given) or path.exists():

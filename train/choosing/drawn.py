@@ -25,10 +25,9 @@ def drawn_grid(choice: Choice, store: Store, *, report: Report = silent) -> Fini
 
     Raises JobFailed where an image cannot be drawn.
     """
-    earlier = sorted((entry for entry in choice.folder.iterdir() if entry.is_dir()), reverse=True) if choice.folder.is_dir() else []
-    for folder in earlier:
-        if (found := _whole(choice, folder)) is not None:
-            return found
+    if (found := found_grid(choice)) is not None:
+        return found
+    earlier = _earlier(choice)
     config = copy(choice.grid.config)
     config.name = choice.folder.name
     outcome = draw_plan(replace(choice.grid, config=config), store, report=report)
@@ -38,6 +37,16 @@ def drawn_grid(choice: Choice, store: Store, *, report: Report = silent) -> Fini
     for folder in earlier:  # of a grid that has lost images since
         VotesFile(outcome.folder).add(read_votes(folder / NAME).votes)
     return drawn
+
+
+def found_grid(choice: Choice) -> FinishedGrid | None:
+    """The grid of the choice where every image of it is drawn; None where it is not."""
+    return next((found for folder in _earlier(choice) if (found := _whole(choice, folder)) is not None), None)
+
+
+def _earlier(choice: Choice) -> list[Path]:
+    """The folders of grids of these images, the last one first."""
+    return sorted((entry for entry in choice.folder.iterdir() if entry.is_dir()), reverse=True) if choice.folder.is_dir() else []
 
 
 def _whole(choice: Choice, folder: Path) -> FinishedGrid | None:

@@ -21,7 +21,7 @@ from infer.output.page.mended import read_part
 from infer.output.page.read import no_report, read_page
 from infer.output.page.single_file import BESIDE
 from infer.output.report import Head, rendered
-from registry.errors import LoomError, NotFound
+from registry.errors import LoomError
 from registry.plain_values import from_json
 from registry.printable import counted
 
@@ -54,15 +54,16 @@ def served_page(folder: Path, addresses: Addresses) -> tuple[str, str]:
         raise no_report(report) from error
     checked["explained"] = {key: True for key in map(str, data.get("explained", {})) if KEY.fullmatch(key)}
     checked["served"] = {"folder": str(folder), "part": addresses.part, "panel": addresses.panel}
-    head = Head(checked["title"], _summary(checked["cells"], _seconds(folder)), _fixed(checked), notes)
+    summary = _summary(checked["cells"], _seconds(folder), live=checked["live"])
+    head = Head(checked["title"], summary, _fixed(checked), notes)
     return rendered(head, checked, served=True)
 
 
 def served_part(folder: Path, number: int, addresses: Addresses) -> dict[str, Any]:
-    """A part of a grid that is being drawn, as its page takes it in. Raises NotFound where it is not there, BadFile for what is none."""
+    """A part of a grid that is being drawn, as its page takes it in; `ended` where it is not there. Raises BadFile for what is none."""
     part = read_part(folder, number)
     if part is None:
-        raise NotFound(f"There is no part {number} of this grid.")
+        return {"part": number, "ended": True}  # parts are deleted when the grid is done
     rows = []
     for index, change, address in part.rows:
         try:
@@ -72,7 +73,7 @@ def served_part(folder: Path, number: int, addresses: Addresses) -> dict[str, An
         except (ValueError, KeyError, TypeError) as error:
             raise no_report(folder / "report.html") from error
         rows.append([index, own, image])
-    return {"part": number, "full": part.full, "cells": rows}
+    return {"part": number, "ended": False, "full": part.full, "cells": rows}
 
 
 class _Checked:
@@ -197,9 +198,11 @@ def _seconds(folder: Path) -> float | None:
         return None
 
 
-def _summary(cells: Iterable[Mapping[str, Any]], seconds: float | None) -> str:
+def _summary(cells: Iterable[Mapping[str, Any]], seconds: float | None, *, live: bool) -> str:
     count = Counter(cell["status"] for cell in cells)
     parts = [counted(sum(number for status, number in count.items() if status not in (OUTSIDE, "absent")), "cell")]
+    if live:
+        return parts[0]  # the page itself counts what is done
     parts += [f"{count[status]} {word}" for status, word in COUNTED.items() if count[status]]
     return " · ".join([*parts, *([f"{seconds:.1f} s"] if seconds is not None else [])])
 

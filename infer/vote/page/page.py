@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from infer.draw.machine import version_of
 from infer.output.page.images import embed
+from infer.output.page.policy import allowed
 from infer.vote.comparison import Comparison
 from infer.vote.page.images import bare_image
 from infer.vote.page.order import Order, Tallies, Trial, every_place
@@ -20,11 +21,23 @@ from registry.errors import Refused
 from registry.formats.atomic_file import write_text
 from registry.printable import one_line, script_json
 
+POLICY = "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; script-src {}"
+
 
 def server_page(session: Session) -> str:
     """The HTML that the local server sends: it holds no pair, they are asked for one by one."""
-    data = {"mode": "server", "voter": session.voter}
+    return session_page(session, at="", image="image/", given={})
+
+
+def session_page(session: Session, *, at: str, image: str, given: Mapping[str, str]) -> str:
+    """The same for a server with more to answer: what its addresses begin with, those of images too, and what is sent with each vote."""
+    data = {"mode": "server", "voter": session.voter, "at": at, "image": image, "given": dict(given)}
     return _page(data, preview=session.preview(), notes=session.notes(), saves=False)
+
+
+def policy() -> str:
+    """What a server's page may do, as a Content-Security-Policy: run its own script and no other, ask its server, show its images."""
+    return POLICY.format(allowed(_script(environment()[1])))
 
 
 def write_static(path: Path, found: Comparison, *, asked: int, seed: int, voter: str | None) -> list[str]:
@@ -74,13 +87,20 @@ def _page(data: dict[str, Any], *, preview: str, notes: Sequence[str], saves: bo
     from markupsafe import Markup
 
     templates, own = environment()
+    script = _script(own)
     made: str = templates.get_template("vote.html").render(
         generator=f"LoRA Loom {version_of('loraloom')}",
         preview=preview,
         notes=[one_line(note) for note in notes],
         saves=saves,
         css=own("report.css") + own("vote.css"),
-        js=own("dom.js") + own("page.js") + own("zoom.js") + own("vote.js"),
+        policy=Markup(POLICY.format(allowed(script))),
+        js=script,
         data=Markup(script_json(data)),
     )
     return made
+
+
+def _script(own: Callable[[str], Any]) -> Any:
+    """The script of the page."""
+    return own("dom.js") + own("page.js") + own("zoom.js") + own("vote.js")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from infer.draw.machine import version_of
+from infer.output.page.policy import allowed
 from infer.vote.pages import environment
 from infer.vote.ranking.binomial import LEVEL
 from infer.vote.ranking.rank import Ranking
@@ -25,6 +27,8 @@ def page(found: Ranking) -> str:
     """The HTML."""
     low, high = _ends(found)
     rows = [found.table.candidates[number] for number in found.order()]
+    from markupsafe import Markup
+
     templates, own = environment()
     again = f", {counted(found.repeats, 'repeat')} beside them" if found.repeats else ""
     made: str = templates.get_template("rank.html").render(
@@ -68,9 +72,23 @@ def page(found: Ranking) -> str:
         voter_lines=found.voters.sentences(),
         notes=[one_line(note) for note in found.notes],
         css=own("report.css") + own("rank.css"),
-        js=own("dom.js") + own("page.js"),
+        policy=Markup(_policy(own)),
+        js=_script(own),
     )
     return made
+
+
+def policy() -> str:
+    """What the page may do, as a Content-Security-Policy: run its own script and no other."""
+    return _policy(environment()[1])
+
+
+def _policy(own: Callable[[str], Any]) -> str:
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed(_script(own))}"
+
+
+def _script(own: Callable[[str], Any]) -> Any:
+    return own("dom.js") + own("page.js")
 
 
 def _ends(found: Ranking) -> tuple[float, float]:

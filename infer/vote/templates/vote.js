@@ -45,14 +45,14 @@ async function fill(trial) {
 // ---- where votes go: the server that sent this page, or this page itself
 
 const remote = {
-  image: (name) => `image/${name}`,
+  image: (name) => `${data.image}${name}`,
   async ask(path, more = {}, again = path === "start" || path === "vote") {
     let answer;
     try {
-      answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ voter, ...more }) });
+      answer = await fetch(`${data.at}${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ voter, ...data.given, ...more }) });
     } catch {
       if (again) return this.ask(path, more, false); // a connection that was idle for long; the same vote counts once
-      throw new Error("The server does not answer. Every vote that was confirmed is kept; start loraloom vote again and open its new address.");
+      throw new Error("The server does not answer. Every vote that was confirmed is kept; start it again and open its new address.");
     }
     const value = await answer.json();
     if (!answer.ok) throw new Error(value.error);

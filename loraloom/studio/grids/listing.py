@@ -25,6 +25,7 @@ SETTLED = 2.0  # seconds after which a folder's time of change can be trusted
 SHEET = 4_000_000  # bytes of a sheet.png whose small copy is shown; of a larger one the first images are
 HEAD = 1 << 16  # bytes of cells.jsonl that are read for the first images
 TILES = 4
+MOST_RUNS = 200
 WATCHED = 40  # of the newest grids, whose changes pages are told
 
 
@@ -44,6 +45,7 @@ class _Folder:
     read: float
     inner: list[str] = field(default_factory=list)
     is_grid: bool = False
+    is_run: bool = False
 
 
 _listings: dict[tuple[Path, ...], Listing] = {}
@@ -102,6 +104,7 @@ class Listing:
                             one.inner.append(entry.name)
                     else:
                         files.add(entry.name)
+            one.is_run = "metrics.jsonl" in files and "config.yaml" in files
             one.is_grid = "cells.jsonl" in files and "report.html" in files
         except OSError:  # removed, or another's
             self._folders.pop(path, None)
@@ -116,6 +119,14 @@ class Listing:
             rows = [row for one in places if all(word in _searched(row := self.row(one.folder)) for word in words)]
             return {"total": len(rows), "rows": rows[offset : offset + limit], "whole": self.whole}
         return {"total": len(places), "rows": [self.row(one.folder) for one in places[offset : offset + limit]], "whole": self.whole}
+
+    def runs(self) -> list[dict[str, str]]:
+        """The training runs with checkpoints, the newest first."""
+        with self._lock:
+            found = {path: _began(path) for root in self._roots for path, one in self._walk(str(root)) if one.is_run}
+        folders = sorted(map(Path, found), key=lambda path: -found[str(path)])
+        kept = [path for path in folders if (path / "checkpoints").is_dir()][:MOST_RUNS]
+        return [{"folder": str(path), "name": path.parent.name, "stamp": path.name} for path in kept]
 
     def state(self) -> list[list[Any]]:
         """Changes whenever one of the newest grids does, or one is added or removed."""
@@ -153,10 +164,17 @@ def _began(path: str) -> int:
     return 0
 
 
+def _changed(path: Path) -> str:
+    try:
+        return str(path.stat().st_mtime_ns)
+    except OSError:
+        return ""
+
+
 def _signature(folder: Path) -> tuple[int, ...]:
     """Changes with whatever a row is read from."""
     found = []
-    for name in ("cells.jsonl", "result.json", "config.yaml", "sheet.png", VOTES):
+    for name in ("cells.jsonl", "result.json", "config.yaml", "sheet.png", "report.html", VOTES):
         try:
             stat = (folder / name).stat()
             found += [stat.st_mtime_ns, stat.st_size]
@@ -184,6 +202,7 @@ def _row(folder: Path) -> dict[str, Any]:
         "sheet": bool(result) and len(images) == 1 and images[0].name == "sheet.png",
         "version": version,
         "votes": _lines(folder / VOTES),
+        "report": _changed(folder / "report.html"),
         "run": str(run) if (run := run_of(folder)) is not None else None,
     }
 

@@ -38,9 +38,9 @@ async function askPart() {
   let part;
   try {
     const answer = await fetch(`${data.served.part}&part=${live.part}`, { cache: "no-store" });
-    if (answer.status === 404) { setTimeout(reloadUnread, 500); return; } // the parts are deleted when the grid is done
     part = await answer.json();
     if (!answer.ok) throw new Error(part.error);
+    if (part.ended) { setTimeout(reloadUnread, 500); return; }
   } catch (error) {
     hint(error.message);
     setTimeout(askPart, 4000);

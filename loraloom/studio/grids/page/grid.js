@@ -1,7 +1,8 @@
 // One grid: the report's viewer in a frame, and what can be done with the grid and with the open cell.
 
 import { address, read, watch, write } from "../api.js";
-import { button, say } from "../parts.js";
+import { button, dialog, say } from "../parts.js";
+import { jobBox } from "./job.js";
 import { linkTo, spellCounts, spellStamp, STATES, to } from "./links.js";
 
 export async function showGrid(main, query) {
@@ -14,7 +15,7 @@ export async function showGrid(main, query) {
   main.classList.add("one-grid");
   main.append(make("div", { class: "heading" }, make("a", { href: to("") }, "Grids"), title, make("span", { class: "soft" }, spellStamp(row.stamp)), state), actions, frame);
   frame.addEventListener("load", () => follow(frame, (key) => { open = key; fill(); }));
-  let open = null, now = row;
+  let open = null, now = row, unwatch = null;
 
   function fill() {
     state.textContent = [spellCounts(now), STATES[now.state]].filter(Boolean).join(" · ");
@@ -24,7 +25,61 @@ export async function showGrid(main, query) {
   function buttons() {
     const found = [];
     if (now.state === "killed") found.push(mendButton());
+    found.push(linkTo("Again with changes", "new", { folder }));
+    if (open) found.push(linkTo("Vary this cell", "new", { folder, cell: open }), explainButton(open));
+    if (now.done > 1) found.push(linkTo("Vote", "vote", { folder }));
+    if (now.votes) found.push(linkTo("Ranking", "ranking", { folder }));
+    if (now.run) found.push(linkTo("Choose a checkpoint", "choose", { run: now.run }));
+    if (now.state === "done") found.push(scoreButton());
     return found;
+  }
+
+  function explainButton(key) {
+    return button("Explain this cell", {
+      words: ["explain", folder, "--cells", key.slice(0, 16)],
+      title: "Draws the cell again and shows in its tab Explain how the image came about",
+      act: async () => follows(await write("grids/explain", { folder, key })),
+    });
+  }
+
+  function scoreButton() {
+    let chosen = [];
+    const words = () => ["score", folder, ...chosen.flatMap((one) => ["--score", one])];
+    return button("Score", {
+      words,
+      act: async () => {
+        const known = await read("grids/scores");
+        const boxes = known.map(({ score, summary, options }) => {
+          const box = make("input", { type: "checkbox", value: score });
+          const value = make("input", { type: "text", "aria-label": `Options of ${score}`, placeholder: Object.keys(options).length ? Object.keys(options).join(", ") : "", hidden: !Object.keys(options).length });
+          return { box, value, node: make("div", { class: "score-choice" }, make("label", {}, box, make("strong", {}, ` ${score}`)), make("span", { class: "soft" }, summary), value) };
+        });
+        const go = button("Score", {
+          kind: "primary", words,
+          act: async () => {
+            chosen = boxes.filter(({ box }) => box.checked).map(({ box, value }) => (value.value.trim() ? `${box.value}=${value.value.trim()}` : box.value));
+            const job = await write("grids/score", { folder, scores: chosen });
+            sheet.close();
+            follows(job);
+          },
+        });
+        const sheet = dialog("Score the images", make("p", { class: "soft" }, "None ticked: those of the grid's own settings, else those that need nothing. Nothing is drawn."), ...boxes.map(({ node }) => node), make("div", { class: "stage-bar" }, make("span", { class: "gap" }), go));
+      },
+    });
+  }
+
+  // Says how a job is until it ends, and shows what it did.
+  function follows(job) {
+    const box = jobBox();
+    box.node.classList.add("job-of-grid");
+    main.querySelector(".job-of-grid")?.remove();
+    actions.after(box.node);
+    unwatch?.();
+    unwatch = watch(`grids-job:${job.id}`, (value, error) => {
+      if (error) { box.fail(error); return; }
+      box.fill(value);
+      if (value.state === "done") box.node.remove();
+    });
   }
 
   function mendButton() {
@@ -40,10 +95,16 @@ export async function showGrid(main, query) {
   }
 
   fill();
-  const end = watch(`grids-grid:${folder}`, (value) => { if (value) { now = value; fill(); } });
+  const end = watch(`grids-grid:${folder}`, (value) => {
+    if (!value) return;
+    const changed = value.state === "done" && now.state === "done" && value.report !== now.report;
+    now = value;
+    fill();
+    if (changed) frame.contentWindow.location.reload(); // scored or explained since
+  });
   const dark = new MutationObserver(() => theme(frame));
   dark.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  return () => { end(); dark.disconnect(); };
+  return () => { end(); unwatch?.(); dark.disconnect(); };
 }
 
 // The frame's page says which cell is open, and is light or dark as this one is.

@@ -11,7 +11,8 @@ export async function showList(main, query) {
   const search = make("input", { type: "search", placeholder: "Search name, base, axes", "aria-label": "Search grids", value: query.get("search") ?? "" });
   const cards = make("div", { class: "grid-cards" });
   const foot = make("div", { class: "stage-bar pager" });
-  main.append(heading("Grids", search, linkTo("New grid", "new", {}, "primary")), cards, foot);
+  const queue = make("div", { class: "queue-strip" });
+  main.append(heading("Grids", search, linkTo("Choose a checkpoint", "choose"), linkTo("New grid", "new", {}, "primary")), queue, cards, foot);
   let asked = 0;
 
   async function fill() {
@@ -50,7 +51,11 @@ export async function showList(main, query) {
   });
   await fill();
   let first = true;
-  return watch("grids", () => { if (first) first = false; else fill().catch(() => {}); });
+  const ends = [
+    watch("grids", () => { if (first) first = false; else fill().catch(() => {}); }),
+    watch("grids-jobs", (jobs) => queue.replaceChildren(...(jobs ?? []).filter(({ state }) => state === "running" || state === "waiting").map(jobLine))),
+  ];
+  return () => ends.forEach((end) => end());
 }
 
 function empty(search) {
@@ -74,12 +79,21 @@ function card(row) {
   return link;
 }
 
+function jobLine(job) {
+  const { progress } = job;
+  const far = job.state === "running" && progress?.total ? `${progress.stage} ${progress.done} of ${progress.total}` : job.state;
+  const link = job.grid ? to("grid", { folder: job.grid }) : to("job", { id: job.id });
+  return make("a", { class: "card job-line", href: link }, make("strong", {}, job.words[0]), make("span", { class: "soft job-words" }, job.words.slice(1).join(" ")), make("span", { class: "gap" }), make("span", {}, far));
+}
+
 // The sheet, or the first images.
 function pictures(row) {
   const box = make("div", { class: row.sheet ? "grid-pictures sheet-picture" : "grid-pictures tiles" });
   box.dataset.count = String(row.images.length);
   for (const path of row.images) {
-    box.append(make("img", { src: address("image", { path, side: row.sheet ? 384 : 192, v: row.version }), alt: "", loading: "lazy", decoding: "async" }));
+    const image = make("img", { src: address("image", { path, side: row.sheet ? 384 : 192, v: row.version }), alt: "", loading: "lazy", decoding: "async" });
+    image.addEventListener("error", () => image.remove());
+    box.append(image);
   }
   return box;
 }

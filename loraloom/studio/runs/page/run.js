@@ -40,6 +40,7 @@ export async function showRun(main, path) {
     }
     if (glance.report[0] >= 0) found.push(make("a", { class: "link-button", href: `#/runs/report/${encodeURIComponent(path)}` }, "Open report"));
     found.push(make("a", { class: "link-button", href: againLink(path) }, "Again with changes"));
+    if (state === "finished") found.push(make("a", { class: "link-button", href: `#/grids/choose?${new URLSearchParams({ run: path })}` }, "Choose a checkpoint"));
     return found;
   }
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ import infer.output.page.live
 from infer.output.page.live import LiveParts
 from infer.output.page.mended import LOCK, being_drawn
 from infer.output.report import write_live_report
+from loraloom.cli import main
 from registry.printable import script_json
 from tests.infer.images import gallery
 from tests.infer.output.opened import NASTY, data_of
@@ -129,7 +131,7 @@ def test_data_of_another_form_are_refused(served: Served, changes: dict[str, Any
     assert status == 400 and "is no report of a grid of this version" in body
 
 
-def test_a_live_grid_comes_in_parts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_grid_comes_in_parts(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.page.live, "PART", 4)
     folder = served.studio.folder / "runs/a/1"
     folder.mkdir(parents=True)
@@ -139,20 +141,23 @@ def test_a_live_grid_comes_in_parts(served: Served, monkeypatch: pytest.MonkeyPa
     (folder / "cells.jsonl").write_text("")
     with being_drawn(folder):
         assert data_in(viewer(served, folder)[2])["live"] and served.get("grids/grid", folder=str(folder))[1]["state"] == "drawing"
-        assert served.get("grids/part", folder=str(folder))[1] == {"part": 0, "full": False, "cells": []}
+        assert served.get("grids/part", folder=str(folder))[1] == {"part": 0, "ended": False, "full": False, "cells": []}
         write_live_report(folder / "report.html", waiting(found, 5), live)
         parts = [served.get("grids/part", folder=str(folder), part=number)[1] for number in (0, 1)]
         assert [part["full"] for part in parts] == [True, False] and [len(part["cells"]) for part in parts] == [4, 1]
         index, change, image = parts[1]["cells"][0]
         assert index == 4 and change["status"] == "rendered" and image[0].endswith("name=images%2F4.png")
-        assert served.get("grids/part", folder=str(folder), part=2)[0] == 404
+        assert served.get("grids/part", folder=str(folder), part=2)[1]["ended"]
         (folder / "live/1.js").write_text("alert(1)")
         assert served.get("grids/part", folder=str(folder), part=1)[0] == 400
         assert served.post("grids/mend", folder=str(folder))[0] == 400
     (folder / "live/1.js").unlink()
     assert served.get("grids/grid", folder=str(folder))[1]["state"] == "killed" and not (folder / LOCK).exists()
     (folder / "cells.jsonl").write_text("".join(f'{{"key": "{one.key}"}}\n' for one in found.images))
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     assert served.post("grids/mend", folder=str(folder)) == (200, {"there": 6, "cells": 6})
+    assert main(["report", str(copy)]) == 0  # the button's words
+    assert (copy / "report.html").read_bytes() == (folder / "report.html").read_bytes()
     assert not data_in(viewer(served, folder)[2])["live"]
 
 

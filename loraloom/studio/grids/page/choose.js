@@ -1,0 +1,111 @@
+// A run's checkpoint by blind votes: plan, draw, vote, rank, keep the winner as NAME@best.
+
+import { address, ask, read, watch, write } from "../api.js";
+import { button, facts, nothing, spellSeconds } from "../parts.js";
+import { jobBox } from "./job.js";
+import { to } from "./links.js";
+import { frameOf } from "./vote.js";
+
+const FIELDS = [
+  ["checkpoints", "Checkpoints", "steps, best, last, or all; empty: three over the run, the best and the last among them"],
+  ["weights", "Weights", "of each checkpoint; empty: 0.7,1"],
+  ["prompts", "Prompts", "captions of held-out images that are drawn (12)"],
+  ["seeds", "Seeds", "a prompt (2)"],
+];
+
+export async function showChoice(main, query) {
+  const run = query.get("run");
+  main.append(make("div", { class: "heading" }, make("a", { href: to("") }, "Grids"), make("h1", {}, "Choose a checkpoint")));
+  if (!run) return showRuns(main);
+  main.append(make("p", { class: "soft where-run" }, run));
+  const question = { run, texts: [] };
+  const form = make("div", { class: "card" }), plan = make("div", { class: "card", role: "status", "aria-live": "polite" }), place = make("div", { class: "voting" });
+  main.append(form, plan, place);
+  let number = 0, later = null, end = null, drawing = false;
+
+  const inputs = FIELDS.map(([name, label, help]) => {
+    const input = make("input", { type: "text", autocomplete: "off", spellcheck: false });
+    input.addEventListener("input", () => {
+      const text = input.value.trim();
+      if (!text) delete question[name];
+      else question[name] = ["prompts", "seeds"].includes(name) && /^\d+$/.test(text) ? Number(text) : text;
+      clearTimeout(later);
+      later = setTimeout(update, 250);
+    });
+    return make("label", { class: "field" }, make("span", {}, label), input, make("span", { class: "soft field-help" }, help));
+  });
+  const texts = make("textarea", { rows: 2 });
+  texts.addEventListener("input", () => { question.texts = texts.value.split("\n").filter((one) => one.trim()); clearTimeout(later); later = setTimeout(update, 250); });
+  form.append(make("div", { class: "fields" }, ...inputs, make("label", { class: "field" }, make("span", {}, "Prompts of your own"), texts, make("span", { class: "soft field-help" }, "one a line, in place of the captions"))));
+
+  async function update() {
+    const mine = ++number;
+    let found;
+    try {
+      found = await ask("grids/choose_plan", question);
+    } catch (error) {
+      if (mine === number) plan.replaceChildren(...(error.faults?.length ? error.faults : [error.message]).map((text) => make("p", { class: "field-fault" }, text)));
+      return;
+    }
+    if (mine !== number) return;
+    const { grid } = found.plan;
+    plan.replaceChildren(
+      facts([
+        ["Candidates", found.plan.candidates.join(" | ")],
+        ["Images", `${grid.distinct}, ${grid.to_draw} to draw${grid.seconds !== null && grid.to_draw ? `, about ${spellSeconds(grid.seconds)}` : ""}`],
+        ["Votes", found.plan.detects],
+        ["Winner", `becomes ${found.plan.alias}`],
+      ]),
+      ...grid.notes.map((note) => make("p", { class: "note" }, note)),
+      make("div", { class: "stage-bar" }, ...(found.folder ? drawn(found) : [draw(found)])),
+    );
+  }
+
+  const draw = (found) => button("Draw the images", {
+    kind: "primary", words: found.words,
+    act: async () => {
+      const job = await write("grids/choose_draw", question);
+      const box = jobBox();
+      drawing = true;
+      place.replaceChildren(box.node);
+      end?.();
+      end = watch(`grids-job:${job.id}`, (now, error) => {
+        if (error) { box.fail(error); return; }
+        box.fill(now);
+        if (drawing && ["done", "failed", "refused", "interrupted", "lost"].includes(now.state)) {
+          drawing = false;
+          if (now.state === "done") place.replaceChildren();
+          update();
+        }
+      });
+    },
+  });
+
+  const drawn = (found) => [
+    button("Vote", {
+      kind: "primary", words: found.words.filter((word) => word !== "--no-vote"),
+      act: async () => {
+        const { session } = await write("grids/choose_vote", question);
+        place.replaceChildren(frameOf("Votes", address("grids/ballot", { session })));
+      },
+    }),
+    button("Ranking", { writes: false, words: ["rank", found.folder], act: () => { place.replaceChildren(frameOf("Ranking", address("grids/choose_ranking", { question: JSON.stringify(question) }))); } }),
+    button(`Keep the winner as ${found.plan.alias}`, {
+      words: found.words,
+      act: async () => {
+        const result = await write("grids/choose", question);
+        place.replaceChildren(make("div", { class: "card" }, make("p", { class: result.alias ? "" : "soft", id: "verdict" }, result.verdict), facts([["Alias", result.alias], ["Adapter", result.adapter], ["Votes", String(result.votes)]])));
+      },
+    }),
+    make("a", { class: "as-button", href: to("grid", { folder: found.folder }) }, "Images"),
+  ];
+
+  await update();
+  return () => { clearTimeout(later); end?.(); };
+}
+
+async function showRuns(main) {
+  const runs = await read("grids/runs");
+  if (!runs.length) { main.append(nothing("No finished training run is below the folders of this Studio.")); return; }
+  main.append(make("ul", { class: "card run-list" }, ...runs.map(({ folder, name, stamp }) => make("li", {}, make("a", { href: to("choose", { run: folder }) }, name), make("span", { class: "soft" }, ` ${stamp}`)))));
+}
