@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -70,7 +71,11 @@ def run(folder: Path, descriptor: int) -> int:
         return console.fail(Refused(f"The job was not started: {reason}."))
     begin = files.read_plain(folder / files.BEGIN)
     files.write_plain(folder / files.BEGIN, {**begin, "host": socket.gethostname(), "process": child.pid})
-    return exit_code_of(child.wait())
+    code = exit_code_of(child.wait())
+    if code < 0:  # killed: what it had started (workers of a sweep) is left, and may hold the GPU
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    return code
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 
 def process_of(queue: Queue, job: Job) -> int:
-    return int(files.read_plain(queue.folder / job.id / files.BEGIN)["process"])
+    begin = queue.folder / job.id / files.BEGIN
+    until(lambda: "process" in files.read_plain(begin))
+    return int(files.read_plain(begin)["process"])
 
 
 def until(found: Callable[[], bool], seconds: float = 120) -> None:
@@ -105,9 +107,25 @@ def test_several_servers_that_advance_at_once_start_one_job(queue: Queue, tmp_pa
 
 
 @pytest.mark.slow
+def test_what_a_killed_job_had_started_is_killed_with_it(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, subprocess\n"
+        "if os.environ.get('LORALOOM_JOB'):\n"  # the job's own process, as a launcher would start workers
+        "    child = subprocess.Popen(['sleep', '600'])\n"
+        "    open('child', 'w').write(f'{child.pid} ')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{os.getcwd()}{os.pathsep}{tmp_path}")
+    job = queue.add(["doctor"], folder=tmp_path)
+    until(lambda: (tmp_path / "child").is_file() and (tmp_path / "child").read_text().endswith(" "))
+    child = int((tmp_path / "child").read_text())
+    os.kill(process_of(queue, job), signal.SIGKILL)  # it alone
+    until(lambda: queue.job(job.id).state is State.lost)
+    until(lambda: not Path(f"/proc/{child}/cmdline").is_file() or Path(f"/proc/{child}/cmdline").read_bytes() == b"", seconds=10)
+
+
+@pytest.mark.slow
 def test_a_second_stop_ends_a_job_and_a_third_kills_it(queue: Queue, tmp_path: Path) -> None:
     job = queue.add(["doctor"], folder=tmp_path)
-    until(lambda: "process" in files.read_plain(queue.folder / job.id / files.BEGIN))
     os.kill(process_of(queue, job), signal.SIGSTOP)  # it answers nothing
     for stops in (1, 2):
         queue.stop(job.id)
