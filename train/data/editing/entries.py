@@ -87,7 +87,7 @@ class EditableSet:
 
 
 def read_entries(config: DataConfig) -> EditableSet:
-    """The set at config.path, nothing decoded; masks are looked for whatever config.masks is. Raises Refused for what is no such set."""
+    """The set at config.path, nothing decoded; mask files are looked for in any case. Raises Refused for what is no such set."""
     folder = expanded(config.path or "").absolute()
     if not folder.is_dir():
         raise Refused(f"{config.path}: there is no such folder. An edit changes a folder of images on this machine.")
@@ -97,7 +97,7 @@ def read_entries(config: DataConfig) -> EditableSet:
         raise Refused(f"{folder}: this is a folder of sets ({named}). Edit one of them.")
     try:
         every = [(folder, ""), *([(folder / HELDOUT, f"{HELDOUT}/")] if holds_images(folder / HELDOUT) else [])]
-        reading = replace(config, masks="auto" if config.masks in ("none", "alpha") else config.masks)
+        reading = replace(config, masks="auto")
         parts = [_read(place, prefix, reading) for place, prefix in every]
     except OSError as error:
         raise Refused(f"{error.filename or folder} cannot be read ({error.strerror or error}).") from error
@@ -128,17 +128,12 @@ def _read(folder: Path, prefix: str, config: DataConfig) -> tuple[list[Entry], l
                 prefix + image.relative_to(folder).as_posix(),
                 captions,
                 source,
-                tuple(_relative(mask, folder, prefix) for mask in reading.masks.get(image, ())),
+                tuple(prefix + mask.relative_to(folder).as_posix() for mask in reading.masks.get(image, ())),
                 () if tables else tuple(prefix + file.name for file in beside.of.get(image, ())),
             )
         )
     faults = [f"{prefix}{fault}" if prefix else fault for fault in reading.faults]
     return found, faults
-
-
-def _relative(mask: Path, folder: Path, prefix: str) -> str:
-    """A mask's name in the set; one of a folder elsewhere by its whole path."""
-    return prefix + mask.relative_to(folder).as_posix() if mask.is_relative_to(folder) else str(mask)
 
 
 def _of_files(images: Sequence[Path], sidecars: Sequence[Path], objects: Sequence[Path], reading: FolderReading) -> dict[Path, Source]:

@@ -13,7 +13,6 @@ from train.data.editing.entries import EditableSet, Entry, TableRow, TextFile, U
 from train.data.editing.rows import Row, Rows, lines_of
 from train.data.metadata import METADATA
 from train.data.subsets import HELDOUT
-from train.masks.files import SOURCES
 
 
 def plan_heldout(found: EditableSet, names: Sequence[str], *, hold_out: bool) -> EditPlan:
@@ -22,10 +21,6 @@ def plan_heldout(found: EditableSet, names: Sequence[str], *, hold_out: bool) ->
     refuse([_there(entry, hold_out=hold_out) for entry in chosen if entry.is_heldout == hold_out])
     if hold_out and not [entry for entry in found.entries if not entry.is_heldout and entry not in chosen]:
         raise Refused(f"{found.folder}: no image would be left to train on.")
-    if found.config.masks not in SOURCES:
-        raise Refused(
-            f"masks={found.config.masks}: masks in another folder do not move. Move images and masks by hand, or put them in masks/."
-        )
     owners: dict[str, list[str]] = defaultdict(list)
     for entry in found.entries:
         for file in (*entry.beside, *entry.masks):

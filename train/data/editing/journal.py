@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from registry.errors import BadFile, Faults, Refused
@@ -30,7 +30,7 @@ from registry.files.unfinished import is_in_use, label_of, leftovers, remove_lef
 from registry.formats.atomic_file import sync_folder, write_text
 from registry.printable import counted, shell_line
 from registry.progress import Report, Tick, silent
-from train.data.editing.changes import KEPT, Change, TextChange, from_json, to_json
+from train.data.editing.changes import KEPT, Change, Move, TextChange, from_json, to_json
 
 Stage = Literal["begun", "done", "undoing", "undone"]
 NAMED = re.compile(r"(?P<number>\d{6,})\.(?P<stage>begun|done|undoing|undone)\.jsonl")
@@ -188,12 +188,21 @@ def _backwards(changes: Sequence[Change]) -> list[Change]:
 
 
 def _check(folder: Path, edit: Edit, changes: Sequence[Change], keep_changed: bool) -> tuple[str, ...]:
-    """The files that are neither as before nor as after. Raises Faults unless they are to be left."""
+    """The files that are neither as before nor as after. Raises Faults unless they are to be left; Refused for linked folders."""
+    _refuse_linked_folders(folder, changes)
     others = tuple(change.file for change in changes if change.state(folder) == "other")
     if others and not keep_changed:
         title = f"{folder}: files of the edit `{edit.command}` were changed by something else since. Nothing is done; --keep-changed leaves"
         raise Faults(f"{title} these as they are now:", list(others))
     return others
+
+
+def _refuse_linked_folders(folder: Path, changes: Sequence[Change]) -> None:
+    """Nothing is written through a link, whatever a set that came from elsewhere has in its journal."""
+    names = [name for change in changes for name in (change.file, change.to if isinstance(change, Move) else change.file)]
+    for parent in dict.fromkeys(parent for name in names for parent in PurePosixPath(name).parents):
+        if (folder / parent).is_symlink() and parent.parts:
+            raise Refused(f"{folder / parent} is a link. Edit the folder that it points to, or put the folder itself there.")
 
 
 def _through(folder: Path, edit: Edit, changes: Sequence[Change], stage: Stage, *, keep_changed: bool, report: Report) -> Made:

@@ -53,7 +53,6 @@ def plan_unmasked(found: EditableSet, names: Sequence[str]) -> EditPlan:
     chosen = named(found, names)
     owned = [(entry, file) for entry in chosen for file in entry.masks]
     refuse([f"{entry.name}: has no mask file." for entry in chosen if not entry.masks])
-    refuse([f"{file}: lies outside the set." for _, file in owned if Path(file).is_absolute()])
     refuse_links(found.folder, [file for _, file in owned])
     changes = [FileChange(file, sha256_of(found.folder / file), None) for _, file in owned]
     return EditPlan(found.folder, tuple(Shown(entry.name, file, "mask removed") for entry, file in owned), tuple(changes), len(chosen))
@@ -65,8 +64,6 @@ def _own(found: EditableSet, entry: Entry) -> str | None:
         raise Refused("would not be read, as the image lies in a subfolder; move it out of its folder first, in the table too")
     if len(entry.masks) > 1:
         raise Refused(f"there are several ({names_of([Path(mask) for mask in entry.masks])}); keep one")
-    if entry.masks and Path(entry.masks[0]).is_absolute():
-        raise Refused(f"{entry.masks[0]} lies outside the set")
     twin = [other.name for other in found.entries if other.name != entry.name and _stem(other.name) == _stem(entry.name)]
     if twin:
         raise Refused(f"would be the mask of {twin[0]} too; rename one of the two images")

@@ -28,7 +28,11 @@ export async function show(main, parts, query) {
 
 function card(one) {
   const cover = make("div", { class: "cover", "aria-hidden": "true" });
-  for (const path of one.first.slice(0, 4)) cover.append(thumbnail(path, { side: 96, version: one.changed }));
+  for (const path of one.first) {
+    const small = thumbnail(path, { side: 96, version: one.changed });
+    small.addEventListener("error", () => small.remove()); // a file that is no image: the set says so
+    cover.append(small);
+  }
   const rest = one.images - one.captions;
   return make("a", { class: "card set-card", href: `#/data/${encodeURIComponent(one.path)}`, "data-name": one.name.toLowerCase(), title: one.path },
     cover, make("h2", {}, one.name === "." ? one.path.split("/").pop() : one.name),

@@ -316,8 +316,6 @@ class SetView {
     const tell = () => {
       row.hidden = text.value.trim() === own;
       if (row.hidden) this.unsaved.delete(item.name); else this.unsaved.set(item.name, text.value);
-      text.style.height = "auto";
-      text.style.height = `${Math.min(text.scrollHeight + 2, 260)}px`;
     };
     text.addEventListener("input", () => { tell(); showCommand(words()); });
     text.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !row.hidden) { event.preventDefault(); save.click(); } });

@@ -6,6 +6,7 @@ import { Painter } from "./paint.js";
 import { dashed, frame } from "./set.js";
 
 export async function openImage(view, given) {
+  if (given.fault) { dialog(given.name, make("p", { class: "fault" }, given.fault)); return; }
   let item = given;
   const crops = make("div", { class: "frames", hidden: true });
   const stage = make("div", { class: "paint-stage" });

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,15 @@ def test_training_refuses_a_set_whose_edit_was_interrupted(photos: Path) -> None
     with journal.editing(photos):
         journal.undo(photos)
     assert inspect_set(DataConfig(path=str(photos)), path=str(photos)).faults == []
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_nothing_is_written_through_a_linked_folder(photos: Path, tmp_path: Path, undone: bool) -> None:
+    if undone:
+        EditRequest(path=str(photos), operations=[Add("x")]).make()
+    (photos / "heldout").rename(tmp_path / "elsewhere")
+    (photos / "heldout").symlink_to(tmp_path / "elsewhere")
+    before = files_of(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match=r"heldout is a link"), journal.editing(photos) if undone else nullcontext():
+        journal.undo(photos) if undone else EditRequest(path=str(photos), hold_out=["a.png"]).make()
+    assert files_of(tmp_path / "elsewhere") == before
