@@ -98,22 +98,22 @@ def _is_in(entry: Entry, state: str) -> bool:
 
 # --- read once while nothing changes
 
-_KEPT: OrderedDict[tuple[Path, bool], SetNow] = OrderedDict()
+_KEPT: OrderedDict[Path, SetNow] = OrderedDict()
 _LOCK = Lock()
 MOST_KEPT = 8
 
 
-def set_now(folder: Path, *, lines: bool = False) -> SetNow:
+def set_now(folder: Path) -> SetNow:
     """The set as it is; read again where a file of it changed. Raises Refused."""
     state = state_of(folder)
     with _LOCK:
-        known = _KEPT.get((folder, lines))
+        known = _KEPT.get(folder)
     if known is not None and known.state == state:
         return known
-    found = SetNow(read_entries(DataConfig(path=str(folder), captions="lines" if lines else "whole")), state)
+    found = SetNow(read_entries(DataConfig(path=str(folder))), state)
     with _LOCK:
-        _KEPT[folder, lines] = found
-        _KEPT.move_to_end((folder, lines))
+        _KEPT[folder] = found
+        _KEPT.move_to_end(folder)
         while len(_KEPT) > MOST_KEPT:
             _KEPT.popitem(last=False)
     return found

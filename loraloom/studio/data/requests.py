@@ -52,7 +52,7 @@ def edit_asked(studio: Studio, ask: Ask) -> EditRequest:
     if kind == "operation":
         return EditRequest(path=path, operations=[_operation(ask)], choice=_choice(studio, ask, Path(path)), lines=ask.flag("lines", False))
     if kind == "caption":
-        return EditRequest(path=path, captions={ask.text("image"): ask.text("text")}, lines=ask.flag("lines", False))
+        return EditRequest(path=path, captions={ask.text("image"): ask.text("text")})
     if kind == "mask":
         return EditRequest(path=path, masks={ask.text("image"): str(uploads.taken(studio.home, ask.text("file")))})
     images = ask.texts("images")

@@ -18,7 +18,7 @@ export function openBulk(view) {
   for (const [name, [label]] of Object.entries(KINDS)) kind.append(make("option", { value: name }, label));
   const inputs = {};
   for (const name of ["old", "new", "tag"]) inputs[name] = make("input", { type: "text", spellcheck: false, autocomplete: "off" });
-  const regex = make("input", { type: "checkbox" }), end = make("input", { type: "checkbox" });
+  const regex = make("input", { type: "checkbox" }), end = make("input", { type: "checkbox" }), lines = make("input", { type: "checkbox" });
   const fields = make("div", { class: "bulk-fields" });
   const scope = make("select", { "aria-label": "Which captions" });
   const narrowed = view.page.shown !== view.page.total;
@@ -30,7 +30,7 @@ export function openBulk(view) {
   let words = null, number = 0, due;
 
   const values = () => ({
-    set: view.path, kind: "operation", operation: kind.value, old: inputs.old.value, new: inputs.new.value, tag: inputs.tag.value, regex: regex.checked, end: end.checked,
+    set: view.path, kind: "operation", operation: kind.value, old: inputs.old.value, new: inputs.new.value, tag: inputs.tag.value, regex: regex.checked, end: end.checked, lines: lines.checked,
     scope: scope.value, ...(scope.value === "filtered" ? view.filter : {}), images: scope.value === "selected" ? [...view.chosen] : [],
   });
   const wanted = () => (kind.value === "replace" || kind.value === "rename" ? inputs.old.value && (kind.value === "replace" || inputs.new.value) : kind.value === "add" || kind.value === "remove" ? inputs.tag.value.trim() : true);
@@ -62,12 +62,13 @@ export function openBulk(view) {
     const own = KINDS[kind.value][1].map((name) => make("label", { class: "field" }, LABELS[name][kind.value], inputs[name]));
     if (kind.value === "replace") own.push(make("label", { class: "check" }, regex, "Regular expression (Python; \\1 is the first group)"));
     if (kind.value === "add") own.push(make("label", { class: "check" }, end, "At the end"));
+    if (kind.value !== "replace") own.push(make("label", { class: "check" }, lines, "Each line is a caption (data.captions=lines)"));
     fields.replaceChildren(...own);
     preview();
   };
   kind.addEventListener("change", lay);
   scope.addEventListener("change", preview);
-  for (const one of [...Object.values(inputs), regex, end]) one.addEventListener("input", soon);
+  for (const one of [...Object.values(inputs), regex, end, lines]) one.addEventListener("input", soon);
   const box = dialog("Edit captions", make("div", { class: "pair" }, kind, scope), fields, found, list,
     make("div", { class: "actions" }, make("span", { class: "gap" }), button("Cancel", { act: () => box.close(), writes: false }), go));
   box.dialog.classList.add("wide");

@@ -108,6 +108,7 @@ ACTIONS: Mapping[str, Mapping[str, Any]] = {
     "remove": {"kind": "operation", "operation": "remove", "tag": "hat", "scope": "filtered", "tagged": "a,hat"},
     "rename": {"kind": "operation", "operation": "rename", "old": "hat", "new": "cap", "scope": "filtered", "state": "heldout"},
     "sort": {"kind": "operation", "operation": "sort", "scope": "filtered", "only": "C"},
+    "lines": {"kind": "operation", "operation": "add", "tag": "x", "lines": True},
     "dedupe": {"kind": "operation", "operation": "dedupe"},
     "hold out": {"kind": "hold_out", "images": ["a.png", "-c.png"]},
     "train": {"kind": "train", "images": ["heldout/d.png"]},
