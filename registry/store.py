@@ -29,7 +29,7 @@ from registry.index.catalogue.selection import Selection
 from registry.index.database import Index
 from registry.index.duplicates import Duplicate, duplicates
 from registry.index.embedded import Embedded
-from registry.index.lineage import Lineage, trace
+from registry.index.lineage import Lineage, trace, words_of
 from registry.index.listing import Listing
 from registry.index.lookup import Finder, seen_at
 from registry.index.overrides import validate_overrides
@@ -246,6 +246,14 @@ class Store(Annotations):
         with self._index.reading() as connection:
             return records_by_hash(connection, hashed, digits)
 
+    def with_size(self, size: int) -> list[Record]:
+        """The records of single files of this many bytes, hashed or not."""
+        place = tables.location
+        with self._index.reading() as connection:
+            return records.load(
+                connection, {str(row[0]) for row in connection.execute(select(place.c.record_id).where(place.c.bytes == size))}
+            )
+
     def expand(self, reference: str, *, kind: str | None = None, expected: str | None = None) -> list[Record]:
         """The Records of `name@step-*` in the order of their steps, or of `name@key=*` in the order of the values.
 
@@ -386,12 +394,12 @@ class Store(Annotations):
         record = self.find(reference)
         with self._index.reading() as connection:
             embedded = self._embedded.records(connection)
-            having = records.load(connection, rows.ids_with_parents(connection))
+            having = records.load(connection, rows.ids_with_parents(connection, words_of(record)))
 
             def resolve(parent: Mapping[str, Any]) -> Record | None:
                 return next(iter(self._finder.parent(connection, parent)), None)
 
-            return trace(record, resolve, having, lambda: [*embedded, *records.load(connection)])
+            return trace(record, resolve, having, lambda name: [*embedded, *records.load(connection, rows.ids_called(connection, name))])
 
 
 __all__ = ["Check", "Store", "check_name"]

@@ -64,6 +64,11 @@ def named_models(found: ImageMetadata) -> Iterator[tuple[str, ModelName]]:
         yield from ((what, one) for one in several)
 
 
+def find_models(metadata: ImageMetadata, store: Store, *, report: Report = silent) -> list[FoundModel]:
+    """Every model that the metadata names, with what it is here."""
+    return [find_model(what, named, store, report=report) for what, named in named_models(metadata)]
+
+
 def find_model(what: str, named: ModelName, store: Store, *, report: Report = silent) -> FoundModel:
     """The registered model of that hash, else of that name. A model of the name with another hash is another file, and is not taken."""
     kind, setting = KINDS[what]

@@ -23,6 +23,11 @@ def read_metadata(path: Path) -> ImageMetadata:
             data = file.read(LARGEST + 1)
         except OSError as error:
             raise BadFile(path, "unreadable", f"cannot be read ({error.strerror}).") from error
+    return metadata_in(data, path)
+
+
+def metadata_in(data: bytes, path: Path | str) -> ImageMetadata:
+    """The same of the bytes of an image; `path` is named where they are refused."""
     if len(data) > LARGEST:
         raise BadFile(path, "unreadable", f"has more than {LARGEST:,} bytes: it is not read as an image.")
     try:

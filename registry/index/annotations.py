@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, func, select
 
 from registry.errors import Faults, LoomError, NotFound, Refused
 from registry.index import database as tables
@@ -116,6 +116,26 @@ class Annotations(ABC):
         if alias not in record.aliases:
             raise Refused(f"{record.name} has no alias {alias!r}. {suggest(alias, record.aliases)}")
         return self._annotate(reference, lambda connection, record_id: rows.drop_alias(connection, record_id, alias), report)
+
+    def tags(self, most: int) -> list[str]:
+        """The tags that are in use, the most frequent first."""
+        table = tables.label
+        wanted = (
+            select(table.c.value)
+            .where(table.c.kind == "tag")
+            .group_by(table.c.value)
+            .order_by(func.count().desc(), table.c.value)
+            .limit(most)
+        )
+        with self._index.reading() as connection:
+            return [str(row[0]) for row in connection.execute(wanted)]
+
+    def given_triggers(self, record_id: str) -> list[str]:
+        """The trigger words that a person gave a record; its file's own are not among them."""
+        table = tables.label
+        wanted = select(table.c.value).where(table.c.record_id == record_id, table.c.kind == "trigger")
+        with self._index.reading() as connection:
+            return [str(row[0]) for row in connection.execute(wanted)]
 
     def export_notes(self) -> dict[str, Any]:
         """All annotations as a JSON document that `import_notes` reads, here or on another machine."""

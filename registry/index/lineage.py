@@ -107,21 +107,21 @@ class Lineage:
         return as_lines(["digraph lineage {", "  rankdir=BT;", "  node [shape=box];", *nodes.values(), *edges, "}"])
 
 
-def trace(record: Record, resolve: Resolve, having: Sequence[Record], everything: Callable[[], Sequence[Record]]) -> Lineage:
-    """The Lineage of a record; `resolve` finds the record of a parent entry. `having` are the records that have parents.
+def trace(record: Record, resolve: Resolve, having: Sequence[Record], called: Callable[[str], Sequence[Record]]) -> Lineage:
+    """The Lineage of a record; `resolve` finds the record of a parent entry. `having` are records that may have it as a parent.
 
-    Titles and file names, where a parent is known by them alone, are searched in `everything`: it is asked for then only.
+    Where a parent is known by a title or file name alone, `called` gives the records that may be called so.
     """
-    titles = cache(lambda: _by_title(everything()))
+    titled = cache(lambda name: _by_title(called(name)).get(name, []))
 
     def find(parent: Mapping[str, Any]) -> Record | None:
         found = resolve(parent)
         if found is not None or parent.get("sha256") or not parent.get("ref"):
             return found
-        called = titles().get(_bare(str(parent["ref"])), [])
-        return called[0] if len(called) == 1 else None
+        several = titled(_bare(str(parent["ref"])))
+        return several[0] if len(several) == 1 else None
 
-    mine = _words(record)
+    mine = words_of(record)
     children = []
     for other in having:
         meant = (one for one in other.parents if other.id != record.id and _may_mean(one, mine) and _means(one, record, find))
@@ -150,7 +150,7 @@ def _by_title(everything: Sequence[Record]) -> dict[str, list[Record]]:
     return found
 
 
-def _words(record: Record) -> set[str]:
+def words_of(record: Record) -> set[str]:
     """Everything that a parent entry may name a record by: hashes, names, paths."""
     hashes = (record.hashes.sha256, record.hashes.tensors_sha256, record.hashes.content_sha256)
     files = [PurePath(entry.path) for entry in record.files[:1]] + [PurePath(record.path or "")]
@@ -216,4 +216,4 @@ def _dot(node: Node, nodes: dict[str, str], edges: dict[str, None]) -> str:
     return key
 
 
-__all__ = ["Child", "Lineage", "Node", "trace"]
+__all__ = ["Child", "Lineage", "Node", "trace", "words_of"]

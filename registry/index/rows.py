@@ -318,12 +318,26 @@ def ids_by_source(connection: Connection, source: str) -> list[str]:
     return [str(row.record_id) for row in found]
 
 
-def ids_with_parents(connection: Connection) -> list[str]:
-    """Records that a job, a person or their own file gives parents."""
+def ids_with_parents(connection: Connection, words: Iterable[str]) -> list[str]:
+    """Records to which a job, a person or their own file gives parents, where one of these words may be in a parent's entry."""
     record, given = tables.record, tables.given
-    own = select(record.c.id).where(record.c.data.contains('"parents": [{', autoescape=True))
-    stated = select(given.c.record_id).where(given.c.parents.is_not(None))
+    spelt = [json.dumps(word, ensure_ascii=False)[1:-1] for word in words]
+
+    def holds(column: Any) -> Any:
+        return or_(*(column.contains(word, autoescape=True) for word in spelt))
+
+    own = select(record.c.id).where(record.c.data.contains('"parents": [{', autoescape=True), holds(record.c.data))
+    stated = select(given.c.record_id).where(given.c.parents.is_not(None), holds(given.c.parents))
     return list(dict.fromkeys(str(row[0]) for query in (own, stated) for row in connection.execute(query)))
+
+
+def ids_called(connection: Connection, name: str) -> list[str]:
+    """Records that may have this name, title or file name: those whose facts, places or given names hold it."""
+    spelt = json.dumps(name, ensure_ascii=False)[1:-1]
+    columns = ((tables.record.c.id, tables.record.c.data, spelt), (tables.location.c.record_id, tables.location.c.path, name))
+    queries = [select(id_).where(column.contains(text, autoescape=True)) for id_, column, text in columns]
+    queries.append(select(tables.given_name.c.record_id).where(tables.given_name.c.name == name))
+    return list(dict.fromkeys(str(row[0]) for query in queries for row in connection.execute(query)))
 
 
 def all_names(connection: Connection, kind: str | None = None) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_store
@@ -12,6 +12,9 @@ from registry.errors import Refused
 from registry.formats.dialects import writable
 from registry.home import expanded
 from registry.printable import as_lines
+
+if TYPE_CHECKING:
+    from registry.converting.request import ConvertRequest
 
 PLACE = 55
 ABOUT = "a model in another form, verified equal before it is saved"
@@ -43,17 +46,16 @@ def add_parsers(words: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 
-def convert(arguments: argparse.Namespace) -> int:
-    """Convert one model."""
-    from registry.converting.job import ConvertRequest, plan_convert, run_convert
+def request_of(arguments: argparse.Namespace, folder: Path) -> ConvertRequest:
+    """The conversion that was asked for; a relative output lies below the working folder. Raises Refused."""
+    from registry.converting.request import ConvertRequest
 
     if arguments.memory_mib is not None and arguments.memory_mib < 1:
         raise Refused(f"--memory-mib must be at least 1, got {arguments.memory_mib}.")
-    store = open_store()
-    wish = ConvertRequest(
+    return ConvertRequest(
         reference=arguments.reference,
         target=arguments.to,
-        output=expanded(arguments.output).absolute(),
+        output=(folder / expanded(arguments.output)).absolute(),
         base=arguments.base,
         family=arguments.family,
         dtype=arguments.dtype,
@@ -61,8 +63,15 @@ def convert(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         register=not arguments.no_register,
     )
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Convert one model."""
+    from registry.converting.job import plan_convert, run_convert
+
+    request, store = request_of(arguments, Path.cwd()), open_store()
     with console.progress() as report:
-        plan = plan_convert(wish, store)
+        plan = plan_convert(request, store)
         done = None if arguments.dry_run else run_convert(plan, store, report=report)
     if done is None:
         console.answer_json(plan.to_json()) if arguments.json else console.answer_lines(plan.to_text())

@@ -30,7 +30,7 @@ def export(arguments: argparse.Namespace) -> int:
     """Export models."""
     from registry.exporting.job import plan_export, run_export
 
-    references, layout, folder = _given(arguments)
+    references, layout, folder = given(arguments)
     store = open_store()
     with console.progress() as report:
         plan = plan_export(references, store, expanded(folder).absolute(), layout=layout)
@@ -48,7 +48,7 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _given(arguments: argparse.Namespace) -> tuple[list[str], str, Path]:
+def given(arguments: argparse.Namespace) -> tuple[list[str], str, Path]:
     """(references, tool, folder): the folder follows the tool, or comes last."""
     layout, *behind = arguments.layout
     if layout not in LAYOUTS:

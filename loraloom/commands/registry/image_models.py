@@ -23,12 +23,12 @@ def image_named(word: str) -> Path | None:
 
 def answer_models(image: Path, store: Store, arguments: argparse.Namespace) -> int:
     """Show each model with the hash or name by which it was found. A listing without one that is registered is an answer too."""
-    from infer.metadata.models import find_model, named_models
+    from infer.metadata.models import find_models
     from infer.metadata.reader import read_metadata
 
     metadata = read_metadata(image)
     with console.progress() as report:
-        found = [find_model(what, named, store, report=report) for what, named in named_models(metadata)]
+        found = find_models(metadata, store, report=report)
     if arguments.json:
         console.answer_json(
             {"image": str(image), "tool": metadata.tool, "source": metadata.source, "models": [one.to_json() for one in found]}

@@ -31,10 +31,10 @@ export function button(label, { act, words = null, writes = true, title = "", ki
   if (words) withCommand(node, words);
   node.addEventListener("click", async () => {
     node.disabled = true;
+    const now = typeof words === "function" ? words() : words; // of what is done: the fields may be empty afterwards
     try {
       await act();
-      const now = typeof words === "function" ? words() : words;
-      if (now && shown === node) showCommand(now, "Done");
+      if (now && (shown === node || !node.isConnected)) showCommand(now, "Done"); // a button that was drawn anew is another node
     } catch (error) {
       fail(error);
     } finally {

@@ -1,0 +1,261 @@
+"""The section Models in Chromium: each change's command does the same to a copy of the home; dropped files find their models."""
+
+import base64
+import json
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from loraloom.cli import main
+from loraloom.queue.queue import Queue
+from registry.store import Store
+from tests.infer.metadata.images import png
+from tests.infer.output.opened import DESK, PHONE, faint_texts
+from tests.loraloom.studio.models.conftest import HOSTILE, MODULES, Shelf, grid
+from tests.registry.made import lora
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = pytest.mark.browser
+
+DROP = """([name, data, type]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const given = new DataTransfer();
+  given.items.add(new File([bytes], name, { type }));
+  const event = (kind) => new DragEvent(kind, { dataTransfer: given, bubbles: true, cancelable: true });
+  for (const kind of ["dragover", "drop"]) document.body.dispatchEvent(event(kind));
+}"""
+
+NOTE_DONE = """() => {
+  globalThis.done = [];
+  const kind = document.getElementById("command-kind"), command = document.getElementById("command");
+  globalThis.noting?.disconnect();
+  globalThis.noting = new MutationObserver(() => { if (kind.textContent === "Done") globalThis.done.push(command.textContent); });
+  globalThis.noting.observe(kind, { childList: true });
+}"""
+
+
+@pytest.fixture
+def troubles() -> list[str]:
+    """What the page's console says; a test takes out what it expects."""
+    return []
+
+
+@pytest.fixture
+def page(shelf: Shelf, browser: "Browser", troubles: list[str]) -> Iterator["Page"]:
+    """An open page that fails its test when it reports an error."""
+    opened = browser.new_page(viewport={"width": DESK["width"], "height": DESK["height"]})
+    opened.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.set_default_timeout(8000)
+    yield opened
+    opened.close()
+    assert troubles == []
+
+
+def annotations(home: Path) -> list[Any]:
+    """What people say of the models in a home, and which there are; times and turns of names aside."""
+    store = Store(home)
+    notes = {entry["id"]: entry for entry in store.export_notes()["records"]}
+    found = [(record.id, record.name, notes.get(record.id)) for record in store.records()]
+    store.close()
+    return found
+
+
+class Twin:
+    """What a change on the page and its command do to two homes that are the same."""
+
+    def __init__(self, page: "Page", home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._page, self._home, self._folder, self._monkeypatch = page, home, folder, monkeypatch
+        self.done: list[str] = []  # the commands that did the same
+        self._before: list[Any] = []
+
+    def same(self, *clicks: "Locator") -> None:
+        """Click; what the bar then shows does the same to a copy of the home as it was before."""
+        copy = self._folder / f"copy-{len(self.done)}"
+        shutil.copytree(self._home, copy)
+        self._page.evaluate(NOTE_DONE)
+        for click in clicks:
+            click.click()
+        for _ in range(200):
+            if self._page.evaluate("done.length"):
+                break
+            self._page.wait_for_timeout(40)
+        words = shlex.split(self._page.evaluate("done[0]"))
+        now = annotations(self._home)
+        assert words[0] == "loraloom" and now != self._before, words
+        self._monkeypatch.setenv("LORALOOM_HOME", str(copy))
+        assert main(words[1:]) == 0, words
+        assert annotations(copy) == now, words
+        self.done.append(words[2])
+        self._before = now
+
+
+@pytest.fixture
+def twin(page: "Page", shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Twin:
+    return Twin(page, shelf.served.studio.home, tmp_path, monkeypatch)
+
+
+def test_many_are_tagged_as_the_command_does(shelf: Shelf, page: "Page", twin: Twin) -> None:
+    for number in range(300):
+        lora(shelf.models / "many" / f"line-{number:03d}.safetensors", MODULES, rank=16, seed=f"many {number}")
+    shelf.store.scan(shelf.models, hash=True)
+    page.goto(f"{shelf.served.address}#/models")
+    page.locator('.facet[data-facet="kind adapter"]').click()
+    page.locator(".facet-box summary", has_text="Rank").click()
+    page.locator('.facet[data-facet="rank 16"]').click()
+    page.get_by_text("300 of 314 records").wait_for()
+    boxes, tags = page.locator(".model-card input"), page.get_by_label("Tags", exact=True)
+    boxes.nth(3).click()
+    boxes.nth(6).click(modifiers=["Shift"])
+    assert page.locator(".bulk").get_by_text("4 selected").is_visible()
+    tags.fill("inky, -odd")
+    twin.same(page.get_by_role("button", name="Add tags"))
+    page.get_by_role("button", name="Select all 300").click()
+    page.get_by_text("300 selected").wait_for()
+    page.locator('.facet[data-facet="tag inky"] .soft', has_text="4").wait_for()
+    tags.fill("-odd")
+    twin.same(page.get_by_role("button", name="Remove tags"))
+    page.get_by_label("Search").fill("line-29")
+    page.get_by_text("10 of 314 records").wait_for()
+    assert twin.done == ["tag"] * 2 and "text=line-29" in page.url
+
+
+def test_what_a_person_says_of_a_model_is_what_the_commands_do(shelf: Shelf, page: "Page", twin: Twin) -> None:
+    record = shelf.one("ink-5")
+    grid(shelf.served.studio.folder / "runs" / "cmp" / "20260101-000000", str(record.hashes.sha256))
+    button = page.get_by_role
+    page.goto(f"{shelf.served.address}#/models/one/{record.id}")
+    button("button", name="Show it on the card").wait_for()
+    for label, text in (("Add tags", "a, b"), ("Add trigger words", "inky, -line"), ("Add an alias", "best"), ("Licence", "cc0-1.0")):
+        field = page.get_by_label(label, exact=True)
+        field.fill(text)
+        twin.same(field.locator("xpath=following-sibling::button"))
+    page.get_by_label("Notes").fill(f"- a list\n{HOSTILE}")
+    twin.same(button("button", name="Save notes"))
+    twin.same(button("button", name="Show it on the card"))
+    twin.same(button("button", name="Forget the chosen one"))
+    for title in ("Remove a", "Remove -line", "Remove best"):
+        twin.same(page.get_by_title(title, exact=True))
+    page.get_by_text("Detection is wrong").click()
+    page.get_by_label("Family").fill("sdxl")
+    twin.same(button("button", name="Set", exact=True))
+    page.get_by_text("Detection is wrong").click()
+    twin.same(button("button", name="As detected"))
+    twin.same(button("button", name="Remove", exact=True).first, page.locator("dialog").get_by_role("button", name="Remove", exact=True))
+    page.locator(".model-card").first.wait_for()
+    assert sorted(set(twin.done)) == ["alias", "note", "rm", "set", "tag"] and (shelf.models / "ink-5.safetensors").is_file()
+
+
+def test_files_find_their_models_and_the_lineage_is_walked(shelf: Shelf, page: "Page", tmp_path: Path) -> None:
+    record = shelf.one("ink-6")
+    page.goto(f"{shelf.served.address}#/models")
+    page.locator(".model-card").first.wait_for()
+
+    def dropped(name: str, data: bytes, kind: str = "") -> str:
+        page.evaluate(DROP, [name, base64.b64encode(data).decode(), kind])
+        page.locator("dialog .section > *:not(.soft)").first.wait_for()
+        text: str = page.locator("dialog").inner_text()
+        return text
+
+    hashes = f'Lora hashes: "x: {record.hashes.autov2}"'
+    image = png(
+        tmp_path / "a.png", parameters=f"a cat <lora:x:1>\nSteps: 4, Sampler: Euler, Seed: 1, Size: 64x64, {hashes}, Version: v1.10.1"
+    )
+    assert "ink-6" in dropped("a.png", image.read_bytes(), "image/png")
+    page.keyboard.press("Escape")
+    data = (shelf.models / "ink-6.safetensors").read_bytes()
+    assert "Registered under another name: ink-6" in dropped(HOSTILE.replace("/", "_") + ".safetensors", data)
+    assert str(record.hashes.sha256) in page.locator("#command").inner_text()
+    page.keyboard.press("Escape")
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps({**json.loads(data[8:start]), "__metadata__": {"note": "another header"}}).encode()
+    edited = len(header).to_bytes(8, "little") + header + data[start:]
+    assert "found by kohya" in dropped("ink-6.safetensors", edited).replace("tensors_sha256", "kohya")
+    page.keyboard.press("Escape")
+    assert "Not registered here" in dropped("new.safetensors", data[:-4] + b"1234")
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Find by file").click()
+    chooser.value.set_files(shelf.models / "ink-6.safetensors")
+    page.locator("dialog").get_by_role("link", name="ink-6").click()
+    page.wait_for_url(f"**/#/models/one/{record.id}")
+
+    page.goto(f"{shelf.served.address}#/models/one/{shelf.one('ink-2').id}")
+    for parent in ("ink-1", "ink-0"):
+        page.locator("a.lineage-node", has_text=parent).first.focus()
+        page.keyboard.press("Enter")
+        page.locator(".heading h1", has_text=parent).wait_for()
+    page.locator(".lineage-node.own", has_text="ink-0").wait_for()
+    assert page.locator(".lineage-node").count() == 2
+
+
+def test_jobs_and_exports_are_the_commands_that_are_shown(shelf: Shelf, page: "Page", troubles: list[str]) -> None:
+    queue, folder = Queue(shelf.served.studio.home), shelf.served.studio.folder
+    queue.pause()
+    (folder / "more").mkdir()
+    kohya = shelf.models / "kohya.safetensors"
+    lora(kohya, MODULES, seed="kohya", dialect="kohya", metadata={"modelspec.architecture": "stable-diffusion-v1/lora"})
+    record = shelf.store.add(kohya)
+    inside, command = page.locator("dialog"), page.locator("#command")
+
+    def started(button: "Locator") -> list[str]:
+        """The words that the bar shows before the click, of the job that it starts."""
+        button.hover()
+        words = shlex.split(command.inner_text())[1:]
+        before = len(queue.jobs())
+        button.click()
+        inside.wait_for(state="detached")
+        jobs = queue.jobs()
+        assert len(jobs) == before + 1 and list(jobs[-1].words) == words and jobs[-1].folder == folder
+        return words
+
+    page.goto(f"{shelf.served.address}#/models")
+    page.get_by_role("button", name="Add models").click()
+    page.get_by_label("Folder to look through").fill("more")
+    assert started(inside.get_by_role("button", name="Scan")) == ["registry", "scan", "more"]
+    page.goto(f"{shelf.served.address}#/models/one/{record.id}")
+    page.get_by_role("button", name="Convert").click()
+    page.get_by_label("Form").select_option("peft")
+    page.get_by_text("It is compared with the original").wait_for()
+    assert started(inside.get_by_role("button", name="Convert"))[3:5] == ["--to", "peft"]
+    page.get_by_role("button", name="Export").click()
+    page.get_by_label("The tool's own folder").fill("/elsewhere")
+    inside.locator(".field-fault", has_text="writes below its own folders only").wait_for()
+    assert "400" in troubles.pop() and troubles == []
+    page.get_by_label("The tool's own folder").fill("ComfyUI")
+    inside.get_by_text("kohya, link").wait_for()
+    inside.get_by_role("button", name="Export").click()
+    inside.wait_for(state="detached")
+    assert shlex.split(command.inner_text())[1:] == ["registry", "export", "kohya", "--layout", "comfyui", "ComfyUI"]
+    assert (folder / "ComfyUI" / "models" / "loras" / "kohya.safetensors").samefile(kohya)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_on_a_phone_and_a_desk(shelf: Shelf, page: "Page", scheme: Any) -> None:
+    record = shelf.one("ink-3")
+    shelf.store.note(record.id, HOSTILE)
+    shelf.store.tag(record.id, [HOSTILE, "x" * 200])
+    page.emulate_media(color_scheme=scheme)
+    for size in (DESK, PHONE):
+        page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        for place, ready in (
+            ("", ".model-card img"),
+            ("?view=table", ".models-table td"),
+            (f"/one/{record.id}", ".lineage p, .lineage svg"),
+            ("/duplicates", ".nothing"),
+        ):
+            page.goto(f"{shelf.served.address}?{size['width']}#/models{place}")
+            page.locator(ready).first.wait_for()
+            count, faint = faint_texts(page)
+            assert count > 8 and faint == {}, (size, place)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], (size, place)
+            unlabelled = "all => all.filter((one) => !one.labels?.length && !one.getAttribute('aria-label')).map((one) => one.outerHTML)"
+            assert page.locator("input, select, textarea").evaluate_all(unlabelled) == []
+            assert page.title() != "owned"
