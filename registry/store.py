@@ -37,6 +37,7 @@ from registry.index.registration import Registration, folder_registration, inspe
 from registry.index.scanning.rebuild import Rebuilt, rebuild
 from registry.index.scanning.record_matcher import place_with_fingerprint
 from registry.index.scanning.scan_report import ScanReport
+from registry.index.scanning.walk import Problem
 from registry.index.search import search
 from registry.index.storage.blobs import Blobs
 from registry.index.storage.gc import Garbage, find_garbage, sweep
@@ -179,7 +180,7 @@ class Store(Annotations):
             self._index, spelled(absolute(folder)), embedded=[*self._embedded.paths.values()], report=report, digest=self._digests.digest
         )
         if hash:
-            found.problems += self._digests.fill(found.records(), report)
+            found.problems += self.hash_all(found.records(), report=report)
         return found
 
     # --- finding
@@ -321,6 +322,10 @@ class Store(Annotations):
                 raise
             return records.with_content(record, hashes, learned)  # an index that can only be read
         return seen_at(found[0], Path(record.path or "")) if found else replace(record, hashes=hashes)
+
+    def hash_all(self, records: Sequence[Record], *, report: Report = silent) -> list[Problem]:
+        """Hash the models among the records, storing as it goes; those that cannot be read are given back."""
+        return self._digests.fill(records, report)
 
     def hash_rest(self, *, report: Report = silent) -> int:
         """Compute the kohya hash and BLAKE3 of the large files that nobody has asked for them yet; gives of how many."""

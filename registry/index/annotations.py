@@ -17,9 +17,10 @@ from registry.index.database import Index
 from registry.index.notes_file import Imported, import_entries, may_match, notes_of, read_notes
 from registry.index.overrides import validate_overrides, write_overrides
 from registry.index.run_checkpoints import checkpoint_step
+from registry.index.scanning.walk import Problem
 from registry.names import suggest
 from registry.printable import shell_line
-from registry.progress import Report, Tick, silent
+from registry.progress import Report, silent
 from registry.record import Record
 from registry.references import EMBEDDED, absolute, check_alias, check_name, check_texts, without_alias
 
@@ -44,6 +45,9 @@ class Annotations(ABC):
     def with_ids(self, ids: Sequence[str]) -> list[Record]: ...
 
     @abstractmethod
+    def hash_all(self, records: Sequence[Record], *, report: Report = silent) -> list[Problem]: ...
+
+    @abstractmethod
     def hashed(self, record: Record, *, whole: bool = True, report: Report = silent) -> Record: ...
 
     def tag(self, reference: str, add: Iterable[str] = (), *, remove: Iterable[str] = (), report: Report = silent) -> Record:
@@ -58,9 +62,9 @@ class Annotations(ABC):
         added, removed = list(add), list(remove)
         check_texts(added)
         chosen = self._registered_all(references)
-        for number, record in enumerate(chosen, 1):
-            report(Tick("hash", number, len(chosen), record.name))
-            self._hashed_once(record, report)
+        unhashed = [record for record in chosen if not (record.hashes.sha256 or record.id in EMBEDDED) and os.path.exists(str(record.path))]
+        if problems := self.hash_all(unhashed, report=report):
+            raise Faults("No tag was changed:", [f"{problem.path}: {problem.message}" for problem in problems])
         table = tables.label
         with self._index.writing() as connection:
             for record in chosen:
@@ -166,10 +170,10 @@ class Annotations(ABC):
         """The registered records of these references, each once. Raises the error of one, Faults with those of several."""
         found: dict[str, Record] = {}
         faults: list[LoomError] = []
-        ids = {record.id: record for record in self.with_ids(references)}
+        unchanged = self._unchanged(self.with_ids(references))
         for reference in dict.fromkeys(references):
             try:
-                record = refreshed if (refreshed := self._unchanged(ids.get(reference))) is not None else self._registered(reference)
+                record = unchanged[reference] if reference in unchanged else self._registered(reference)
                 found.setdefault(record.id, record)
             except LoomError as error:
                 faults.append(error)
@@ -179,16 +183,20 @@ class Annotations(ABC):
             raise Faults("No tag was changed:", [str(error) for error in faults])
         return list(found.values())
 
-    def _unchanged(self, record: Record | None) -> Record | None:
-        """The record while its hash is known and its file has the size and time that the index knows: nothing has to be read."""
-        if record is None or record.hashes.sha256 is None or record.path is None:
-            return None
-        try:
-            place = rows.place_of(record.path)
-        except OSError:
-            return None
+    def _unchanged(self, records: Sequence[Record]) -> dict[str, Record]:
+        """By id those whose file has the size and time that the index knows: nothing of them is inspected again."""
         with self._index.reading() as connection:
-            return record if rows.is_known(connection, place) else None
+            wanted = [record.path for record in records if record.path is not None]
+            known = {row.path: row for row in rows.select_many(connection, tables.location, tables.location.c.path, wanted)}
+        found = {}
+        for record in records:
+            try:
+                row, place = known[record.path or ""], rows.place_of(record.path or "")
+            except (OSError, KeyError):
+                continue
+            if not row.missing and (row.bytes, row.inode, row.mtime_ns, row.ctime_ns) == place.signature:
+                found[record.id] = record
+        return found
 
     def _registered(self, reference: str) -> Record:
         record = self.find(reference)
