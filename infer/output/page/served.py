@@ -21,10 +21,11 @@ from infer.output.page.mended import read_part
 from infer.output.page.read import no_report, read_page
 from infer.output.page.single_file import BESIDE
 from infer.output.report import Head, rendered
-from registry.errors import LoomError
+from registry.errors import BadFile, LoomError
 from registry.plain_values import from_json
 from registry.printable import counted
 
+LARGEST = 1 << 28  # bytes of a report.html
 SMALL = 384  # pixels of the longer side, above which tiles show a small copy
 INSIDE = re.compile(r"data:image/(?:png|webp|jpeg);base64,[A-Za-z0-9+/]+=*")
 KEY = re.compile(r"[0-9a-f]{16,64}")
@@ -46,6 +47,8 @@ class Addresses:
 def served_page(folder: Path, addresses: Addresses) -> tuple[str, str]:
     """The page of a grid, and its policy. Raises BadFile for a report that is none of this version."""
     report = folder / "report.html"
+    if report.is_file() and report.stat().st_size > LARGEST:
+        raise BadFile(report, "too-large", f"has more than {LARGEST:,} bytes.")
     text, data = read_page(report)
     try:
         checked = _Checked(data, addresses, _files(folder) if data["kind"] else {}).data()

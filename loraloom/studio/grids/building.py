@@ -31,7 +31,7 @@ RECORD = re.compile(r"[\[{].*[\]}]", re.DOTALL)  # {adapter: ink, start: 0.2}: a
 SCHEMA = read_schema(GridConfig)
 LEFT_OUT = ("dry_run", "out")
 OF_AXIS = {"adapter": "adapters", "embedding": "embeddings", "control": "controls"}  # axes of a setting that has another name
-CHOICES: Mapping[str, Sequence[str]] = {"sampler": [*SAMPLERS], "schedule_type": [*SCHEDULES]}
+CHOICES: Mapping[str, Sequence[str]] = {"sampler": [*SAMPLERS], "schedule_type": [*SCHEDULES], "rows": [*AXES], "columns": [*AXES]}
 KINDS = {"base": "checkpoint", "adapters": "adapter", "always": "adapter", "embeddings": "embedding", "vae": "vae"}
 GROUPS: Mapping[str, Sequence[str]] = {
     "Models": ("base", "adapters", "axes.weight", "vae"),

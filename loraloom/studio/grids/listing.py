@@ -23,6 +23,7 @@ MOST_KEPT = 4000  # grids whose values are kept in memory
 SKIPPED = frozenset({"images", "thumbs", "live", "explain", "checkpoints", "node_modules", "__pycache__", "site-packages"})
 SETTLED = 2.0  # seconds after which a folder's time of change can be trusted
 SHEET = 4_000_000  # bytes of a sheet.png whose small copy is shown; of a larger one the first images are
+LARGEST = 1 << 28  # bytes of a cells.jsonl that is counted
 HEAD = 1 << 16  # bytes of cells.jsonl that are read for the first images
 TILES = 4
 MOST_RUNS = 200
@@ -234,7 +235,7 @@ def _counts(folder: Path, result: dict[str, Any]) -> dict[str, int]:
     cells = done = failed = 0
     try:
         with (folder / "cells.jsonl").open("rb") as file:
-            for line in file:
+            for line in file if os.fstat(file.fileno()).st_size < LARGEST else ():
                 entry = _object(line)
                 cells += 1
                 done += isinstance(entry.get("image"), str)

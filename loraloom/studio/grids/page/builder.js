@@ -9,6 +9,8 @@ const WAIT = 120; // milliseconds without a key before the plan is asked for
 const KEPT = "loraloom grid form"; // of this tab, until the grid is drawn
 
 export async function showBuilder(main, query) {
+  const waiting = make("p", { class: "soft" }, "Reading the settings …");
+  main.append(heading("New grid"), waiting);
   const { fields, groups } = await read("grids/form");
   const form = await startFrom(query, fields);
   const page = crypto.randomUUID();
@@ -38,7 +40,7 @@ export async function showBuilder(main, query) {
   const aside = make("aside", { class: "card plan", "aria-label": "Plan" },
     make("h2", {}, "Plan"), plan, faults, make("div", { class: "stage-bar" }, draw, clear),
     make("div", { class: "copyable" }, make("div", { class: "stage-bar" }, make("h3", {}, "Command"), make("span", { class: "gap" }), copy), command));
-  main.append(heading("New grid"), make("div", { class: "builder" }, make("div", { class: "builder-fields" }, ...cards), aside));
+  waiting.replaceWith(make("div", { class: "builder" }, make("div", { class: "builder-fields" }, ...cards), aside));
   copies(copy, "grid-command");
 
   function changed() {

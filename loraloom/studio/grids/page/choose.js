@@ -89,7 +89,7 @@ export async function showChoice(main, query) {
         place.replaceChildren(frameOf("Votes", address("grids/ballot", { session })));
       },
     }),
-    button("Ranking", { writes: false, words: ["rank", found.folder], act: () => { place.replaceChildren(frameOf("Ranking", address("grids/choose_ranking", { question: JSON.stringify(question) }))); } }),
+    button("Ranking", { writes: false, words: ["rank", found.folder, "--compare", "adapter"], act: () => { place.replaceChildren(frameOf("Ranking", address("grids/choose_ranking", { question: JSON.stringify(question) }))); } }),
     button(`Keep the winner as ${found.plan.alias}`, {
       words: found.words,
       act: async () => {

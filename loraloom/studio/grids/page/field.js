@@ -1,6 +1,7 @@
 // One setting of the builder: a value, or an axis with a list of values; its help, its range, its faults.
 
 import { read } from "../api.js";
+import { pickModels } from "./pick.js";
 
 let count = 0;
 
@@ -89,7 +90,15 @@ function valueOf(parts) {
   const input = setting.long ? make("textarea", { id, rows: 2, value: now }) : make("input", { id, type: "text", value: now, placeholder: setting.default, autocomplete: "off", spellcheck: false });
   if (suggestions && !setting.long) suggestions.of(input);
   input.addEventListener("input", () => set(parts, input.value));
-  return input;
+  if (!setting.kind) return input;
+  return make("div", { class: "list-row" }, input, picking(setting, ([name]) => { input.value = name; set(parts, name); }));
+}
+
+// A button that opens the registered models as cards.
+function picking({ name, kind }, picked, several = false) {
+  const node = make("button", { type: "button", class: "pick-open", "aria-label": `Pick ${name}` }, several ? "Pick …" : "Pick");
+  node.addEventListener("click", () => pickModels(kind, { several, picked }));
+  return node;
 }
 
 // --- adapters with their weights: ink:0.6+hat:0.4
@@ -113,8 +122,14 @@ function adaptersOf(parts) {
       const weight = make("input", { type: "number", step: "0.1", value: row.weight, class: "weight", "aria-label": `Weight of adapter ${at + 1}` });
       weight.addEventListener("input", () => { row.weight = weight.value; put(); });
       return make("div", { class: "list-row" }, name, weight, removal(`Remove adapter ${at + 1}`, () => { rows.splice(at, 1); if (!rows.length) rows.push({ name: "", weight: "1" }); fill(); put(); }));
-    }), adding("Add adapter", () => { rows.push({ name: "", weight: "1" }); fill(); box.querySelectorAll(".list-row input:first-child")[rows.length - 1].focus(); }));
+    }), adding("Add adapter", () => { rows.push({ name: "", weight: "1" }); fill(); box.querySelectorAll(".list-row input:first-child")[rows.length - 1].focus(); }), pick);
   }
+  const pick = picking(parts.setting, (names) => {
+    rows.splice(0, rows.length, ...rows.filter(({ name }) => name.trim()), ...names.map((name) => ({ name, weight: "1" })));
+    if (!rows.length) rows.push({ name: "", weight: "1" });
+    fill();
+    put();
+  }, true);
   fill();
   return box;
 }
@@ -125,9 +140,16 @@ function listOf({ setting, form, changed, id, suggestions }) {
   const values = form.axes[setting.axis];
   const box = make("div", { class: "list-editor" });
   function fill(focus = null) {
-    box.replaceChildren(...values.map(row), adding("Add value", () => { values.push(""); fill(values.length - 1); changed(); }));
+    box.replaceChildren(...values.map(row), adding("Add value", () => { values.push(""); fill(values.length - 1); changed(); }), ...(pick ? [pick] : []));
     if (focus !== null) box.querySelectorAll("textarea, input")[focus]?.focus();
   }
+  const pick = setting.kind && picking(setting, (names) => {
+    const kept = values.filter((one) => one.trim());
+    values.splice(0, values.length, ...kept, ...names.filter((one) => !kept.includes(one)));
+    if (!values.length) values.push("");
+    fill();
+    changed();
+  }, true);
   function row(text, at) {
     const given = { value: text, "aria-label": `${setting.axis} ${at + 1}`, ...(at ? {} : { id }) };
     const input = setting.long ? make("textarea", { rows: 1, ...given }) : make("input", { type: "text", autocomplete: "off", spellcheck: false, ...given });

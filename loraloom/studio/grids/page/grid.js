@@ -3,15 +3,15 @@
 import { address, read, watch, write } from "../api.js";
 import { button, dialog, say } from "../parts.js";
 import { jobBox } from "./job.js";
-import { linkTo, spellCounts, spellStamp, STATES, to } from "./links.js";
+import { linkTo, nameOf, spellCounts, spellStamp, STATES, to } from "./links.js";
 
 export async function showGrid(main, query) {
   const folder = query.get("folder") ?? "";
   const row = await read("grids/grid", { folder });
-  const title = make("h1", {}, row.name);
+  const title = make("h1", {}, nameOf(row));
   const state = make("span", { class: "soft" });
   const actions = make("div", { class: "stage-bar grid-actions" });
-  const frame = make("iframe", { class: "grid-frame", title: `The cells of ${row.name}`, src: address("grids/viewer", { folder }) });
+  const frame = make("iframe", { class: "grid-frame", title: `The cells of ${nameOf(row)}`, src: address("grids/viewer", { folder }) });
   main.classList.add("one-grid");
   main.append(make("div", { class: "heading" }, make("a", { href: to("") }, "Grids"), title, make("span", { class: "soft" }, spellStamp(row.stamp)), state), actions, frame);
   frame.addEventListener("load", () => follow(frame, (key) => { open = key; fill(); }));

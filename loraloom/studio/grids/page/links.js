@@ -20,4 +20,7 @@ export function spellCounts({ cells, done, failed, state }) {
   return state === "done" && done === cells ? all : `${done} of ${all}${broken}`;
 }
 
+// A grid of a run's checkpoints lies in a folder of the run, under a name that says nothing to a person.
+export const nameOf = ({ name, run }) => (run ? `Checkpoints of ${run.split("/").at(-2) ?? "a run"}` : name);
+
 export const STATES = { drawing: "being drawn", killed: "ended early", done: "" };

@@ -2,7 +2,7 @@
 
 import { address, read, watch } from "../api.js";
 import { fail, heading, nothing } from "../parts.js";
-import { linkTo, spellCounts, spellStamp, STATES, to } from "./links.js";
+import { linkTo, nameOf, spellCounts, spellStamp, STATES, to } from "./links.js";
 
 const LIMIT = 24;
 
@@ -69,7 +69,7 @@ function card(row) {
   const link = make("a", { class: "grid-card", href: to("grid", { folder: row.folder }) },
     pictures(row),
     make("div", { class: "grid-text" },
-      make("strong", {}, row.run ? `${row.name} of ${row.run.split("/").at(-2) ?? ""}` : row.name),
+      make("strong", {}, nameOf(row)),
       make("span", { class: "soft" }, spellStamp(row.stamp)),
       make("span", {}, [spellCounts(row), state].filter(Boolean).join(" · ")),
       make("span", { class: "soft" }, [row.base, row.votes ? `${row.votes} ${row.votes === 1 ? "vote" : "votes"}` : ""].filter(Boolean).join(" · ")),

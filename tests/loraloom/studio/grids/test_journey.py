@@ -77,3 +77,19 @@ def test_a_telephone_has_all_of_it(studio: Served, browser: "Browser") -> None:
     unnamed = "all => all.filter((one) => !one.labels?.length && !one.getAttribute('aria-label')).map((one) => one.outerHTML)"
     assert page.locator("main input, main select, main textarea").evaluate_all(unnamed) == []
     page.close()
+
+
+def test_models_are_picked_from_their_cards(studio: Served, browser: "Browser") -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(60_000)
+    page.goto(f"{studio.address}#/grids/new?adapter=nowhere")
+    page.get_by_role("button", name="Pick base").click()
+    page.locator(".pick-card", has_text="pocket").click()
+    assert page.locator('.setting[data-name="base"] input').input_value() == "pocket"
+    page.locator('.setting[data-name="adapters"] .field-fault', has_text="nowhere").wait_for()
+    page.get_by_role("button", name="base: axis").click()
+    page.get_by_role("button", name="Pick base").click()
+    page.locator(".pick-card", has_text="pocket").click()
+    page.get_by_role("button", name="Add 1").click()
+    assert page.get_by_label("base 1", exact=True).input_value() == "pocket" and page.get_by_label("base 2", exact=True).count() == 0
+    page.close()

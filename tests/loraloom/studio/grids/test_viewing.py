@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 import infer.output.page.live
+import infer.output.page.served
 from infer.output.page.live import LiveParts
 from infer.output.page.mended import LOCK, being_drawn
 from infer.output.report import write_live_report
@@ -108,6 +109,13 @@ def test_a_folder_outside_is_not_shown(served: Served, tmp_path: Path) -> None:
         status, value = served.get(f"grids/{route}", folder=str(folder), key="a" * 64, name="images/0.png")
         assert status == 400 and "--root" in value["error"]
     assert served.get("grids/viewer", folder=str(served.studio.folder))[0] == 404
+
+
+def test_a_report_of_any_size_is_not_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = drawn(served.studio.folder / "runs/a/1", {"seed": ["1"]})
+    monkeypatch.setattr(infer.output.page.served, "LARGEST", 100)
+    status, _, body = viewer(served, folder)
+    assert status == 400 and "more than 100 bytes" in body
 
 
 @pytest.mark.parametrize(
