@@ -1,6 +1,7 @@
 """The index: a SQLite file, or a PostgreSQL server for a team. Safe for concurrent processes; the schema is migrated on opening."""
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -179,6 +180,7 @@ class Index:
     def _open(self) -> Engine:
         if self._engine is None:
             self._engine = open_index(self._database)
+            weakref.finalize(self, self._engine.dispose)  # at the latest when the process ends: SQLite puts its log into the file then
         return self._engine
 
     @contextlib.contextmanager

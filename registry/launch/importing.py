@@ -6,6 +6,7 @@ hundred new ones, and three times more when the process ends, and finds nothing:
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def process_of_a_command() -> None:
     """
     global _of_a_command
     _of_a_command = True
+    atexit.register(gc.freeze)  # what is left ends with the process: nothing of it is looked for
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +50,10 @@ print(first, gc.get_freeze_count() - first, gc.isenabled())
 """
     first, more, enabled = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert int(first) > 10_000 and int(more) <= 0 and enabled == "True"
+
+
+def test_a_command_leaves_the_index_whole_in_its_one_file(tmp_path: Path) -> None:
+    """A connection that the collector does not find is closed all the same: SQLite's log is in the file, and gone."""
+    command = [sys.executable, "-m", "loraloom", "registry", "list"]
+    subprocess.run(command, env={**os.environ, "LORALOOM_HOME": str(tmp_path / "home")}, check=True, capture_output=True)
+    assert [file.name for file in (tmp_path / "home").iterdir()] == ["index.sqlite"]
