@@ -21,6 +21,7 @@ export function withCommand(node, words) {
   };
   node.addEventListener("pointerenter", tell);
   node.addEventListener("focus", tell);
+  node.addEventListener("input", tell);
   return node;
 }
 

@@ -38,9 +38,13 @@ async function ofImage(file) {
   const found = await upload("models/image-models", file, { name: file.name });
   showCommand(["registry", "find", file.name]);
   if (!found.models.length) return [make("p", {}, `Made by ${found.tool}, which names no model in it.`)];
-  const rows = found.models.map((one) => make("tr", {}, make("th", { scope: "row" }, one.what), make("td", {}, one.name ?? ""), make("td", {}, one.hash ? make("code", {}, one.hash) : ""),
-    make("td", {}, one.id ? link({ id: one.id, name: one.registered }) : "not registered"), make("td", { class: "soft" }, one.by ? `by ${one.by}` : one.fault ?? "")));
-  return [make("p", { class: "soft" }, `Made by ${found.tool}.`), make("div", { class: "scrolls", tabIndex: 0 }, make("table", { class: "models-table" }, make("thead", {}, make("tr", {}, ...["", "In the image", "Hash", "Here", ""].map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...rows)))];
+  const list = make("ul", { class: "plain found" });
+  for (const one of found.models) {
+    const here = one.id ? [link({ id: one.id, name: one.registered }), make("span", { class: "soft" }, ` by ${one.by}`)] : ["not registered"];
+    list.append(make("li", {}, make("strong", {}, `${one.what} ${one.name ?? ""}`.trim()), make("span", {}, ": ", ...here),
+      ...(one.hash ? [make("div", { class: "soft paths" }, "hash in the image ", make("code", {}, one.hash.slice(0, 12)))] : []), ...(one.fault ? [make("div", { class: "soft" }, one.fault.split(" Or give ")[0])] : [])));
+  }
+  return [make("p", { class: "soft" }, `Made by ${found.tool}.`), list];
 }
 
 const hex = (bytes) => [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
