@@ -36,7 +36,8 @@ export function showModel(main, id) {
     const { record, reference } = one;
     const actions = [];
     const query = (name) => new URLSearchParams([[name, reference]]).toString();
-    if (record.kind === "adapter") actions.push(make("a", { class: "as-button primary", href: `#/grids/new?${query("adapter")}` }, "Draw with it"));
+    const base = record.parents.find((parent) => parent.role === "base")?.ref;
+    if (record.kind === "adapter") actions.push(make("a", { class: "as-button primary", href: `#/grids/new?${query("adapter")}${base ? `&${new URLSearchParams([["base", base]])}` : ""}` }, "Draw with it"));
     if (record.kind === "checkpoint") actions.push(make("a", { class: "as-button primary", href: `#/grids/new?${query("base")}` }, "Draw with it"), make("a", { class: "as-button", href: `#/new_run?${query("base")}` }, "Train on it"));
     if (record.kind === "run") actions.push(make("a", { class: "as-button primary", href: runAddress(one.path) }, "Open the run"));
     if (record.kind === "dataset") actions.push(make("a", { class: "as-button primary", href: `#/data/${encodeURIComponent(one.path)}` }, "Open the set"));
