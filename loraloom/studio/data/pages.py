@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,21 @@ def state_of(folder: Path) -> str:
             digest.update(f"{name}\0{size}\0{changed}\0".encode("utf-8", "surrogateescape"))
         digest.update(b"\1")
     return digest.hexdigest()
+
+
+_SEEN: dict[Path, tuple[float, float, str]] = {}  # when a state was taken, the seconds that it took, the state
+SHARE = 20  # of its own time that has to pass before a state is taken again
+
+
+def state_seldom(folder: Path) -> str:
+    """`state_of` for pages that watch: of a large set it is as old as SHARE times what it takes."""
+    now = time.monotonic()
+    known = _SEEN.get(folder)
+    if known is not None and now - known[0] < SHARE * known[1]:
+        return known[2]
+    state = state_of(folder)
+    _SEEN[folder] = now, time.monotonic() - now, state
+    return state
 
 
 def _stats(folder: Path) -> Iterator[tuple[str, int, int]]:

@@ -9,7 +9,7 @@ from loraloom.studio.context import Studio
 from loraloom.studio.data import uploads
 from loraloom.studio.data.findings import FINDINGS, LintOptions
 from loraloom.studio.data.jobs import job_words
-from loraloom.studio.data.pages import entry_json, page_of, set_now, state_of
+from loraloom.studio.data.pages import entry_json, page_of, set_now, state_seldom
 from loraloom.studio.data.requests import check_time, edit_asked, filter_asked, set_folder
 from loraloom.studio.data.sets import list_sets
 from loraloom.studio.data.sizes import sizes_asked
@@ -80,7 +80,7 @@ def plan(studio: Studio, ask: Ask) -> object:
     """What an edit would change, the first of it shown, and the command."""
     request = edit_asked(studio, ask)
     check_time(request)
-    found = request.plan()
+    found = request.plan(known=set_now(request.folder).found if not request.add else None)
     changes = [shown.to_json() for shown in found.shown[:MOST_SHOWN]]
     return {"words": request.words(), "images": found.looked_at, "changed": found.images, "changes": changes}
 
@@ -151,13 +151,13 @@ def lint_now(studio: Studio, argument: str) -> object:
     """How far the lint of a set is, and what it found."""
     folder = studio.places.readable(argument)
     looked = FINDINGS.of(folder)
-    return looked.to_json(state_of(folder)) if looked else None
+    return looked.to_json(state_seldom(folder)) if looked else None
 
 
 @ROUTES.topic("data_set")
 def set_state(studio: Studio, argument: str) -> object:
     """A text that changes with the files of a set."""
-    return state_of(studio.places.readable(argument))
+    return state_seldom(studio.places.readable(argument))
 
 
 @ROUTES.ask("data/job_words")

@@ -15,7 +15,7 @@ from train.data.editing.additions import plan_additions
 from train.data.editing.captions import plan_captions, plan_operations
 from train.data.editing.changes import keep
 from train.data.editing.edit_plan import Choice, EditPlan
-from train.data.editing.entries import read_entries
+from train.data.editing.entries import EditableSet, read_entries
 from train.data.editing.heldout import plan_heldout
 from train.data.editing.masks import plan_masks, plan_unmasked
 from train.data.editing.operations import Operation, words_of
@@ -79,12 +79,12 @@ class EditRequest:
         if not self.operations and self.choice != Choice():
             raise Refused("--only, --tagged and --files choose the images of operations on captions; other edits take names of images.")
 
-    def plan(self) -> EditPlan:
-        """What it would change; nothing is changed. Raises Refused, Faults, OSError."""
+    def plan(self, *, known: EditableSet | None = None) -> EditPlan:
+        """What it would change; nothing is changed. Raises Refused, Faults, OSError. `known`: the set, where it was just read."""
         self.check()
         if self.add:
             return plan_additions(self.folder, self.add)
-        found = read_entries(self.config)
+        found = known if known is not None and known.config == self.config else read_entries(self.config)
         if self.operations:
             return plan_operations(found, self.operations, self.choice)
         if self.captions:

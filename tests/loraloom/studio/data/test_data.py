@@ -6,12 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from loraloom.cli import main
 from loraloom.queue.queue import Queue
+from loraloom.studio.data import pages
 from loraloom.studio.data.requests import check_time
 from registry.errors import Refused
 from registry.formats.image_file import Size
@@ -267,3 +269,13 @@ def test_jobs_are_command_lines_of_the_queue(served: Served, photos: Path) -> No
     assert [list(job.words) for job in Queue(served.studio.home).jobs()][1] == made["words"]
     assert served.post("data/job", set=str(photos), kind="mask", model="/m", threshold="high")[0] == 400
     assert served.post("data/job", set=str(photos), kind="caption", model=" ")[0] == 400
+
+
+@pytest.mark.parametrize(("later", "is_old"), [(19.9, True), (20.1, False)])
+def test_a_large_set_is_looked_at_less_often(photos: Path, monkeypatch: pytest.MonkeyPatch, later: float, is_old: bool) -> None:
+    clock = iter([0.0, 1.0, later, later + 1])  # the first look takes a second
+    monkeypatch.setattr(pages, "_SEEN", {})
+    monkeypatch.setattr(pages, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    first = pages.state_seldom(photos)
+    (photos / "a.txt").write_text("changed")
+    assert (pages.state_seldom(photos) == first) is is_old and pages.state_of(photos) != first
