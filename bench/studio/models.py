@@ -28,7 +28,8 @@ QUESTIONS: dict[str, tuple[str, dict[str, object]]] = {
     "last page, by name": ("models/list", {"sort": "name", "offset": 9960}),
     "filtered by kind, family and rank": ("models/list", {"kind": "adapter", "family": "sd1", "rank": "16"}),
     "search that finds one": ("models/list", {"words": ["adapter-00777"]}),
-    "search that finds all": ("models/list", {"words": ["safetensors"]}),
+    "search that finds all by their names": ("models/list", {"words": ["adapter"]}),
+    "search that finds all by their paths": ("models/list", {"words": ["safetensors"]}),
     "ids of all": ("models/ids", {}),
     "topic `models`": ("", {}),
 }

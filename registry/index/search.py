@@ -34,15 +34,21 @@ TEXTS = (
 
 def search(connection: Connection, embedded: Embedded, words: Sequence[str]) -> list[Record]:
     """Records that contain every word, ignoring case; matches in names first, then in annotations."""
-    return search_known(connection, embedded.records(connection), words)
-
-
-def search_known(connection: Connection, embedded: Sequence[Record], words: Sequence[str]) -> list[Record]:
-    """The same, of the index and of these records."""
     wanted = [_plain(word) for word in words]
-    found = [*embedded, *records.load(connection, _narrowed(connection, wanted))]
+    found = [*embedded.records(connection), *records.load(connection, _narrowed(connection, wanted))]
     ranked = [(rank, record) for record in found if (rank := _rank(record, wanted)) is not None]
     return [record for _, record in sorted(ranked, key=lambda one: one[0])]  # a stable sort: oldest first among equals
+
+
+def search_ranks(connection: Connection, embedded: Sequence[Record], names: Mapping[str, str], words: Sequence[str]) -> dict[str, int]:
+    """Id -> rank (0: by its names) of the records that `search` finds. `names` has all of the index: what a name shows is not composed."""
+    wanted = [_plain(word) for word in words]
+    narrowed = _narrowed(connection, wanted)
+    ids = names.keys() if narrowed is None else narrowed & names.keys()
+    named = {id_ for id_ in ids if all(word in name for name in (_plain(names[id_]),) for word in wanted)}
+    found = [*embedded, *records.load(connection, ids - named)]
+    ranks = {record.id: rank for record in found if (rank := _rank(record, wanted)) is not None}
+    return dict.fromkeys(named, 0) | ranks
 
 
 def _narrowed(connection: Connection, wanted: Sequence[str]) -> set[str] | None:

@@ -12,7 +12,7 @@ from registry.index import records
 from registry.index.catalogue.selection import FACETS, NONE, SORTS, Selection
 from registry.index.catalogue.summary import Summary, summaries, summary_of
 from registry.index.listing import PART
-from registry.index.search import search_known
+from registry.index.search import search_ranks
 from registry.record import Record
 
 
@@ -41,18 +41,19 @@ class Browsed:
 
 def browse(connection: Connection, embedded: Sequence[Record], selection: Selection, sort: str | None) -> Browsed:
     """The selection, sorted; without `sort` as registered, or with words as `registry find` does: names first."""
-    everything = [*map(summary_of, embedded), *summaries(connection)]
-    known = everything
+    indexed = summaries(connection)
+    everything = [*map(summary_of, embedded), *indexed]
+    known, ranks = everything, dict[str, int]()
     if selection.words:
-        rank = {record.id: number for number, record in enumerate(search_known(connection, embedded, selection.words))}
-        known = sorted((one for one in known if one.id in rank), key=lambda one: rank[one.id])
+        ranks = search_ranks(connection, embedded, {one.id: one.name for one in indexed}, selection.words)
+        known = [one for one in known if one.id in ranks]
     kept = [one for one in known if selection.keeps(one)]
     if sort is not None:
         _, key, largest = SORTS[sort]
         kept = sorted(kept, key=key, reverse=largest)
-    elif not selection.words:
+    else:
         own = {record.id for record in embedded}
-        kept = sorted(kept, key=lambda one: (one.id not in own, one.created, one.name))
+        kept = sorted(kept, key=lambda one: (ranks.get(one.id, 0), one.id not in own, one.created, one.name))
     facets = {name: counted(known, selection, name) for name in FACETS}
     gone = sum(one.missing for one in known)
     return Browsed([one.id for one in kept], len(everything), facets, gone, connection, {record.id: record for record in embedded})
