@@ -79,14 +79,15 @@ def find_folder(resume: str, *, out: str, name: str | None) -> Path:
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
     if name is not None and name not in names:
         raise NotFound(f"resume=latest: there are no runs named {name!r} in {root}. {suggest(name, names)}")
-    runs = [run for each in ([name] if name else names) for run in (root / each).iterdir() if _is_run(run)]
+    runs = [run for each in ([name] if name else names) for run in (root / each).iterdir() if is_run(run)]
     if not runs:
         raise NotFound(f"resume=latest: there are no runs in {root}. Give the run folder itself, or `out`.")
     return max(runs, key=_age)
 
 
-def _is_run(folder: Path) -> bool:
-    return not folder.name.startswith(".") and (folder / CONFIG).is_file() and (folder / INPUTS).is_file()  # a grid has settings, too
+def is_run(folder: Path) -> bool:
+    """Whether this is a training's folder; one of a grid or a merge has settings, and no inputs of a training."""
+    return not folder.name.startswith(".") and (folder / CONFIG).is_file() and (folder / INPUTS).is_file()
 
 
 def _age(folder: Path) -> tuple[str, int]:

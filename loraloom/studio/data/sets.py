@@ -58,7 +58,7 @@ def list_sets(studio: Studio) -> tuple[list[SetCard], bool]:
     found: dict[Path, SetCard] = {}
     is_cut = False
     for root in dict.fromkeys(Path(root).resolve() for root in studio.roots):
-        for number, folder in enumerate(_folders(root)):
+        for number, folder in enumerate(_folders(root, studio.home.resolve())):
             if number >= MOST_FOLDERS:
                 is_cut = True
                 break
@@ -92,8 +92,8 @@ def _card(folder: Path, name: str, registered: dict[Path, str]) -> SetCard | Non
     return SetCard(folder, name, counts, registered.get(folder), changed / 1e9) if counts else None
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """The folders at and below a root that may be sets, the nearest first; hidden ones, links, runs and grids are left out."""
+def _folders(root: Path, home: Path) -> Iterator[Path]:
+    """The folders at and below a root that may be sets, the nearest first; hidden ones, links, runs, grids and the home are left out."""
     level = [root]
     for _ in range(DEEPEST + 1):
         below: list[Path] = []
@@ -107,7 +107,7 @@ def _folders(root: Path) -> Iterator[Path]:
                 continue
             yield folder
             names = [one.name for one in inside if _may_hold(one)]
-            below += [folder / name for name in sorted(names)]
+            below += [folder / name for name in sorted(names) if folder / name != home]
         level = below
 
 

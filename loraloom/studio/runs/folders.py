@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from train.output.folder import CONFIG, RESULT, in_use
+from train.output.folder import RESULT, in_use, is_run
 
 OUT = "runs"  # what `out` is where it is not given
 SWEEPS = "sweeps"
@@ -58,7 +58,7 @@ class Names:
             found = tuple(
                 RunFolder(path=one, name=parent.name, stamp=one.name)
                 for one in parent.iterdir()
-                if STAMP.fullmatch(one.name) and (one / CONFIG).is_file()
+                if STAMP.fullmatch(one.name) and is_run(one)
             )
         except OSError:  # removed meanwhile, or no folder of ours to read
             return ()
