@@ -161,6 +161,7 @@ export function showList(main, query) {
   function card(one, index) {
     const source = one.image ? address("models/image", { id: one.id, side: 384, v: one.image }) : null;
     const picture = source ? make("img", { src: source, alt: "", loading: "lazy", decoding: "async" }) : make("span", { class: "no-image" }, one.kind);
+    picture.addEventListener("error", () => picture.replaceWith(make("span", { class: "no-image" }, one.kind)), { once: true }); // a damaged preview
     const node = make("li", { class: "model-card" }, link(one, make("span", { class: "card-image" }, picture), make("strong", {}, one.name)), make("span", { class: "soft card-facts" }, ...facts(one)), ...marks(one), box(one, index));
     node.dataset.chosen = String(chosen.has(one.id));
     return node;

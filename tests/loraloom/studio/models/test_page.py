@@ -101,7 +101,9 @@ def twin(page: "Page", shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyP
     return Twin(page, shelf.served.studio.home, tmp_path, monkeypatch)
 
 
-def test_many_are_tagged_as_the_command_does(shelf: Shelf, page: "Page", twin: Twin) -> None:
+def test_many_are_tagged_as_the_command_does(
+    shelf: Shelf, page: "Page", twin: Twin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(300):
         lora(shelf.models / "many" / f"line-{number:03d}.safetensors", MODULES, rank=16, seed=f"many {number}")
     shelf.store.scan(shelf.models, hash=True)
@@ -123,6 +125,11 @@ def test_many_are_tagged_as_the_command_does(shelf: Shelf, page: "Page", twin: T
     twin.same(page.get_by_role("button", name="Remove tags"))
     page.get_by_label("Search").fill("line-29")
     page.get_by_text("10 of 314 records").wait_for()
+    monkeypatch.setenv("LORALOOM_HOME", str(shelf.served.studio.home))
+    capsys.readouterr()
+    assert main([*shlex.split(page.locator("#command").inner_text())[1:], "--json"]) == 0
+    listed = [one["name"] for one in json.loads(capsys.readouterr().out)]
+    assert page.locator(".model-card strong").all_inner_texts() == listed and len(listed) == 10
     assert twin.done == ["tag"] * 2 and "text=line-29" in page.url
 
 
