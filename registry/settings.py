@@ -18,9 +18,9 @@ def setting(default: Any, meaning: str, *, prose: bool = False) -> Any:
     return field(metadata={"help": meaning, "prose": prose}, **{kind: default})
 
 
-def word(default: str | None, meaning: str) -> Any:
-    """A field that names an entry of a table, not a free text: a sweep may list several with commas."""
-    return field(default=default, metadata={"help": meaning, "word": True})
+def word(default: str | None, meaning: str, *, among: Iterable[str] = ()) -> Any:
+    """A field that names an entry of a table, not a free text: a sweep may list several with commas. `among`: the names to choose from."""
+    return field(default=default, metadata={"help": meaning, "word": True, "choices": tuple(among)})
 
 
 class HasOptions(Protocol):
@@ -74,7 +74,8 @@ def _metadata(owners: list[tuple[str, Option]], typed: bool) -> dict[str, Any]:
         default = "" if option.default is None else f" (default {str(shown).lower() if isinstance(shown, bool) else shown})"
         by_text.setdefault(f"{option.meaning}{default}", []).append(owner)
     text = "; ".join(f"{', '.join(names)}: {words}" for words, names in by_text.items())
-    return {"help": text, "word": any(option.choices for _, option in owners)}
+    choices = dict.fromkeys(choice for _, option in owners for choice in option.choices)
+    return {"help": text, "word": bool(choices), "choices": tuple(choices)}
 
 
 def given_params(params: Any) -> dict[str, Any]:

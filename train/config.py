@@ -126,7 +126,9 @@ class TrainConfig:
     text_encoder_dtype: str | None = word(None, TEXT_HELP)
     compute: str | None = word(None, COMPUTE_HELP)
     compile: str | None = word(
-        None, "blocks: compile the denoiser's repeated blocks by torch.compile, one code for all of a kind (default: nothing is compiled)"
+        None,
+        "blocks: compile the denoiser's repeated blocks by torch.compile, one code for all of a kind (default: nothing is compiled)",
+        among=("blocks",),
     )
     gradient_checkpointing: bool = setting(
         False, "recompute activations in the backward pass (gradient checkpointing): less memory, about a third slower"
@@ -147,7 +149,7 @@ class TrainConfig:
         " that fit (gradient_checkpointing, text_encoder_dtype, base_dtype, batch_size and accumulate, swap_blocks,"
         " offload_activations); those that are given stay",
     )
-    device: str = word("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = word("auto", "auto, cpu, cuda, cuda:1, mps", among=("auto", "cpu", "cuda", "mps"))
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)

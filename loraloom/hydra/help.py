@@ -47,7 +47,7 @@ def show_help(job: "Job[Any]", composer: "Composer", *, as_json: bool) -> None:
 
 
 def settings_of(composer: "Composer") -> list[dict[str, Any]]:
-    """Each setting as name, default (as composed from conf/), type in words, and meaning."""
+    """Each setting as name, default (as composed from conf/), type in words, meaning, choices, and whether no others go."""
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(composer.defaults, enum_to_str=True)
@@ -56,7 +56,8 @@ def settings_of(composer: "Composer") -> list[dict[str, Any]]:
         value: Any = plain
         for part in setting.name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        rows.append({"name": setting.name, "default": value, "type": setting.expected, "help": setting.help})
+        row = {"name": setting.name, "default": value, "type": setting.expected, "help": setting.help}
+        rows.append(row | {"choices": list(setting.choices), "closed": setting.closed})
     return rows
 
 

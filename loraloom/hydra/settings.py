@@ -22,6 +22,8 @@ class Setting:
     word: bool  # a text that names an entry of a table
     prose: bool  # its texts are sentences, which hold commas
     help: str
+    choices: tuple[str, ...] = ()  # names that are known for it
+    closed: bool = False  # no other value goes
 
     @property
     def is_text(self) -> bool:
@@ -87,7 +89,17 @@ def _walk(schema: type, prefix: str, settings: dict[str, Setting], sections: lis
             word=bool(item.metadata.get("word")),
             prose=bool(item.metadata.get("prose")),
             help=str(item.metadata.get("help", "")),
+            choices=_choices(kinds) or tuple(item.metadata.get("choices", ())),
+            closed=bool(_choices(kinds)),
         )
+
+
+def _choices(kinds: Iterable[Any]) -> tuple[str, ...]:
+    """All values of a switch or an Enum, as a command line has them; none of other types."""
+    named = [kind for kind in kinds if kind is not NoneType]
+    if len(named) != 1 or not isinstance(named[0], type):
+        return ()
+    return ("true", "false") if named[0] is bool else tuple(named[0].__members__) if issubclass(named[0], Enum) else ()
 
 
 def _closest(name: str, known: Iterable[str]) -> list[str]:

@@ -62,9 +62,20 @@ def run_sweep(job: Job[Any], composer: Composer) -> int:
         if composer.arguments.json:
             console.answer_json([plan.to_json() for plan in plans])
         else:
-            console.answer_lines("\n\n".join(f"run {n} of {len(plans)}\n{plan.to_text()}" for n, plan in enumerate(plans, 1)))
+            console.answer_lines(plans_text(plans))
         return 0
     return _launch(sweep, _new_folder(job.name, requests))
+
+
+def sweep_plans(job: Job[Any], composer: Composer) -> list[Any]:
+    """The plan of every run of a sweep; nothing is made. Raises Faults with what is wrong with any of them."""
+    sweep = _accepted(job, composer)
+    return _plans(sweep, _requests(sweep))
+
+
+def plans_text(plans: Sequence[Any]) -> str:
+    """The plans of a sweep's runs under each other."""
+    return "\n\n".join(f"run {n} of {len(plans)}\n{plan.to_text()}" for n, plan in enumerate(plans, 1))
 
 
 def check_sweep(job: Job[Any], composer: Composer) -> None:

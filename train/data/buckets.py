@@ -6,7 +6,6 @@ An image goes to the size whose aspect ratio is nearest to its own; it is scaled
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,6 +55,7 @@ def buckets_of(side: int, *, step: int, most: int | None = None) -> tuple[Bucket
     return tuple(sorted(found))
 
 
-def nearest(size: Size, buckets: Iterable[Bucket]) -> Bucket:
+@lru_cache(maxsize=4096)
+def nearest(size: Size, buckets: tuple[Bucket, ...]) -> Bucket:
     """The bucket that keeps most of an image of this size; of equals the one with more pixels."""
     return max(buckets, key=lambda bucket: (round(bucket.kept(size), 9), bucket.area, bucket))

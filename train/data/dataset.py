@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.errors import Faults
-from registry.formats.image_file import Decoded, Size, Unreadable, read_image
+from registry.formats.image_file import Decoded, Size, Unreadable
 from registry.home import expanded
-from registry.images.image_hash import small_copy
 from registry.printable import counted, some
 from registry.progress import Report, Tick, silent
 from train.config import DataConfig
 from train.data.captions import check_caption
 from train.data.folder import EXPECTED, read_folder
 from train.data.near_duplicates import near_duplicates
-from train.data.overview import Overview, overview
+from train.data.overview import Overview
+from train.data.seen import SEEN, see
 from train.data.subsets import PRIOR, Subsets, place_of, subsets_of, with_prior
 from train.data.texts.wildcards import wildcard_fault
 from train.data.wording import MOST
@@ -170,7 +170,8 @@ def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure:
         return Findings(faults=[f"{error.filename or folder} cannot be read ({error.strerror or error})"])
     found = Findings(faults=reading.faults)
     entries = [(file.relative_to(folder).as_posix(), file.read_bytes, captions) for file, captions in reading.captions]
-    _decode_all(found, entries, subset, report, measure)
+    files = {file.relative_to(folder).as_posix(): file for file, _ in reading.captions}
+    _decode_all(found, entries, subset, report, measure, files=files)
     found.notes += reading.notes
     _attach_masks(found, {subset.prefix + file.relative_to(folder).as_posix(): masks for file, masks in reading.masks.items()}, config)
     return found
@@ -213,23 +214,25 @@ def _decode_all(
     subset: Subset,
     report: Report,
     measure: Measure | None,
+    *,
+    files: Mapping[str, Path] | None = None,
 ) -> None:
+    """`files` are those of a folder, by name: one that has not changed since is not decoded again, unless it is measured."""
     images: dict[str, Decoded] = {}
     for done, (name, read, captions) in enumerate(entries, 1):
         try:
-            data = read()
-            image = read_image(data)
+            seen = see(read) if measure is not None or not files else SEEN.see(files[name])
         except (Unreadable, OSError) as error:
             found.faults.append(f"{name}: {error}")
         else:
-            view = overview(image.image)
+            image = seen.image
             sample = Sample(
                 name=subset.prefix + name,
-                sha256=hashlib.sha256(data).hexdigest(),
+                sha256=seen.sha256,
                 size=image.size,
                 caption=captions[0] if captions else None,
                 read=read,
-                small=small_copy(view.image, view.box),
+                small=seen.small,
                 others=captions[1:],
                 set=subset.name,
                 repeats=subset.repeats,
@@ -239,9 +242,9 @@ def _decode_all(
             )
             found.samples.append(sample)
             if image.profile is not None or image.remarks or image.size.frames > 1:
-                images[name] = replace(image, image=None)  # type: ignore[arg-type]  # the pixels are not kept
+                images[name] = seen.without_pixels.image
             if measure is not None:
-                measure(sample, image.image, view)
+                measure(sample, image.image, seen.view)
         report(Tick("read images", done, len(entries), name))
     found.notes += _reading_notes(images)
 

@@ -71,7 +71,9 @@ class DataConfig:
     )
 
     captions: str = word(
-        "whole", "a text file beside an image is one caption (whole), or has a caption a line (lines), of which one is drawn"
+        "whole",
+        "a text file beside an image is one caption (whole), or has a caption a line (lines), of which one is drawn",
+        among=("whole", "lines"),
     )
     shuffle_tags: bool = setting(False, "put a caption's tags in another order each time; a tag with the trigger keeps its place")
     keep_tokens: int = setting(0, "the first tags of a caption that are neither shuffled nor dropped")

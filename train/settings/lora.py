@@ -20,7 +20,7 @@ PRODUCTS = ("auto", "plain")
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    kind: str = word("lora", f"kind of adapter: {', '.join(KINDS)}")
+    kind: str = word("lora", f"kind of adapter: {', '.join(KINDS)}", among=KINDS)
     rank: int = setting(16, "LoRA rank (dim)")
     alpha: float | None = setting(None, "LoRA alpha: the product is scaled by alpha / rank (default: rank)")
     start: str | None = setting(
@@ -39,6 +39,7 @@ class LoraConfig:
         "auto",
         "how a layer computes W x + s B A x with lora.kind=lora: auto (fewer operations, chosen for each layer by its sizes) or plain"
         " (peft's own, for comparisons): the same mathematics, other rounding",
+        among=PRODUCTS,
     )
     params: LoraParams = setting(LoraParams, "options of the kind")
 

@@ -27,17 +27,20 @@ class ObjectiveConfig:
         "denoise",
         f"what is learned: {', '.join(OBJECTIVES)}; slider: an adapter whose weight moves an attribute; dpo: what was voted for"
         " (data.preferences)",
+        among=OBJECTIVES,
     )
-    timesteps: str | None = word(None, f"distribution of the training timesteps: {', '.join(TIMESTEPS)} (default: the family's)")
-    weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}")
-    loss: str = word("mse", f"loss: {', '.join(LOSSES)}")
-    noise: str = word("normal", f"noise, several joined by +: {', '.join(NOISES)}")
+    timesteps: str | None = word(
+        None, f"distribution of the training timesteps: {', '.join(TIMESTEPS)} (default: the family's)", among=TIMESTEPS
+    )
+    weighting: str = word("none", f"loss weights by timestep: {', '.join(WEIGHTINGS)}", among=WEIGHTINGS)
+    loss: str = word("mse", f"loss: {', '.join(LOSSES)}", among=LOSSES)
+    noise: str = word("normal", f"noise, several joined by +: {', '.join(NOISES)}", among=NOISES)
     min_timestep: float | None = setting(None, "timesteps below it are not trained on, of usually 1000 (default: 0)")
     max_timestep: float | None = setting(None, "timesteps from it on are not trained on (default: all are)")
     zero_terminal_snr: bool = setting(
         False, "rescale the betas of a base that predicts v, so that its last timestep is pure noise; its images must be drawn so too"
     )
-    contrast: str = word("none", f"what keeps guidance, of guidance-distilled bases above all: {', '.join(CONTRASTS)}")
+    contrast: str = word("none", f"what keeps guidance, of guidance-distilled bases above all: {', '.join(CONTRASTS)}", among=CONTRASTS)
     shift: float | None = setting(
         None, "time shift of a flow model's timesteps, above 1 towards noise; 1 is none (default: that of sampling at each image's size)"
     )

@@ -17,7 +17,7 @@ else:
 
 @dataclass(kw_only=True)
 class OptimConfig:
-    name: str = word("adamw", f"optimizer: {', '.join(OPTIMIZERS)}, or the import path of a class: torch.optim.RMSprop")
+    name: str = word("adamw", f"optimizer: {', '.join(OPTIMIZERS)}, or the import path of a class: torch.optim.RMSprop", among=OPTIMIZERS)
     lr: float = setting(1e-4, "peak learning rate")
     text_lr: float | None = setting(None, "peak learning rate of the text encoders (default: optim.lr)")
     token_lr: float | None = setting(

@@ -17,7 +17,9 @@ else:
 @dataclass(kw_only=True)
 class ScheduleConfig:
     name: str = word(
-        "cosine", f"LR schedule after warmup: {', '.join(SCHEDULES)}, or the import path of a class: torch.optim.lr_scheduler.StepLR"
+        "cosine",
+        f"LR schedule after warmup: {', '.join(SCHEDULES)}, or the import path of a class: torch.optim.lr_scheduler.StepLR",
+        among=SCHEDULES,
     )
     warmup: float = setting(0.05, "share of the steps in which the learning rate rises from 0")
     warmup_steps: int | None = setting(None, "steps in which the learning rate rises from 0 (default: schedule.warmup of the steps)")

@@ -19,6 +19,7 @@ from loraloom.hydra.arguments import read_arguments
 from loraloom.hydra.composer import Composer
 from loraloom.hydra.help import settings_of
 from loraloom.hydra.job import Job
+from loraloom.hydra.sweep import plans_text, sweep_plans
 from loraloom.studio.planning.faults import setting_of
 from registry.errors import Faults, LoomError
 from registry.plain_values import from_json
@@ -44,18 +45,30 @@ def planned(job: Job[Any], words: Sequence[str]) -> dict[str, Any]:
             arguments = read_arguments(job.name, words, aliases=job.aliases, synonyms=job.synonyms)
             composer = Composer(job, arguments)
             known = frozenset(composer.schema.settings)
-            try:
-                request = composer.request()
-            except Faults as error:
-                raise composer.with_what_the_plan_finds(error) from error
-            plan = job.plan(request)
+            value, text = _sweep(job, composer) if arguments.multirun else _single(job, composer)
         notes = [line.removeprefix("note: ") for line in noted.getvalue().splitlines() if line.startswith("note: ")]
-        return {"plan": plan.to_json(), "text": plan.to_text(), "notes": notes}
+        return {"plan": value, "text": text, "notes": notes}
     except Faults as error:
         faults = list(error.faults)
     except (LoomError, OSError) as error:
         faults = [str(error)]
     return {"faults": [{"setting": setting_of(fault, words, known), "text": fault} for fault in faults]}
+
+
+def _single(job: Job[Any], composer: Composer) -> tuple[Any, str]:
+    """The plan of one run, as plain values and as text."""
+    try:
+        request = composer.request()
+    except Faults as error:
+        raise composer.with_what_the_plan_finds(error) from error
+    plan = job.plan(request)
+    return plan.to_json(), plan.to_text()
+
+
+def _sweep(job: Job[Any], composer: Composer) -> tuple[Any, str]:
+    """The same of `--multirun`: a list with the plan of each run."""
+    plans = sweep_plans(job, composer)
+    return [plan.to_json() for plan in plans], plans_text(plans)
 
 
 def described(job: Job[Any]) -> dict[str, Any]:

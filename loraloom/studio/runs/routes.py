@@ -17,6 +17,7 @@ from loraloom.studio.runs.registered import registered_runs
 from loraloom.studio.runs.sweeps import sweep, sweeps
 from registry.errors import Refused
 from registry.names import suggest
+from train.output import requests
 
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
@@ -165,6 +166,16 @@ def again(studio: Studio, ask: Ask) -> object:
 def resume(studio: Studio, ask: Ask) -> object:
     """`loraloom queue add train resume=FOLDER`."""
     return actions.resume_run(studio, run_details.own_run(studio, ask.text("path"))).to_json()
+
+
+@ROUTES.write("runs/ask")
+def ask_run(studio: Studio, ask: Ask) -> object:
+    """`loraloom control RUN save | sample | stop`: asked of a training that runs, wherever it was started; `what` is one of them."""
+    what = ask.text("what")
+    if what not in requests.KINDS:
+        raise Refused(f"what: {suggest(what, requests.KINDS)}")
+    requests.ask(run_details.own_run(studio, ask.text("path")), what)
+    return {}
 
 
 @ROUTES.write("runs/pause")

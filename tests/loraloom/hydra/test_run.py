@@ -184,7 +184,8 @@ def test_help_lists_our_settings_and_presets(toy: Job[Toy], capsys: pytest.Captu
 def test_help_as_json(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_job(toy, ["--help", "--json"]) == 0
     page = json.loads(capsys.readouterr().out)
-    assert page["settings"][4] == {"name": "mode", "default": "quick", "type": "quick or careful", "help": "how"}
+    mode = {"name": "mode", "default": "quick", "type": "quick or careful", "help": "how", "choices": ["quick", "careful"], "closed": True}
+    assert page["settings"][4] == mode
     assert page["presets"]["model"]["small"] == "Learns in a minute."
 
 

@@ -5,8 +5,16 @@ import { button, confirmed, fail, facts, heading } from "../parts.js";
 import { logOf } from "./log.js";
 import { againWords, chipOf, progressNode, removeWords, runLink, spellTime, stopWords } from "./words.js";
 
-export async function showJob(main, id) {
+export async function showJob(main, id, query) {
   let job = await read("runs/job", { id });
+  // A training that was just started: its run's page, as soon as it has one.
+  const follow = () => {
+    const [run] = job.made;
+    if (query.get("follow") !== "true" || !run || job.words[0] !== "train" || job.words.includes("--multirun")) return false;
+    location.replace(runLink(run));
+    return true;
+  };
+  if (follow()) return null;
   const top = make("div", { class: "run-top" }), body = make("div", { class: "card" });
   const ended = () => !["waiting", "running"].includes(job.state);
   const log = logOf(id, () => !ended());
@@ -38,6 +46,7 @@ export async function showJob(main, id) {
     if (error) { fail(new Error(error)); return; }
     const before = job.state;
     job = value;
+    if (follow()) return;
     if (!ended() || before !== job.state) draw();
   });
   return () => { log.stop(); end(); };

@@ -1,11 +1,11 @@
 // A run's page: how far it is, curves and previews as they come, the log, the plan, settings and files.
 
 import { read, watch, write } from "../api.js";
-import { button, confirmed, fail, facts, heading, spellBytes, spellSeconds } from "../parts.js";
+import { button, confirmed, fail, facts, heading, say, spellBytes, spellSeconds } from "../parts.js";
 import { curvesOf } from "./curves.js";
 import { logOf } from "./log.js";
 import { previewsOf } from "./previews.js";
-import { adapterOf, againLink, chipOf, progressNode, removeWords, resumeWords, runLink, shortNumber, spellTime, stopWords } from "./words.js";
+import { adapterOf, againLink, chipOf, controlWords, progressNode, removeWords, resumeWords, runLink, shortNumber, spellTime, stopWords } from "./words.js";
 
 const FIRST = ["training_loss", "heldout_loss"]; // the curves above all else
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -26,8 +26,9 @@ export async function showRun(main, path) {
     const busy = job && ["waiting", "running"].includes(job.state);
     const found = [];
     if (state === "running") {
-      found.push(...requests(path));
-      if (busy) found.push(button("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id), title: "A checkpoint is saved first" }));
+      found.push(...["save", "sample"].map((what) => request(path, what)));
+      if (!busy) found.push(button("Stop", { act: () => write("runs/ask", { path, what: "stop" }), words: () => controlWords(path, "stop"), title: "A checkpoint is saved first" }));
+      else found.push(button("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id), title: "A checkpoint is saved first" }));
     } else if (busy) {
       found.push(make("span", { class: "soft" }, "its job waits"));
       if (job.state === "waiting") found.push(button("Remove from the queue", { act: () => write("runs/remove", { id: job.id }), words: () => removeWords(job.id) }));
@@ -95,9 +96,10 @@ export async function showRun(main, path) {
   return () => { gone = true; end(); log?.stop(); };
 }
 
-// What is asked of a training between two steps.
-function requests() {
-  return [];
+// What is asked of a training, which answers after its next step.
+function request(path, what) {
+  const said = { save: "A checkpoint is saved after the next step.", sample: "Previews are drawn after the next step." };
+  return button({ save: "Save now", sample: "Sample now" }[what], { act: async () => { await write("runs/ask", { path, what }); say(said[what]); }, words: () => controlWords(path, what) });
 }
 
 function about(run) {

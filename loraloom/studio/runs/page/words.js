@@ -56,6 +56,7 @@ export const stopWords = (id) => ["queue", "stop", id];
 export const removeWords = (id) => ["queue", "remove", id];
 export const againWords = (id) => ["queue", "resume", id];
 export const resumeWords = (path) => ["queue", "add", "train", `resume=${path}`];
+export const controlWords = (path, what) => ["control", path, what];
 export const pauseWords = (paused) => ["queue", paused ? "start" : "pause"];
 
 // The move of a waiting job to a place, by the ids that wait in their order; null where it would change nothing.

@@ -10,6 +10,7 @@ from loraloom.cli import main
 from loraloom.queue.queue import Queue
 from tests.loraloom.studio.opened import Served, serving
 from tests.loraloom.studio.runs.made import make_run
+from train.output.folder import held
 
 
 def left(home: Path) -> tuple[list[tuple[tuple[str, ...], str, str]], bool]:
@@ -71,9 +72,21 @@ def test_a_run_goes_on_from_the_queue(served: Served, waiting: list[str], monkey
     check(served, monkeypatch, "runs/resume", {"path": str(folder)}, ["queue", "add", "train", f"resume={folder}"])
 
 
+@pytest.mark.parametrize("what", ["save", "sample", "stop"])
+def test_a_training_is_asked(served: Served, what: str) -> None:
+    mine, other = make_run(served.studio.folder, "a", finished=False), make_run(served.studio.folder, "b", finished=False)
+    assert served.post("runs/ask", path=str(mine), what=what)[0] == 400  # nobody trains there
+    with held(mine), held(other):
+        assert served.post("runs/ask", path=str(mine), what=what)[0] == 200
+        assert main(["control", str(other), what]) == 0
+        assert served.post("runs/ask", path=str(mine), what="dance")[0] == 400
+    assert [one.name for one in (mine / "requests").iterdir()] == [one.name for one in (other / "requests").iterdir()] == [what]
+
+
 def test_nothing_is_changed_by_a_read_only_studio(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     with serving(tmp_path / "work", home=tmp_path / "home", read_only=True) as sealed:
-        for route in ("stop", "remove", "move", "again", "resume", "pause"):
+        for route in ("stop", "remove", "move", "again", "resume", "pause", "ask"):
             assert sealed.post(f"runs/{route}", id="x")[0] == 403
+        assert sealed.post("new_run/start", words=["data.path=x"])[0] == 403
         assert sealed.get("runs/list")[0] == 200 and not (tmp_path / "home" / "queue").exists()

@@ -1,0 +1,82 @@
+// The plan of the words as they are now: asked 150 ms after the last change; a question that a newer one overtakes is given up.
+
+import { ask, commandOf } from "../api.js";
+import { fail, spellBytes, spellSeconds } from "../parts.js";
+
+const WAIT = 150; // milliseconds
+
+// Gives {node, ask, stop}. `planned` is called with each answer, `command` gives the words to copy.
+export function planOf({ planned, command }) {
+  const page = crypto.randomUUID();
+  let number = 0, timer = null, abort = new AbortController(), last = null;
+  const state = make("p", { class: "soft plan-state", role: "status" }, "The first plan takes a few seconds: torch is loaded.");
+  const faults = make("ul", { class: "plan-faults", hidden: true });
+  const figures = make("dl", { class: "figures" }), notes = make("ul", { class: "plan-notes", hidden: true });
+  const text = make("pre", { class: "plan-text", tabindex: "0", "aria-label": "Plan" });
+  const line = make("pre", { id: "new-run-command", tabindex: "0" }), copy = make("button", { type: "button" }, "Copy");
+  const node = make("div", { class: "card plan" }, state, faults, figures, notes, text, make("h3", {}, "Command"), make("div", { class: "copyable" }, line, copy));
+
+  function figure(name, value) {
+    return value === "" ? [] : [make("div", {}, make("dt", {}, name), make("dd", {}, value))];
+  }
+
+  function figuresOf(plan) {
+    if (Array.isArray(plan)) {
+      const seconds = plan.every((one) => one.seconds_estimate !== null) ? plan.reduce((sum, one) => sum + one.seconds_estimate, 0) : null;
+      return [...figure("runs", String(plan.length)), ...figure("time of all", seconds === null ? "" : `about ${spellSeconds(seconds)}`)];
+    }
+    return [
+      ...figure("images", String(plan.pictures)), ...figure("held out", plan.heldout ? String(plan.heldout.pictures ?? plan.heldout.count ?? "") : "none"),
+      ...figure("steps", String(plan.config.steps)), ...figure("epochs", plan.epochs === null ? "" : plan.epochs.toFixed(1)),
+      ...figure("memory", `about ${spellBytes(plan.memory_peak)}`), ...figure("time", plan.seconds_estimate === null ? "" : `about ${spellSeconds(plan.seconds_estimate)}`), ...figure("disk", spellBytes(plan.disk_bytes)),
+    ];
+  }
+
+  function show(found) {
+    const own = found.faults.filter((fault) => fault.setting === null);
+    faults.replaceChildren(...own.map((fault) => make("li", { class: "field-fault" }, fault.text)));
+    faults.hidden = !own.length;
+    node.classList.toggle("refused", found.faults.length > 0);
+    if (found.faults.length) {
+      const beside = found.faults.length - own.length;
+      state.textContent = beside ? `${beside} ${beside === 1 ? "setting has a fault" : "settings have faults"}: ${[...new Set(found.faults.filter((fault) => fault.setting).map((fault) => fault.setting))].join(", ")}` : "This cannot be started yet.";
+    } else {
+      state.textContent = "Planned: this can be started.";
+      figures.replaceChildren(...figuresOf(found.plan));
+      notes.replaceChildren(...found.notes.map((note) => make("li", {}, note)));
+      notes.hidden = !found.notes.length;
+      text.textContent = found.text;
+    }
+    planned(found);
+  }
+
+  async function go(words) {
+    const own = ++number;
+    abort.abort();
+    abort = new AbortController();
+    node.setAttribute("aria-busy", "true");
+    try {
+      const found = await ask("new_run/plan", { words, page, number: own }, { signal: abort.signal });
+      if (own === number && !found.overtaken) show(found);
+    } catch (error) {
+      if (own === number) fail(error);
+    } finally {
+      if (own === number) node.removeAttribute("aria-busy");
+    }
+  }
+
+  copies(copy, "new-run-command");
+  return {
+    node,
+    ask: (words) => {
+      line.textContent = commandOf(command());
+      const key = JSON.stringify(words);
+      if (key === last) return;
+      const wait = last === null ? 0 : WAIT;
+      last = key;
+      clearTimeout(timer);
+      timer = setTimeout(() => go(words), wait);
+    },
+    stop: () => { clearTimeout(timer); number += 1; abort.abort(); },
+  };
+}

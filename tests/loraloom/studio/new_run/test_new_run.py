@@ -1,0 +1,78 @@
+"""What a new run begins with, its settings, the words of an earlier run, and a start that the command line does too."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from loraloom.cli import main
+from loraloom.commands.train import job
+from loraloom.hydra.arguments import read_arguments
+from loraloom.hydra.composer import Composer
+from loraloom.queue.queue import Queue
+from loraloom.studio.new_run.settings import FIRST, NOT_SHOWN, words_of_run
+from loraloom.studio.new_run.sources import Source, matching, sources
+from loraloom.studio.planning.child import described
+from registry.store import Store
+from tests.infer.output.opened import NASTY
+from tests.loraloom.studio.opened import Served
+from tests.loraloom.studio.runs.made import make_run
+from train.run_report.settings import changed_settings
+
+
+def test_folders_with_images_and_trained_bases_are_offered(served: Served) -> None:
+    root = served.studio.folder
+    for place in ("hat/a.png", "hat/heldout/b.png", "deep/er/cap/a.webp", ".hidden/a.png", "runs/x/a.png", "texts/a.txt"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).touch()
+    there = served.studio.home.parent / "registered"
+    there.mkdir()
+    Store(served.studio.home).add_dataset(there, name="mine", sha256="ab" * 32, metadata={"pictures": 3})
+    found = sources(served.studio)
+    assert [one.given for one in found.data] == [str(there), "deep/er/cap", "hat"] and not found.cut
+    assert found.data[0].about == "mine, 3 images" and found.data[2].about == "1 images"
+    assert "pocket" in [one.given for one in found.bases]
+    assert served.get("new_run/sources", text="CAP 1")[1]["data"] == [{"given": "deep/er/cap", "about": "1 images"}]
+    assert matching([Source(given=NASTY, about="")], "</script>") and matching(found.data, "none") == []
+
+
+def test_every_setting_has_its_type_and_choices() -> None:
+    rows = {row["name"]: row for row in described(job())["settings"]}
+    assert {*FIRST, *NOT_SHOWN, "base", "data.path"} <= rows.keys()
+    assert rows["precision"]["choices"] == ["auto", "fp32", "bf16", "fp16"] and rows["precision"]["closed"]
+    assert rows["compile"]["choices"] == ["blocks"] and not rows["compile"]["closed"]
+    assert rows["gradient_checkpointing"]["choices"] == ["true", "false"] and rows["steps"]["choices"] == []
+    assert {"adamw", "prodigy"} <= {*rows["optim.name"]["choices"]} and {"lora", "lokr"} <= {*rows["lora.kind"]["choices"]}
+    assert rows["lora.params.init"]["choices"] and rows["data.trigger"]["help"]
+
+
+def test_the_settings_of_an_earlier_run_come_back_as_words(tmp_path: Path) -> None:
+    prompts = [NASTY, "null", "a, b"]
+    folder = make_run(tmp_path, data__trigger=NASTY, preview__prompts=prompts, lora__rank=4, optim__lr=2e-4, optim__betas=[0.5, 0.9])
+    words = [f"{name}={text}" for name, text in words_of_run(folder)]
+    made = job()
+    config = Composer(made, read_arguments("train", words, aliases=made.aliases)).request().config
+    assert config.preview.prompts == prompts and config.data.trigger == NASTY
+    from train.output.folder import read_config
+
+    assert changed_settings(config) == changed_settings(read_config(folder))
+
+
+def test_a_start_is_that_of_the_command_line(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    Queue(served.studio.home).pause()
+    Queue(served.studio.home).add(["registry", "list"], folder=served.studio.folder)
+    copy = served.studio.home.parent / "copy"
+    shutil.copytree(served.studio.home, copy)
+    words = ["data.path=set", f"data.trigger={NASTY}", "steps=3"]
+    status, answer = served.post("new_run/start", words=words, first=True)
+    assert status == 200 and answer["state"] == "waiting"
+    monkeypatch.setenv("LORALOOM_HOME", str(copy))
+    monkeypatch.chdir(served.studio.folder)
+    assert main(["queue", "add", "--first", "train", *words]) == 0
+    assert [job.words for job in Queue(copy).jobs()] == [job.words for job in Queue(served.studio.home).jobs()]
+    assert Queue(copy).jobs()[0].words == ("train", *words)
+
+
+def test_a_start_is_refused_with_all_faults(served: Served) -> None:
+    status, answer = served.post("new_run/start", words=["stepz=3", "lora.rank=x"])
+    assert status == 400 and len(answer["faults"]) == 2 and "Did you mean 'steps'?" in answer["error"]
