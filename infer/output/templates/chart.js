@@ -165,12 +165,13 @@ const Chart = (() => {
       this.marks.replaceChildren();
       if (step !== null) this.marks.append(draw("line", { class: "cross", x1: this.x(step), x2: this.x(step), y1: 8, y2: 204 }));
       this.chart.lines.forEach((line, index) => {
-        const point = line.level ? line.points[0] : line.points.find((one) => one[0] === wanted);
+        const point = line.level ? line.points[0] : line.points.find((one) => one[0] === wanted) ?? (step === null ? line.points[line.points.length - 1] : undefined);
         if (!point) return;
         const key = make("i", { class: line.level ? "dashed" : "" });
         key.style.borderTopColor = toneOf(line, index);
         const span = point[2] !== null && point[3] !== null ? ` (${shown(point[2])} to ${shown(point[3])})` : "";
-        parts.push(make("span", {}, key, `${line.name} `, make("b", {}, shown(point[1])), span));
+        const own = line.level || point[0] === wanted ? "" : ` at ${word} ${point[0]}`; // of a line that ends before the others
+        parts.push(make("span", {}, key, `${line.name} `, make("b", {}, shown(point[1])), span, own));
         if (step !== null && !line.level) this.marks.append(draw("circle", { class: "dot", fill: tone(index), r: 4, cx: this.x(step), cy: this.y(point[1]) }));
       });
       this.readout.replaceChildren(...parts);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from loraloom.studio.context import Studio
 
 ENDED = 500  # ended jobs that are listed, the newest
+SHOWN_FIRST = 50  # runs whose state is watched: those of the first page
 STATES = ("running", "waiting", "finished", "stopped", "failed", "elsewhere")  # that the list is filtered by
 OF_JOBS = {  # what the state of a job is in this list
     State.waiting: "waiting",
@@ -75,11 +78,32 @@ def own_queue(studio: Studio) -> Queue:
     return Queue(studio.home)
 
 
+_lock = threading.Lock()
+_ended: dict[Path, tuple[frozenset[str], tuple[Job, ...]]] = {}  # home -> the ids that have ended, and the newest of these jobs
+
+
+def jobs_of(studio: Studio) -> tuple[list[Job], tuple[Job, ...]]:
+    """(jobs that run and wait, those that have ended, the newest first): what has ended is read once, as it does not change."""
+    queue = own_queue(studio)
+    active = queue.jobs(limit=0)
+    try:
+        names = {entry.name for entry in os.scandir(queue.folder) if entry.is_dir() and not entry.name.startswith(".")}
+    except OSError:  # nothing was ever added
+        return active, ()
+    ids = frozenset(names - {job.id for job in active})
+    with _lock:
+        known = _ended.get(studio.home)
+    if known is not None and known[0] == ids:
+        return active, known[1]
+    ended = tuple(job for job in queue.jobs(limit=ENDED) if job.state.has_ended)
+    with _lock:
+        _ended[studio.home] = ids, ended
+    return active, ended
+
+
 def entries(studio: Studio) -> tuple[list[Job], list[Entry]]:
     """(jobs that run and wait, everything else, the newest first)."""
-    jobs = own_queue(studio).jobs(limit=ENDED)
-    active = [job for job in jobs if not job.state.has_ended]
-    ended = [job for job in jobs if job.state.has_ended]
+    active, ended = jobs_of(studio)
     runs = {run.path: run for run in run_folders(studio.roots)}
     of_runs: dict[Path, Job] = {}
     for job in reversed([*active, *ended]):  # the newest last, which stays
@@ -127,23 +151,19 @@ def listing(studio: Studio, *, text: str, state: str, offset: int, limit: int) -
 
 def glance(studio: Studio) -> dict[str, Any]:
     """What the list watches: the jobs that run and wait, and a number that changes when a run or an ended job comes or goes."""
-    queue = own_queue(studio)
-    active = [job.to_json() for job in queue.jobs(limit=0)]
+    active, ended = jobs_of(studio)
+    if active and not studio.read_only and all(job.state is State.waiting for job in active):
+        own_queue(studio).advance()  # a job that was killed has started no other one
     runs = run_folders(studio.roots)
-    newest = [state_of(run.path).value for run in runs[:30]]
-    try:
-        jobs = sorted(entry.name for entry in queue.folder.iterdir() if not entry.name.startswith("."))
-    except OSError:
-        jobs = []
-    ended = sorted({*jobs} - {job["id"] for job in active})
-    version = hash((tuple(run.path for run in runs), tuple(newest), tuple(ended))) & 0xFFFFFFFF
-    return {"active": active, "paused": queue.paused, "version": version}
+    newest = tuple(state_of(run.path).value for run in runs[:SHOWN_FIRST])
+    version = hash((tuple(run.path for run in runs), newest, tuple(job.id for job in ended))) & 0xFFFFFFFF
+    return {"active": [job.to_json() for job in active], "paused": own_queue(studio).paused, "version": version}
 
 
 def job_of(studio: Studio, folder: Path) -> Job | None:
     """The newest job that made a run folder, or goes on with it."""
-    jobs = own_queue(studio).jobs(limit=ENDED)
-    return next(filter(partial(_made, folder), jobs), None)
+    active, ended = jobs_of(studio)
+    return next(filter(partial(_made, folder), [*active, *ended]), None)
 
 
 def _made(folder: Path, job: Job) -> bool:

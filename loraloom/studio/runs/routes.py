@@ -168,6 +168,12 @@ def resume(studio: Studio, ask: Ask) -> object:
     return actions.resume_run(studio, run_details.own_run(studio, ask.text("path"))).to_json()
 
 
+@ROUTES.write("runs/make_report")
+def make_report(studio: Studio, ask: Ask) -> object:
+    """`loraloom queue add report RUN`: the report of a run that is not finished."""
+    return actions.start(studio, ["report", str(run_details.own_run(studio, ask.text("path")))], first=False).to_json()
+
+
 @ROUTES.write("runs/ask")
 def ask_run(studio: Studio, ask: Ask) -> object:
     """`loraloom control RUN save | sample | stop`: asked of a training that runs, wherever it was started; `what` is one of them."""

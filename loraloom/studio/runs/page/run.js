@@ -5,7 +5,7 @@ import { button, confirmed, fail, facts, heading, say, spellBytes, spellSeconds 
 import { curvesOf } from "./curves.js";
 import { logOf } from "./log.js";
 import { previewsOf } from "./previews.js";
-import { adapterOf, againLink, chipOf, controlWords, progressNode, removeWords, resumeWords, runLink, shortNumber, spellTime, stopWords } from "./words.js";
+import { adapterOf, againLink, chipOf, controlWords, progressNode, removeWords, reportWords, resumeWords, runLink, shortNumber, spellTime, stopWords } from "./words.js";
 
 const FIRST = ["training_loss", "heldout_loss"]; // the curves above all else
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -40,6 +40,7 @@ export async function showRun(main, path) {
       } }));
     }
     if (glance.report[0] >= 0) found.push(make("a", { class: "link-button", href: `#/runs/report/${encodeURIComponent(path)}` }, "Open report"));
+    else if (state === "stopped" && glance.metrics[0] > 0) found.push(button("Make the report", { act: async () => { await write("runs/make_report", { path }); say("The report is made by a job of the queue."); }, words: () => reportWords(path) }));
     found.push(make("a", { class: "link-button", href: againLink(path) }, "Again with changes"));
     if (state === "finished") found.push(make("a", { class: "link-button", href: `#/grids/choose?${new URLSearchParams({ run: path })}` }, "Choose a checkpoint"));
     return found;
@@ -103,11 +104,11 @@ function request(path, what) {
 }
 
 function about(run) {
-  const { summary } = run;
+  const { summary } = run, running = run.glance.state === "running"; // then progress and curves have it
   const heldout = summary.heldout_best === null ? "" : `${summary.heldout_base === null ? "" : `${shortNumber(summary.heldout_base)} (base) → `}${shortNumber(summary.heldout_best)}`;
   const rows = [
     ["base", summary.base], ["adapter", [adapterOf(summary), summary.adapter].filter(Boolean).join("; registered as ")], ["images", summary.images === null ? "" : `${summary.images}${run.data ? ` from ${run.data}` : ""}`],
-    ["steps", summary.steps === null ? "" : `${summary.step} of ${summary.steps}`], ["held-out loss", heldout], ["took", summary.seconds === null ? "" : spellSeconds(summary.seconds)], ["folder", run.path],
+    ["steps", summary.steps === null ? "" : running ? String(summary.steps) : `${summary.step} of ${summary.steps}`], ["held-out loss", running ? "" : heldout], ["took", summary.seconds === null ? "" : spellSeconds(summary.seconds)], ["folder", run.path],
     ["damaged", summary.damaged],
   ].filter(([, value]) => value);
   const list = make("dl", { class: "facts-row" }, ...rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));

@@ -56,6 +56,7 @@ export const stopWords = (id) => ["queue", "stop", id];
 export const removeWords = (id) => ["queue", "remove", id];
 export const againWords = (id) => ["queue", "resume", id];
 export const resumeWords = (path) => ["queue", "add", "train", `resume=${path}`];
+export const reportWords = (path) => ["queue", "add", "report", path];
 export const controlWords = (path, what) => ["control", path, what];
 export const pauseWords = (paused) => ["queue", paused ? "start" : "pause"];
 

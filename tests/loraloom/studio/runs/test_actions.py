@@ -72,6 +72,11 @@ def test_a_run_goes_on_from_the_queue(served: Served, waiting: list[str], monkey
     check(served, monkeypatch, "runs/resume", {"path": str(folder)}, ["queue", "add", "train", f"resume={folder}"])
 
 
+def test_a_report_is_made_by_the_queue(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(served.studio.folder, done=20, finished=False)
+    check(served, monkeypatch, "runs/make_report", {"path": str(folder)}, ["queue", "add", "report", str(folder)])
+
+
 @pytest.mark.parametrize("what", ["save", "sample", "stop"])
 def test_a_training_is_asked(served: Served, what: str) -> None:
     mine, other = make_run(served.studio.folder, "a", finished=False), make_run(served.studio.folder, "b", finished=False)
@@ -86,7 +91,7 @@ def test_a_training_is_asked(served: Served, what: str) -> None:
 def test_nothing_is_changed_by_a_read_only_studio(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     with serving(tmp_path / "work", home=tmp_path / "home", read_only=True) as sealed:
-        for route in ("stop", "remove", "move", "again", "resume", "pause", "ask"):
+        for route in ("stop", "remove", "move", "again", "resume", "pause", "ask", "make_report"):
             assert sealed.post(f"runs/{route}", id="x")[0] == 403
         assert sealed.post("new_run/start", words=["data.path=x"])[0] == 403
         assert sealed.get("runs/list")[0] == 200 and not (tmp_path / "home" / "queue").exists()
