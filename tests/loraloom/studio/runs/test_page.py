@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from loraloom.queue.queue import Queue
+from registry.formats.atomic_file import write_json
 from tests.infer.output.opened import DESK, NASTY, PHONE, faint_texts
 from tests.loraloom.studio.opened import Served
 from tests.loraloom.studio.runs.made import add_rows, make_run
@@ -43,6 +44,31 @@ def test_a_run_is_found_compared_and_its_queue_is_ordered_by_keyboard(served: Se
     page.locator(".charts .chart").first.wait_for()
     table = page.locator(".compare-table").inner_text()
     assert "lora.rank" in table and "4" in table and page.title() == "Runs · LoRA Loom Studio" and problems == []
+    page.close()
+
+
+def test_a_sweep_is_sorted_by_its_columns(served: Served, browser: "Browser") -> None:
+    folder = served.studio.folder / "runs" / "sweeps" / "train-20260102-030405"
+    (folder / "runs").mkdir(parents=True)
+    runs = [
+        {"number": n, "settings": {"lora.rank": rank, "note": HOSTILE}, "folder": None, "value": value, "exit_code": 1 if n == 2 else 0}
+        | {"error": NASTY if n == 2 else None, "reference": None, "overrides": []}
+        for n, (rank, value) in enumerate([(16, 0.8), (4, 0.7), (8, None)])
+    ]
+    write_json(folder / "result.json", {"job": "train", "runs": runs, "best": {"number": 1}, "summary": []})
+    page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
+    page.goto(f"{served.address}#/runs/sweeps")
+    page.get_by_role("link", name=folder.name).click()
+    heads = page.locator(".sweep-table tbody th")
+    heads.first.wait_for()
+    assert heads.all_inner_texts() == ["0", "1 best", "2"]
+    page.get_by_role("button", name="lora.rank").click()
+    assert heads.all_inner_texts() == ["1 best", "2", "0"]
+    page.keyboard.press("Enter")  # the focus is still on it: the other way round
+    assert heads.all_inner_texts() == ["0", "2", "1 best"]
+    page.get_by_role("button", name="held-out loss").click()
+    assert heads.all_inner_texts() == ["1 best", "0", "2"]
+    assert "</script>" in page.locator(".sweep-table").inner_text() and page.title() == "Runs · LoRA Loom Studio"
     page.close()
 
 
