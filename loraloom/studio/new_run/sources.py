@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom.studio.runs.folders import OUT
+from registry.index.catalogue.selection import Selection
 from train.data.images import is_image
 
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
+    from registry.record import Record
 
 SECONDS = 10.0  # after which index and folders are looked at again
 DEEPEST = 4  # folders below a root
 MOST_FOLDERS = 5000  # that are looked into, so that a root such as / ends
 MOST_SHOWN = 200
+MOST_RECORDS = 500  # of a kind that are composed
 PASSED = (OUT, "grids", "checkpoints", "samples", "node_modules", "__pycache__")  # folders without sets to train on
 
 
@@ -70,22 +73,24 @@ def matching(found: Sequence[Source], text: str) -> list[Source]:
 
 
 def _bases(studio: Studio) -> Iterator[Source]:
-    """The checkpoints that are here and whose family is trained, the newest first."""
+    """The checkpoints that are here and whose family is trained, of the newest."""
     from registry.families import FAMILIES
 
-    with studio.store.listing(kind="checkpoint") as listing:
-        records = [one for one in listing if one.path]
-    for record in reversed(records):
+    for record in _newest(studio, "checkpoint"):
         family = FAMILIES[record.family] if record.family is not None and record.family in FAMILIES else None
-        if family is not None and family.untrained is None and os.path.exists(str(record.path)):
+        if family is not None and family.untrained is None and record.path and os.path.exists(record.path):
             yield Source(given=record.name, about=family.title)
+
+
+def _newest(studio: Studio, kind: str) -> list[Record]:
+    """The newest records of a kind, MOST_RECORDS at most: others are given by their names."""
+    with studio.store.browse(Selection(kind=kind), sort="newest") as found:
+        return list(found.part(0, MOST_RECORDS))
 
 
 def _registered_sets(studio: Studio) -> Iterator[Source]:
     """The registered sets whose folders are here, by their paths: data.path takes a folder."""
-    with studio.store.listing(kind="dataset") as listing:
-        records = list(listing)
-    for record in reversed(records):
+    for record in _newest(studio, "dataset"):
         if record.path and os.path.isdir(record.path):
             pictures = record.metadata.get("pictures")
             yield Source(given=record.path, about=f"{record.name}, {pictures} images" if isinstance(pictures, int) else record.name)
