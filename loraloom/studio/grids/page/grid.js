@@ -3,6 +3,7 @@
 import { address, read, watch, write } from "../api.js";
 import { button, dialog, say } from "../parts.js";
 import { jobBox } from "./job.js";
+import { refused } from "./frame.js";
 import { linkTo, nameOf, spellCounts, spellStamp, STATES, to } from "./links.js";
 
 export async function showGrid(main, query) {
@@ -110,6 +111,7 @@ export async function showGrid(main, query) {
 // The frame's page says which cell is open, and is light or dark as this one is.
 function follow(frame, tell) {
   tell(null);
+  if (refused(frame)) return;
   frame.contentDocument?.addEventListener("opencell", (event) => tell(event.detail));
   theme(frame);
 }

@@ -2,6 +2,7 @@
 
 import { address, read, write } from "../api.js";
 import { button, nothing, showCommand } from "../parts.js";
+import { refused } from "./frame.js";
 import { to } from "./links.js";
 
 const TICK = "This grid varies several axes: tick what is compared. Pairs are equal in all others.";
@@ -13,7 +14,7 @@ export function frameOf(title, src) {
   const frame = make("iframe", { class: "grid-frame", title, src });
   frame.addEventListener("load", () => {
     const own = frame.contentDocument;
-    if (!own?.body) return;
+    if (!own?.body || refused(frame)) return;
     own.body.classList.add("framed");
     const chosen = document.documentElement.dataset.theme;
     if (chosen) own.documentElement.dataset.theme = chosen;

@@ -187,5 +187,8 @@ def test_hostile_data_are_texts(served: Served, browser: "Browser") -> None:
     frame.locator('[data-tab="explain"]').click()
     frame.locator("#explained .fault").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and troubles == []
+    (folder / "report.html").write_text(EVIL)
+    page.reload()
+    page.locator(".nothing", has_text="is no report of a grid of this version").wait_for()
     assert all(one.title() != "owned" for one in page.frames)
     page.close()
