@@ -46,5 +46,5 @@ def described(studio: Studio) -> dict[str, Any]:
 
 
 def words_of_run(folder: Path) -> list[list[str]]:
-    """[name, value as a command line has it] of what a run has that is not a default, without what its plan filled in beside a null."""
+    """[name, value as a command line has it] of what a run has that is not a default; what its plan filled in for null is among it."""
     return [[name, spelled(value)] for name, value in changed_settings(read_config(folder)).items() if name not in NOT_SHOWN]
