@@ -53,9 +53,9 @@ from registry.sources.source import Download, check_expected, download, is_sourc
 class Store(Annotations):
     """The index of a home folder, or the one $LORALOOM_INDEX names. Opened at the first use; safe for several processes at once."""
 
-    def __init__(self, home: Path | None = None) -> None:
+    def __init__(self, home: Path | None = None, *, read_only: bool = False) -> None:
         self.home = Path(home) if home is not None else home_dir()
-        self._index = Index(index_place(self.home))
+        self._index = Index(index_place(self.home), read_only=read_only)
         self._digests = Digests(self._index)
         self._embedded = Embedded()
         self.blobs = Blobs(self.home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom.studio.places import Places
-from registry.home import home_dir
+from registry.home import home_dir, index_place
 
 if TYPE_CHECKING:
     from registry.store import Store
@@ -27,12 +28,14 @@ class Studio:
 
     @property
     def store(self) -> Store:
-        """The home's Store, one a thread."""
+        """The home's Store, one a thread; a new one when the index is another file: restored, moved or deleted by another process."""
         found: Store | None = getattr(self._own, "store", None)
-        if found is None:
+        file = _file_at(index_place(self.home))
+        if found is None or self._own.index_file != file:
             from registry.store import Store
 
-            found = self._own.store = Store(self.home)
+            found = self._own.store = Store(self.home, read_only=self.read_only)
+            self._own.index_file = file
         return found
 
     @property
@@ -42,3 +45,12 @@ class Studio:
         if found is None:
             found = self._own.places = Places(self.roots, self.home, lambda: self.store)
         return found
+
+
+def _file_at(place: Path | str) -> tuple[int, int] | None:
+    """Device and inode of an index; None where it is not there yet, or is a server's. An open file keeps its inode to itself."""
+    try:
+        stat = os.stat(place) if isinstance(place, Path) else None
+    except OSError:
+        return None
+    return None if stat is None else (stat.st_dev, stat.st_ino)

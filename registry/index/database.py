@@ -1,6 +1,8 @@
 """The index: a SQLite file, or a PostgreSQL server for a team. Safe for concurrent processes; the schema is migrated on opening."""
 
 import contextlib
+import errno
+import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Protocol
 from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, MetaData, SmallInteger, Table, Text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from registry.errors import IndexDamaged, LoomError, Refused
+from registry.errors import IndexDamaged, LoomError, Refused, WriteFailed
 from registry.index.migrations import migrations
 from registry.index.postgres import SCHEMES, PostgresServer
 from registry.index.sqlite import SqliteFile
@@ -131,8 +133,9 @@ class Index:
     A damaged file raises IndexDamaged until `restore` puts its last backup in its place.
     """
 
-    def __init__(self, place: Path | str) -> None:
+    def __init__(self, place: Path | str, *, read_only: bool = False) -> None:
         self._database = database_of(place)
+        self._read_only = read_only
         self._engine: Engine | None = None
 
     @property
@@ -152,7 +155,10 @@ class Index:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A write transaction: the only writer until the block ends, committed as a whole or not at all."""
+        """A write transaction: the only writer until the block ends, committed as a whole or not at all. Raises WriteFailed."""
+        if self._read_only:
+            message = f"The index {self.shown} is opened for reading alone: nothing in it is changed."
+            raise WriteFailed(message, reason=OSError(errno.EROFS, os.strerror(errno.EROFS)))
         with self._explained(), self._open().connect().execution_options(loom_writes=True) as connection, connection.begin():
             self._database.back_up_daily()  # the state before this write
             yield connection

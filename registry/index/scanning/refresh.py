@@ -38,7 +38,8 @@ def _unwritten(record: Record, index: Index) -> Record:
             return replace(record, warnings=tuple(one for one in record.warnings if one.code != "missing"))
     found = inspect(path)
     message = "It has changed since it was registered, and the index can only be read: this is the file as it is now."
-    return replace(found, warnings=(*found.warnings, Warn(code="changed", message=message)))
+    given = {name: getattr(record, name) for name in ("id", "name", "tags", "aliases", "notes")}
+    return replace(found, **given, warnings=(*found.warnings, Warn(code="changed", message=message)))
 
 
 def _refreshed(record: Record, index: Index, digest: Digest) -> Record:

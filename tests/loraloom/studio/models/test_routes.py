@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,37 @@ def test_a_read_only_studio_changes_nothing(shelf: Shelf, tmp_path: Path) -> Non
         assert {sealed.post(f"models/{name}", **values)[0] for name, values in changes.items()} == {403}
         assert sealed.post("models/list")[0] == 200 and sealed.get("models/one", id=record.id)[0] == 200
     assert shelf.one("ink-0") == record
+
+
+def test_a_read_only_studio_shows_what_changed_and_leaves_the_index(shelf: Shelf, tmp_path: Path) -> None:
+    changed, moved = shelf.one("ink-5"), shelf.one("ink-6")
+    shelf.store.tag(changed.id, ["kept"])
+    lora(Path(str(changed.path)), MODULES, rank=16, seed="another")
+    Path(str(moved.path)).rename(shelf.models / "elsewhere.safetensors")
+    before = [*shelf.store.with_ids([changed.id, moved.id])]
+    with serving(tmp_path / "work", home=shelf.served.studio.home, read_only=True) as sealed:
+        shown = sealed.get("models/one", id=changed.id)[1]["record"]
+        assert (shown["id"], shown["rank"], shown["tags"]) == (changed.id, 16, ["kept"])
+        assert [one["code"] for one in shown["warnings"]] == ["changed"]
+        assert "missing" in [one["code"] for one in sealed.get("models/one", id=moved.id)[1]["record"]["warnings"]]
+    assert [*shelf.store.with_ids([changed.id, moved.id])] == before
+
+
+def test_an_index_that_another_process_replaced_is_opened_again(shelf: Shelf) -> None:
+    served, record = shelf.served, shelf.one("ink-0")
+    index = served.studio.home / "index.sqlite"
+    for _ in range(8):  # every thread has opened it
+        assert served.post("models/ids")[0] == 200
+    shelf.store.close()
+    copy = index.with_name("copy")
+    with closing(sqlite3.connect(index)) as from_, closing(sqlite3.connect(copy)) as to:
+        from_.backup(to)
+    for ending in ("-wal", "-shm"):
+        index.with_name(index.name + ending).unlink(missing_ok=True)
+    copy.replace(index)
+    for number in range(8):
+        assert served.post("models/tag", ids=[record.id], add=[f"t{number}"]) == (200, {"changed": 1})
+    assert shelf.one("ink-0").tags == tuple(f"t{number}" for number in range(8))
 
 
 def test_every_code_of_a_warning_has_its_meaning() -> None:
