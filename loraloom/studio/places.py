@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,14 +61,13 @@ class Places:
         stat = path.stat()
         name = sha256(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{side}".encode("utf-8", "surrogateescape")).hexdigest()
         kept = self._thumbnails / name[:2] / f"{name}.webp"
-        try:
+        with suppress(OSError):
             return kept.read_bytes(), "image/webp"
-        except FileNotFoundError:
-            pass
         data = _small(path, side)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(kept) as written:
-            written.write(data)
+        with suppress(OSError):  # a home on a full or read-only disk: it is made again the next time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(kept) as written:
+                written.write(data)
         return data, "image/webp"
 
 

@@ -26,6 +26,7 @@ from registry.plain_values import from_json
 from registry.printable import json_printable, one_line
 from train.data.images import is_image
 
+LONGEST_LINE = 1 << 16  # bytes of a request's address: a path of 4,096 bytes has three times as many there
 LARGEST = 1 << 30  # bytes of a body that any route takes; each route has its own limit
 THREADS = 8
 OWN = Path(__file__).resolve().parent
@@ -134,7 +135,10 @@ async def _ask(request: web.Request, route: Route) -> Ask:
     length = request.content_length
     if length is None or length > route.most:
         raise web.HTTPRequestEntityTooLarge(max_size=route.most, actual_size=length or 0)
-    body = await request.read()
+    try:
+        body = await request.read()
+    except (web.RequestPayloadError, ConnectionError) as error:  # a page that was closed while it sent
+        raise web.HTTPBadRequest(reason="The body did not arrive whole.") from error
     if request.content_type == "application/octet-stream" and route.kind == "upload":
         return Ask(query, body)
     if request.content_type != "application/json":
@@ -195,8 +199,11 @@ def _page_file(path: str) -> Path | None:
         root = REPORTS
     else:
         root = OWN / first / "page"
-    file = (root / rest).resolve()
-    return file if file.suffix in KINDS and file.is_relative_to(root) and file.is_file() else None
+    try:
+        file = (root / rest).resolve()
+        return file if file.suffix in KINDS and file.is_relative_to(root) and file.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def listening(port: int) -> socket.socket:
@@ -219,7 +226,11 @@ async def serve(
     Signals end it in the main thread alone.
     """
     runner = web.AppRunner(
-        Site(studio, guard, [ROUTES, *(sections() if tables is None else tables)]).application(), access_log=None, shutdown_timeout=2.0
+        Site(studio, guard, [ROUTES, *(sections() if tables is None else tables)]).application(),
+        access_log=None,
+        shutdown_timeout=2.0,
+        max_line_size=LONGEST_LINE,
+        auto_decompress=False,
     )
     await runner.setup()
     await web.SockSite(runner, place).start()

@@ -50,7 +50,19 @@ def test_a_tunnelled_port_is_answered(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["../server.py", "..%2fserver.py", "report/../page.js", "shell.js/..", "runs/../../server.py", "studio.html", "nothing.js"]
+    "path",
+    [
+        "../server.py",
+        "..%2fserver.py",
+        "report/../page.js",
+        "shell.js/..",
+        "runs/../../server.py",
+        "studio.html",
+        "nothing.js",
+        "%00.js",
+        f"{'a' * 300}.js",
+    ],
+    ids=lambda path: path[:30],
 )
 def test_only_files_of_the_page_are_served(served: Served, path: str) -> None:
     assert served.raw("GET", f"/{served.token}/app/{path}")[0] == 404
@@ -75,3 +87,19 @@ def test_images_of_other_places_are_refused(served: Served, tmp_path_factory: py
     status, headers, body = served.raw("GET", f"/{served.token}/api/image?path={inside}&side=96")
     assert status == 200 and headers["Content-Type"] == "image/webp" and body[:4] == b"RIFF"
     assert served.raw("GET", f"/{served.token}/api/image?path={inside}")[2] == inside.read_bytes()
+
+
+def test_a_thumbnail_is_sent_where_it_cannot_be_kept(served: Served) -> None:
+    from PIL import Image
+
+    image = served.studio.folder / "a.png"
+    Image.new("RGB", (300, 200), "red").save(image)
+    served.studio.home.mkdir(exist_ok=True)
+    (served.studio.home / "cache").write_text("a file")
+    for _ in range(2):
+        status, _, body = served.raw("GET", f"/{served.token}/api/image?path={image}&side=96")
+        assert status == 200 and body[:4] == b"RIFF"
+
+
+def test_a_long_address_is_read(served: Served) -> None:
+    assert "no such file" in served.get("image", path="猫" * 1300)[1]["error"]

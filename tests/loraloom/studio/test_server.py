@@ -108,6 +108,17 @@ def test_only_a_json_object_is_a_body(served: Served) -> None:
     assert served.raw("GET", path)[0] == 404 and served.raw("DELETE", path, headers=origin)[0] == 404
 
 
+def test_a_body_that_does_not_arrive_is_no_fault_of_ours(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    path, headers = f"/{served.token}/api/x/write", {"Origin": f"http://{served.host}", "Content-Type": "application/json"}
+    status, _, body = served.raw("POST", path, b"no gzip", {**headers, "Content-Encoding": "gzip"})
+    assert status == 400 and b"no JSON" in body
+    connection = HTTPConnection("127.0.0.1", served.port)  # a page that is closed while it sends
+    connection.request("POST", path, b"{", {**headers, "Content-Length": "100"})
+    connection.close()
+    assert served.get("x/number")[0] == 200
+    assert "Traceback" not in caplog.text and "Error handling request" not in caplog.text
+
+
 def test_an_upload_has_its_own_limit(served: Served) -> None:
     assert served.upload("x/upload", b"1" * 1000, name="a") == (200, {"bytes": 1000, "name": "a"})
     assert served.upload("x/upload", b"1" * 1001, name="a")[0] == 413
