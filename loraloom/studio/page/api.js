@@ -8,6 +8,8 @@ export class Refusal extends Error {
   }
 }
 
+const NOTHING = "There is nothing here."; // as the server says of what is not below its token
+
 async function answered(request) {
   let response;
   try {
@@ -17,8 +19,16 @@ async function answered(request) {
     by("offline").hidden = false;
     throw new Refusal("The Studio's server does not answer.", [], 0);
   }
-  by("offline").hidden = true;
-  const value = await response.json();
+  let value;
+  try {
+    value = await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(`The Studio's server did not understand this: ${response.status} ${response.statusText}.`, [], response.status);
+  }
+  const ended = response.status === 404 && value.error === NOTHING; // another Studio has the port now
+  by("offline").hidden = !ended;
+  if (ended) throw new Refusal("The Studio of this page has ended. Open the address of the one that runs now.", [], 404);
   if (!response.ok) throw new Refusal(value.error ?? response.statusText, value.faults ?? [], response.status);
   return value;
 }
@@ -88,5 +98,17 @@ export function watch(topic, tell) {
 
 // --- commands, as a shell takes them
 
-export const shellWord = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
+const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
+
+const escaped = (letter) => {
+  const code = letter.charCodeAt(0);
+  const bytes = code >= 0xdc80 && code <= 0xdcff ? [code - 0xdc00] : new TextEncoder().encode(letter); // a byte of a name that is no UTF-8
+  return [...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("");
+};
+
+// What a terminal acts on, or shows in another order, is an escape, as in the commands' own messages (registry/printable.py).
+export function shellWord(word) {
+  if (word.search(HIDDEN) >= 0) return `$'${word.replace(/[\\']/g, "\\$&").replace(HIDDEN, escaped)}'`;
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+}
 export const commandOf = (words) => ["loraloom", ...words].map(shellWord).join(" ");

@@ -6,11 +6,13 @@ import { fail, nothing } from "./parts.js";
 let leave = null; // what the shown section wants called when it goes
 let number = 0;
 
+const decoded = (part) => { try { return decodeURIComponent(part); } catch { return part; } }; // an address that was typed, or cut
+
 // A section's index.js exports show(main, parts, query): parts of the address after its name, as texts; gives a function to call on leaving, or nothing.
 async function show() {
   const own = ++number;
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name, ...parts] = path.split("/").map(decodeURIComponent);
+  const [name, ...parts] = path.split("/").map(decoded);
   const section = sections.find((one) => one.name === name) ?? sections[0];
   if (!section) { by("main").replaceChildren(nothing("There is no section.")); return; }
   for (const link of by("nav").children) {

@@ -59,11 +59,17 @@ class Served:
 
 @contextmanager
 def serving(
-    folder: Path, *, home: Path | None = None, roots: tuple[Path, ...] = (), read_only: bool = False, tables: Sequence[Routes] | None = None
+    folder: Path,
+    *,
+    home: Path | None = None,
+    roots: tuple[Path, ...] = (),
+    read_only: bool = False,
+    tables: Sequence[Routes] | None = None,
+    port: int = 0,
 ) -> Iterator[Served]:
     """A Studio whose working folder this is, until the block ends."""
     studio = Studio(folder=folder, roots=[folder, *roots], read_only=read_only, home=home_dir() if home is None else home)
-    guard, place = Guard(), listening(0)
+    guard, place = Guard(), listening(port)
     ready = threading.Event()
     tasks: list[asyncio.Task[None]] = []
     loop = asyncio.new_event_loop()
