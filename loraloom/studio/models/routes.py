@@ -61,12 +61,15 @@ def ids(studio: Studio, ask: Ask) -> object:
 
 @ROUTES.ask("models/unhashed", most=4 << 20)
 def unhashed(studio: Studio, ask: Ask) -> object:
-    """How many bytes of these models are read before they can be annotated: those without a hash."""
-    found = studio.store.with_ids(ask.texts("ids"))
+    """How many bytes of these models are read before they can be annotated, those without a hash; and which are registered no more."""
+    ids = ask.texts("ids")
+    found = studio.store.with_ids(ids)
+    there = {record.id for record in found}
     return {
+        "gone": [id for id in dict.fromkeys(ids) if id not in there],
         "bytes": sum(
             entry.bytes for record in found if record.hashes.sha256 is None and record.id not in EMBEDDED for entry in record.files
-        )
+        ),
     }
 
 

@@ -1,11 +1,12 @@
 // A file that is dropped on the page: an image's metadata name its models; a model file is looked for by its hashes, none of it is sent.
 
-import { ask, upload } from "../api.js";
-import { dialog, facts, showCommand, spellBytes } from "../parts.js";
-import { addWords } from "./words.js";
+import { ask, commandOf, upload } from "../api.js";
+import { dialog, facts, say, showCommand, spellBytes } from "../parts.js";
+import { addWords, findWords } from "./words.js";
 
 export const WHOLE = 512 * 2 ** 20; // bytes up to which a file is hashed whole, in the page's memory
 const LARGEST_IMAGE = 64 * 2 ** 20, LARGEST_HEADER = 100_000_000;
+const MODELS = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf)$/i;
 const IMAGES = /\.(png|jpe?g|webp|gif|avif)$/i;
 
 // Takes files that are dropped anywhere on the section; gives what ends that.
@@ -13,11 +14,16 @@ export function dropZone(main) {
   const has = (event) => event.dataTransfer?.types.includes("Files");
   const over = (event) => { if (has(event)) { event.preventDefault(); main.dataset.dropping = "true"; } };
   const leave = (event) => { if (!event.relatedTarget) delete main.dataset.dropping; };
-  const drop = (event) => { if (!has(event)) return; event.preventDefault(); delete main.dataset.dropping; if (event.dataTransfer.files[0]) findFile(event.dataTransfer.files[0]); };
+  const drop = (event) => { if (!has(event)) return; event.preventDefault(); delete main.dataset.dropping; dropped([...event.dataTransfer.files]); };
   addEventListener("dragover", over);
   addEventListener("dragleave", leave);
   addEventListener("drop", drop);
   return () => { removeEventListener("dragover", over); removeEventListener("dragleave", leave); removeEventListener("drop", drop); };
+}
+
+function dropped(files) {
+  if (files.length > 1) say(`${files.length} files were dropped; one is looked for at a time: ${files[0].name}.`);
+  if (files.length) findFile(files[0]);
 }
 
 export async function findFile(file) {
@@ -34,9 +40,9 @@ export async function findFile(file) {
 const link = (one) => make("a", { href: `#/models/one/${one.id}` }, one.name);
 
 async function ofImage(file) {
-  if (file.size > LARGEST_IMAGE) throw new Error(`${file.name} has ${spellBytes(file.size)}; an image of at most ${spellBytes(LARGEST_IMAGE)} is read here. loraloom registry find ${file.name} reads any.`);
+  if (file.size > LARGEST_IMAGE) throw new Error(`${file.name} has ${spellBytes(file.size)}; an image of at most ${spellBytes(LARGEST_IMAGE)} is read here. ${commandOf(findWords(file.name))} reads any.`);
   const found = await upload("models/image-models", file, { name: file.name });
-  showCommand(["registry", "find", file.name]);
+  showCommand(findWords(file.name));
   if (!found.models.length) return [make("p", {}, `Made by ${found.tool}, which names no model in it.`)];
   const list = make("ul", { class: "plain found" });
   for (const one of found.models) {
@@ -88,6 +94,10 @@ async function ofModel(file, tell) {
   if (found.length) {
     showCommand(digits ? ["registry", "find", digits] : null);
     return [...found.map((one) => make("p", {}, one.by === "autov1" ? "Probably registered" : one.file === file.name ? "Registered" : "Registered under another name", ": ", link(one), make("span", { class: "soft" }, ` ${one.kind}${one.family ? ` of ${one.family}` : ""}, found by ${one.by}`), make("br"), make("code", {}, one.path ?? ""))), about];
+  }
+  if (!header && (/\.(safetensors|sft)$/i.test(file.name) || !MODELS.test(file.name))) {
+    const what = MODELS.test(file.name) ? "This is no whole safetensors file: its header cannot be read. Copy or download it again." : "This is neither an image nor a model file.";
+    return [make("p", { class: "field-fault" }, what), about];
   }
   showCommand(addWords(file.name));
   if (likely.length) return [make("p", {}, "Not found by its hashes; of the same name and size, and not hashed here yet:"), ...likely.map((one) => make("p", {}, link(one), make("br"), make("code", {}, one.path ?? ""))), make("p", { class: "soft" }, "Verify hashes it; drop the file again then."), about];

@@ -41,7 +41,7 @@ export function fitsCard(id, kind, reference) {
     partners = found.partners;
     if (!partners.length) { list.append(make("li", { class: "soft" }, ofAdapter ? "No base of its family is registered." : "No adapter of its family is registered.")); all.disabled = true; stop.disabled = true; return; }
     for (const other of partners) {
-      const [first, second] = ofAdapter ? [reference(), other.name] : [other.name, reference()];
+      const [first, second] = ofAdapter ? [reference(), other.id] : [other.id, reference()];
       other.answer = make("span", { class: "soft fit-answer" });
       other.row = make("li", {}, button("Check", { act: () => check(other), words: fitsWords(first, second), writes: false }), make("a", { href: `#/models/one/${other.id}` }, other.name), other.answer);
       list.append(other.row);

@@ -48,8 +48,10 @@ export function convertDialog(one, ended) {
   const suggest = () => { output.value = `${bare}-${form.value}${form.value === "folder" ? "" : ".safetensors"}`; };
   suggest();
   form.addEventListener("change", suggest);
-  const words = () => (output.value.trim() ? convertWords(one.reference, form.value, output.value.trim()) : null);
-  return planned("Convert", [make("label", { class: "field" }, "Form", form), make("label", { class: "field" }, "File to write, below the working folder or a root", output)], words, (plan) => [
+  const { candidates } = one.record; // nothing in the file decides between them
+  const family = make("select", {}, make("option", { value: "" }, "not decided"), ...candidates.map((name) => make("option", { value: name }, name)));
+  const words = () => (output.value.trim() ? convertWords(one.reference, form.value, output.value.trim(), family.value) : null);
+  return planned("Convert", [make("label", { class: "field" }, "Form", form), ...(candidates.length ? [make("label", { class: "field" }, "Family", family)] : []), make("label", { class: "field" }, "File to write, below the working folder or a root", output)], words, (plan) => [
     make("p", {}, `${plan.kind} of ${plan.family ?? "unknown family"}, as ${plan.to}: `, make("code", {}, plan.output)), make("p", { class: "soft" }, `It is compared with the original before it is saved, and registered as ${plan.name}.`), ...notes(plan.notes ?? []),
   ], (given) => startJob(given, ended));
 }

@@ -188,6 +188,14 @@ export function showList(main, query) {
     return make("div", { class: "scrolls", tabIndex: 0, role: "region", "aria-label": "Table of models" }, make("table", { class: "models-table" }, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...rows)));
   }
 
+  // Takes out of the selection what another process has removed; gives what is said of it, "" where all is there.
+  async function forget() {
+    const { gone: lost } = chosen.size ? await ask("models/unhashed", { ids: [...chosen] }) : { gone: [] };
+    for (const id of lost) chosen.delete(id);
+    drawBulk();
+    return lost.length ? `${lost.length} of the selected models ${lost.length === 1 ? "is" : "are"} not registered any more, and no longer selected.` : "";
+  }
+
   const tags = make("input", { type: "text", placeholder: "tags, with commas between", "aria-label": "Tags", autocomplete: "off" });
   const known = make("datalist", { id: "all-tags" });
   tags.setAttribute("list", known.id);
@@ -195,6 +203,8 @@ export function showList(main, query) {
   const tagging = (removes) => async () => {
     const ids = [...chosen], given = split();
     if (!given.length) { tags.focus(); return; }
+    const lost = await forget();
+    if (lost) throw new Error(`${lost} Nothing was changed: do it again for the others.`);
     const { bytes: unread } = await ask("models/unhashed", { ids });
     const [add, remove] = removes ? [[], given] : [given, []];
     if (unread > SLOW) await startJob(tagWords(ids, add, remove), load);
@@ -239,7 +249,7 @@ export function showList(main, query) {
   let seen = null, soon = null;
   const unwatch = watch("models", (value) => {
     const now = JSON.stringify(value);
-    if (seen !== null && seen !== now && !soon) soon = setTimeout(() => { soon = null; if (!gone) load(); }, 1500);
+    if (seen !== null && seen !== now && !soon) soon = setTimeout(() => { soon = null; if (!gone) load().then(forget).then((lost) => lost && say(lost, { fault: true })).catch(fail); }, 1500);
     seen = now;
   });
   load();

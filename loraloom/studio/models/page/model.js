@@ -15,7 +15,7 @@ const runAddress = (folder) => `#/runs/run/${encodeURIComponent(folder)}`;
 
 export function showModel(main, id) {
   const undrop = dropZone(main);
-  let gone = false, one = null;
+  let gone = false, one = null, overtaken = false; // whether the notes changed elsewhere while others are typed here
   const head = make("div", {}), warnings = make("div", { class: "warnings" }), images = make("section", { class: "card" }), own = make("section", { class: "card" });
   const about = make("section", { class: "card" }), files = make("section", { class: "card" }), rest = make("div", { class: "section" });
   main.append(head, warnings, make("div", { class: "model-columns" }, make("div", { class: "section" }, images, own), make("div", { class: "section" }, about, files)), rest);
@@ -134,6 +134,9 @@ export function showModel(main, id) {
     const label = (node) => node.getAttribute("aria-label");
     const typed = new Map([...own.querySelectorAll("input, textarea")].filter((node) => node.value !== node.defaultValue).map((node) => [label(node), node.value]));
     const focused = own.contains(document.activeElement) ? label(document.activeElement) : null;
+    const before = own.querySelector("textarea"), now = record.notes ?? "";
+    const unsaved = before !== null && before.value !== before.defaultValue && before.value !== now;
+    overtaken = unsaved && (overtaken || before.defaultValue !== now);
     const note = make("textarea", { rows: 4, "aria-label": "Notes", defaultValue: record.notes ?? "", disabled: Boolean(document.body.dataset.sealed) });
     const save = button("Save notes", { act: () => (note.value.trim() ? changed("models/note", { text: note.value }, "Notes saved.") : changed("models/set", { forget: ["notes"] }, "Notes removed.")), words: () => noteWords(reference, note.value.trim() ? note.value : "") });
     withCommand(note, () => noteWords(reference, note.value.trim() ? note.value : ""));
@@ -151,7 +154,7 @@ export function showModel(main, id) {
       make("h2", {}, "Aliases"),
       chipsOf(record.aliases, { drop: (alias) => changed("models/alias", { alias, remove: true }, "Alias removed."), words: (alias) => aliasWords(reference, alias, true) }),
       adder("Add an alias", `best: then it is ${record.name}@best`, (text) => changed("models/alias", { alias: text }, "Alias added."), (text) => aliasWords(reference, text)),
-      make("h2", {}, "Notes"), note, make("div", { class: "stage-bar" }, make("span", { class: "gap" }), save),
+      make("h2", {}, "Notes"), note, ...(overtaken ? [make("p", { class: "note" }, now ? "The notes were changed meanwhile, and saving replaces them: " : "The notes were removed meanwhile; saving writes yours.", now)] : []), make("div", { class: "stage-bar" }, make("span", { class: "gap" }), save),
       make("h2", {}, "Licence"),
       make("p", {}, record.licence ?? make("span", { class: "soft" }, "not known")),
       adder("Licence", "cc-by-4.0, openrail, ...", (text) => changed("models/set", { licence: text }, "Licence set."), (text) => setWords(reference, { licence: text })),

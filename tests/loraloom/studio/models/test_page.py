@@ -244,6 +244,54 @@ def test_jobs_and_exports_are_the_commands_that_are_shown(shelf: Shelf, page: "P
     assert (folder / "ComfyUI" / "models" / "loras" / "kohya.safetensors").samefile(kohya)
 
 
+def test_what_another_process_changes_meanwhile_is_said(shelf: Shelf, page: "Page", troubles: list[str]) -> None:
+    store, gone, kept = shelf.store, shelf.one("ink-4"), shelf.one("ink-5")
+    page.goto(f"{shelf.served.address}#/models?kind=adapter")
+    page.get_by_role("button", name="Select all").click()
+    page.get_by_label("Tags", exact=True).fill("new")
+    store.remove(gone.id)
+    page.get_by_role("button", name="Add tags").click()
+    page.locator(".message.fault", has_text="1 of the selected models is not registered any more").wait_for()
+    assert page.locator(".bulk").get_by_text("11 selected").is_visible() and shelf.one("ink-5").tags == ()
+    page.get_by_role("button", name="Add tags").click()
+    page.locator(".message", has_text="Tags of 11 models changed").wait_for()
+    page.goto(f"{shelf.served.address}#/models/one/{kept.id}")
+    page.get_by_label("Notes").fill("mine")
+    store.note(kept.id, HOSTILE)
+    page.locator(".card .note", has_text="changed meanwhile").wait_for()
+    assert HOSTILE in page.locator(".card .note").inner_text() and page.get_by_label("Notes").input_value() == "mine"
+    page.get_by_role("button", name="Save notes").click()
+    page.locator(".card .note").wait_for(state="detached")
+    assert shelf.one("ink-5").notes == "mine"
+
+
+def test_a_dropped_file_that_is_no_model_is_not_to_be_registered(shelf: Shelf, page: "Page", tmp_path: Path) -> None:
+    page.goto(f"{shelf.served.address}#/models")
+    page.locator(".model-card").first.wait_for()
+    image = png(tmp_path / "a.png", parameters="a cat\nSteps: 4, Sampler: Euler, Seed: 1, Size: 64x64, Model: x")
+    for name, data, said, command in (
+        ("notes.txt", b"text", "neither an image nor a model file", "registry list"),
+        ("cut.safetensors", b"\xff" * 20, "no whole safetensors file", "registry list"),
+        ("--help.png", image.read_bytes(), "Made by A1111", "registry find -- --help.png"),
+    ):
+        page.evaluate(DROP, [name, base64.b64encode(data).decode(), ""])
+        page.locator("dialog", has_text=said).wait_for()
+        assert command in page.locator("#command").inner_text() and "registry add FOLDER" not in page.locator("dialog").inner_text()
+        page.keyboard.press("Escape")
+        page.locator("dialog").wait_for(state="detached")
+
+
+def test_an_adapter_of_two_families_is_converted_for_the_chosen_one(shelf: Shelf, page: "Page", troubles: list[str]) -> None:
+    page.goto(f"{shelf.served.address}#/models/one/{shelf.one('ink-6').id}")
+    page.get_by_role("button", name="Convert").click()
+    page.locator("dialog .field-fault", has_text="nothing in it decides").wait_for()
+    page.locator("dialog").get_by_label("Family").select_option("sd1")
+    page.get_by_text("It is compared with the original").wait_for()
+    page.locator("dialog").get_by_role("button", name="Convert").hover()
+    assert "--family sd1" in page.locator("#command").inner_text()
+    assert "400" in troubles.pop()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_on_a_phone_and_a_desk(shelf: Shelf, page: "Page", scheme: Any) -> None:
     record = shelf.one("ink-3")

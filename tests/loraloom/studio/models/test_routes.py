@@ -238,11 +238,11 @@ def test_every_code_of_a_warning_has_its_meaning() -> None:
 
 
 def test_what_is_read_before_tags_are_written(shelf: Shelf) -> None:
-    assert good(shelf.served.post("models/unhashed", ids=[shelf.one("ink-0").id, "pocket"])) == {"bytes": 0}
+    assert good(shelf.served.post("models/unhashed", ids=[shelf.one("ink-0").id, "pocket", "none"])) == {"gone": ["none"], "bytes": 0}
     fresh = shelf.models / "fresh.safetensors"
     lora(fresh, MODULES, seed="fresh")
     shelf.store.scan(shelf.models)
-    assert good(shelf.served.post("models/unhashed", ids=[shelf.one("fresh").id])) == {"bytes": fresh.stat().st_size}
+    assert good(shelf.served.post("models/unhashed", ids=[shelf.one("fresh").id])) == {"gone": [], "bytes": fresh.stat().st_size}
 
 
 def test_the_topic_changes_with_the_index(served: Served) -> None:
