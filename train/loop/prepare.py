@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.compiled import compile_blocks
+from registry.budget.trimmed import LEAST, Trimming
 from registry.files.locks import held
 from registry.home import home_dir
 from registry.parts import Parts
@@ -18,6 +19,7 @@ from registry.progress import Report, Tick
 from registry.quantised.errors import WeightError, weight_error
 from registry.quantised.memory import give_back
 from registry.swapping.activations import ActivationOffload
+from registry.swapping.blocks import blocks_of
 from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
@@ -194,6 +196,8 @@ def _train_state(
             enable_gradient_checkpointing(module)
     if config.compile is not None:
         compile_blocks(family, parts.denoiser)
+    elif accelerator.device.type == "cpu" and config.gradient_checkpointing and (plan.estimate.activations or 0) >= LEAST:
+        Trimming(plan.estimate.activations or 0).watch(blocks_of(family, parts.denoiser).values())
     every = [pair for group in weights.values() for pair in group]
     if vectors is not None:
         vectors.begin(accelerator.device)
