@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -245,16 +246,20 @@ def _counts(folder: Path, result: dict[str, Any]) -> dict[str, int]:
     return {"cells": cells, "done": done, "failed": failed}
 
 
-def _axes(config: dict[str, Any]) -> list[dict[str, str]]:
-    """Each axis with its values, as they were given, in one line."""
+SEVERAL = re.compile(r"\*|^@|/|^\s*-?[\d.]+\s*-\s*[\d.]")  # a pattern, a file of values, a folder, a range
+
+
+def _axes(config: dict[str, Any]) -> list[dict[str, str | None]]:
+    """Each axis with its values, as they were given, in one line; `count` is None where one of them may stand for several."""
     given = config.get("axes")
     if not isinstance(given, dict):
         return []
-    rows = []
+    rows: list[dict[str, str | None]] = []
     for name, values in islice(given.items(), 20):
         listed = values if isinstance(values, list) else [values]
         shown = ", ".join(str(one)[:60] for one in listed[:6]) + (f", and {len(listed) - 6} more" if len(listed) > 6 else "")
-        rows.append({"name": str(name)[:40], "count": str(len(listed)), "values": shown})
+        count = None if any(isinstance(one, str) and SEVERAL.search(one) for one in listed) else str(len(listed))
+        rows.append({"name": str(name)[:40], "count": count, "values": shown})
     return rows
 
 

@@ -22,7 +22,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # another module's own playwright cannot begin while one is open
 def browser() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 

@@ -65,7 +65,7 @@ function empty(search) {
 
 function card(row) {
   const state = STATES[row.state];
-  const axes = make("p", { class: "chips" }, ...row.axes.map((axis) => make("span", { class: "chip", title: axis.values }, `${axis.name} × ${axis.count}`)));
+  const axes = make("p", { class: "chips" }, ...row.axes.map((axis) => make("span", { class: "chip", title: axis.values }, axis.count === null ? `${axis.name}: ${axis.values}` : `${axis.name} × ${axis.count}`)));
   const link = make("a", { class: "grid-card", href: to("grid", { folder: row.folder }) },
     pictures(row),
     make("div", { class: "grid-text" },

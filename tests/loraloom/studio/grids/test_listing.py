@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from loraloom.studio.grids.listing import Listing
+from loraloom.studio.grids.listing import Listing, _axes
 from tests.infer.output.opened import NASTY
 from tests.loraloom.studio.grids.made import drawn
 from tests.loraloom.studio.opened import Served
@@ -66,3 +66,10 @@ def test_broken_files_are_no_end_of_the_list(served: Served) -> None:
         (folder / name).write_text(text)
     (row,) = served.get("grids/list")[1]["rows"]
     assert (row["cells"], row["done"], row["axes"], row["base"]) == (3, 0, [], "")
+
+
+def test_a_value_that_stands_for_several_is_not_counted() -> None:
+    config = {"axes": {"seed": ["0-9"], "prompt": ["a well-lit room", "1 - 2 cats"], "adapter": ["ink@step-*"], "weight": [0, -0.5]}}
+    counts = {one["name"]: one["count"] for one in _axes(config)}
+    assert counts == {"seed": None, "prompt": None, "adapter": None, "weight": "2"}
+    assert _axes({"axes": {"prompt": ["a well-lit room", "a cat, 3-4 years old"]}})[0]["count"] == "2"
