@@ -3,7 +3,8 @@
     python -m bench.pictures --work /tmp/pictures [--only style compare]
 
 A block of commands runs where it names a grid or run (`name=`), or where a picture follows it in its section; a picture is the sheet of the
-last grid before it. `docs/grid.png` is that of `loraloom demo`, `curves.png` that of the run `ink`; `report.png` is a photograph of a page.
+last grid before it. `docs/grid.png` is that of `loraloom demo`, `curves.png` that of the run `ink`; `report.png` is a photograph of a page;
+those of the Studio are made by bench/studio/pictures.py.
 What has run in the work folder is not run again. Look at each picture before it is committed.
 """
 
