@@ -10,7 +10,7 @@ FIRST = re.compile(r"[A-Za-z_][\w.]*")
 
 
 def setting_of(fault: str, words: Sequence[str], known: Collection[str]) -> str | None:
-    """The name of the setting: the one that the fault begins with or gives as NAME=, else the one whose value it quotes; None for none."""
+    """The name of the setting: the one that the fault begins with or gives as NAME=, else the one whose value it begins with or quotes; None for none."""
     first = FIRST.match(fault)
     if first and (own := _known(first[0], known)) is not None:
         return own
@@ -18,6 +18,9 @@ def setting_of(fault: str, words: Sequence[str], known: Collection[str]) -> str 
         if (own := _known(name, known)) is not None:
             return own
     given = [word.partition("=")[::2] for word in words if "=" in word]
+    for name, value in given:
+        if value and fault.startswith((f"{value}: ", f"{value} ")):
+            return str(name)
     for text in QUOTED.findall(fault):
         for name, value in given:
             if text == value or f'"{text}"' in value or text in re.split(r"[\[\],+\s]+", value):

@@ -15,7 +15,13 @@ export function formOf({ settings, presets, chosen, first }, sources, { changed 
   const field = (name) => {
     if (!fields.has(name)) {
       const suggested = name === "base" ? sources.bases : name === "data.path" ? sources.data : null;
-      const made = fieldOf(rows.get(name), suggested, (text) => { if (text === "") values.delete(name); else values.set(name, text); changed(); });
+      const made = fieldOf(rows.get(name), suggested, (text) => {
+        if (text === "") values.delete(name);
+        else values.set(name, text);
+        wrong = wrong.filter((fault) => fault.setting !== name); // of what was there before
+        paint(name);
+        changed();
+      });
       made.set(values.get(name) ?? "");
       fields.set(name, made);
       paint(name);

@@ -18,6 +18,8 @@ export async function show(main, _parts, query) {
   const changed = () => { showCommand(["train", ...words()]); plan.ask(words()); };
   const form = formOf(described, sources, { changed, sweeping: () => sweep.checked });
   const plan = planOf({
+    asked: () => { start.disabled = true; }, // until the plan of what is there now has come
+    shows: (name) => described.settings.some((row) => row.name === name),
     planned: (found) => { form.faults(found.faults); form.planned(found.plan); start.disabled = Boolean(document.body.dataset.sealed) || found.faults.length > 0; },
     command: () => ["train", ...words()],
   });

@@ -4,11 +4,12 @@ import { ask, commandOf } from "../api.js";
 import { fail, spellBytes, spellSeconds } from "../parts.js";
 
 const WAIT = 150; // milliseconds
+const SLOW = 500; // milliseconds after which an answer is said to be on its way
 
-// Gives {node, ask, stop}. `planned` is called with each answer, `command` gives the words to copy.
-export function planOf({ planned, command }) {
+// Gives {node, ask, stop}. `asked` is called before each question, `planned` with its answer; `command` gives the words to copy, `shows` tells whether a setting has a field.
+export function planOf({ asked, planned, command, shows }) {
   const page = crypto.randomUUID();
-  let number = 0, timer = null, abort = new AbortController(), last = null;
+  let number = 0, timer = null, abort = new AbortController(), last = null, slow = null;
   const state = make("p", { class: "soft plan-state", role: "status" }, "The first plan takes a few seconds: torch is loaded.");
   const faults = make("ul", { class: "plan-faults", hidden: true });
   const figures = make("dl", { class: "figures" }), notes = make("ul", { class: "plan-notes", hidden: true });
@@ -33,13 +34,13 @@ export function planOf({ planned, command }) {
   }
 
   function show(found) {
-    const own = found.faults.filter((fault) => fault.setting === null);
+    const own = found.faults.filter((fault) => fault.setting === null || !shows(fault.setting));
     faults.replaceChildren(...own.map((fault) => make("li", { class: "field-fault" }, fault.text)));
     faults.hidden = !own.length;
     node.classList.toggle("refused", found.faults.length > 0);
     if (found.faults.length) {
       const beside = found.faults.length - own.length;
-      state.textContent = beside ? `${beside} ${beside === 1 ? "setting has a fault" : "settings have faults"}: ${[...new Set(found.faults.filter((fault) => fault.setting).map((fault) => fault.setting))].join(", ")}` : "This cannot be started yet.";
+      state.textContent = beside ? `${beside} ${beside === 1 ? "setting has a fault" : "settings have faults"}: ${[...new Set(found.faults.filter((fault) => !own.includes(fault)).map((fault) => fault.setting))].join(", ")}` : "This cannot be started yet.";
     } else {
       state.textContent = "Planned: this can be started.";
       figures.replaceChildren(...figuresOf(found.plan));
@@ -59,24 +60,35 @@ export function planOf({ planned, command }) {
       const found = await ask("new_run/plan", { words, page, number: own }, { signal: abort.signal });
       if (own === number && !found.overtaken) show(found);
     } catch (error) {
-      if (own === number) fail(error);
+      if (own !== number) return;
+      last = null; // the same words may be asked about again
+      state.replaceChildren("There is no plan of this. ", again);
+      fail(error);
     } finally {
-      if (own === number) node.removeAttribute("aria-busy");
+      if (own === number) { clearTimeout(slow); node.removeAttribute("aria-busy"); }
     }
   }
 
   copies(copy, "new-run-command");
+  function question(words) {
+    line.textContent = commandOf(command());
+    const key = JSON.stringify(words);
+    if (key === last) return;
+    const wait = last === null ? 0 : WAIT;
+    const first = last === null;
+    last = key;
+    number += 1; // an answer about what was there before is late
+    asked();
+    clearTimeout(timer);
+    clearTimeout(slow);
+    if (!first) slow = setTimeout(() => { state.textContent = "Planning …"; }, SLOW);
+    timer = setTimeout(() => go(words), wait);
+  }
+  const again = make("button", { type: "button" }, "Plan again");
+  again.addEventListener("click", () => { state.textContent = "Planning …"; question(command().slice(1)); });
   return {
     node,
-    ask: (words) => {
-      line.textContent = commandOf(command());
-      const key = JSON.stringify(words);
-      if (key === last) return;
-      const wait = last === null ? 0 : WAIT;
-      last = key;
-      clearTimeout(timer);
-      timer = setTimeout(() => go(words), wait);
-    },
-    stop: () => { clearTimeout(timer); number += 1; abort.abort(); },
+    ask: question,
+    stop: () => { clearTimeout(timer); clearTimeout(slow); number += 1; abort.abort(); },
   };
 }

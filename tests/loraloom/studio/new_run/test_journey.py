@@ -94,6 +94,14 @@ def test_faults_stand_beside_their_fields_and_settings_are_found(served: Served,
     rank = page.locator(".field", has=page.locator('[data-setting="lora.rank"]'))
     assert "rank" in rank.locator(".field-fault").inner_text()
     assert page.locator(".plan-faults li").count() == 0
+    start = page.get_by_role("button", name="Start", exact=True)
+    fill(page, "lora.rank", "4")
+    assert rank.locator(".field-fault").is_hidden() and start.is_disabled()  # a fault of what is not there any more, and no plan yet
+    fill(page, "data.caption_dropout", "")
+    fill(page, "resolution", "1000000")  # its fault names `out`, which the page does not have
+    page.locator(".plan-faults li", has_text="Make room").wait_for(timeout=PLAN)
+    assert start.is_disabled()
+    fill(page, "resolution", "")
     fill(page, "lora.rank", "4,8")
     fill(page, "data.caption_dropout", "")
     page.get_by_label("sweep (--multirun)").check()

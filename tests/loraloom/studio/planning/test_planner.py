@@ -83,6 +83,8 @@ NAMES = ("steps", "base", "axes.seed", "adapters")
         ("No checkpoint is registered as 'nope'.", "base"),
         ("No adapter is registered as 'hat', and no file is called so.", "adapters"),
         ("Leave out steps=0 there.", "steps"),
+        ("nope: is a folder without model_index.json.", "base"),
+        ("nope is a dataset; a checkpoint was expected.", "base"),
         ("The device has no memory.", None),
     ],
 )
