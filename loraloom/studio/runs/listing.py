@@ -15,6 +15,7 @@ from loraloom.queue.queue import Queue
 from loraloom.studio.runs.folders import RunFolder, RunState, run_folder, run_folders, state_of
 from loraloom.studio.runs.registered import RegisteredRun, registered_runs
 from loraloom.studio.runs.summary import Summary, summary_of
+from train.output.folder import is_run
 
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
@@ -109,7 +110,7 @@ def entries(studio: Studio) -> tuple[list[Job], list[Entry]]:
     for job in reversed([*active, *ended]):  # the newest last, which stays
         of_runs |= dict.fromkeys(job.made, job)
     for path in of_runs:
-        if path not in runs and (path / "config.yaml").is_file():
+        if path not in runs and is_run(path):  # the folders that a grid's job made have settings, too
             runs[path] = run_folder(path)
     known = {one.path: one for one in registered_runs(studio)}
     found = [Entry(order=run.order, run=run, registered=known.get(path), job=of_runs.get(path)) for path, run in runs.items()]

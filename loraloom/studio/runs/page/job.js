@@ -32,7 +32,7 @@ export async function showJob(main, id, query) {
       } }));
     }
     top.replaceChildren(heading("Job", chipOf(job.state), ...tools));
-    const made = make("div", { class: "made-list" }, ...job.made.map((path) => make("div", {}, /[\\/]sweeps[\\/]/.test(path) ? make("a", { href: `#/runs/sweep/${encodeURIComponent(path)}` }, path) : job.words[0] === "train" ? make("a", { href: runLink(path) }, path) : path)));
+    const made = make("div", { class: "made-list" }, ...job.made.map((path) => make("div", {}, /[\\/]sweeps[\\/]/.test(path) ? make("a", { href: `#/runs/sweep/${encodeURIComponent(path)}` }, path) : job.words[0] === "train" ? make("a", { href: runLink(path) }, path) : job.words[0] === "grid" ? make("a", { href: `#/grids/grid?${new URLSearchParams({ folder: path })}` }, path) : path)));
     body.replaceChildren(
       ...(job.state === "running" ? [progressNode(job.progress)] : []),
       facts([

@@ -15,11 +15,12 @@ export async function showRun(main, path) {
   if (run.state === "elsewhere") { showElsewhere(main, run); return null; }
   let { glance } = run, log = null, gone = false, loading = null;
   const range = run.verdict?.steps ?? null;
+  let known = about(run);
   const top = make("div", {}), progress = make("div", {}), logs = make("div", {}), fileTable = make("div", { class: "scroll" });
   const curves = curvesOf(), rest = curvesOf(), previews = previewsOf();
   const others = make("details", { class: "card curves-more" }, make("summary", {}, "More curves"), rest.node);
-  const empty = make("p", { class: "soft" }, "There is no step yet.");
-  main.append(top, progress, about(run), empty, curves.node, previews.node, others, logs, ...more(run, fileTable));
+  const empty = make("p", { class: "soft", role: "status" }, "Reading the curves …");
+  main.append(top, progress, known, empty, curves.node, previews.node, others, logs, ...more(run, fileTable));
 
   function actions() {
     const { state, job } = glance;
@@ -29,9 +30,11 @@ export async function showRun(main, path) {
       found.push(...["save", "sample"].map((what) => request(path, what)));
       if (!busy) found.push(button("Stop", { act: () => write("runs/ask", { path, what: "stop" }), words: () => controlWords(path, "stop"), title: "A checkpoint is saved first" }));
       else found.push(button("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id), title: "A checkpoint is saved first" }));
+    } else if (busy && job.state === "running") { // it loads what it goes on with, or writes what it ends with
+      found.push(make("span", { class: "soft" }, "its job runs"), button("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id) }));
     } else if (busy) {
       found.push(make("span", { class: "soft" }, "its job waits"));
-      if (job.state === "waiting") found.push(button("Remove from the queue", { act: () => write("runs/remove", { id: job.id }), words: () => removeWords(job.id) }));
+      found.push(button("Remove from the queue", { act: () => write("runs/remove", { id: job.id }), words: () => removeWords(job.id) }));
     } else {
       if (state === "stopped") found.push(button("Resume", { act: () => write("runs/resume", { path }), words: () => resumeWords(path), kind: "primary" }));
       if (job) found.push(button("Remove from the queue", { words: () => removeWords(job.id), act: async () => {
@@ -55,7 +58,8 @@ export async function showRun(main, path) {
   }
 
   function drawProgress() {
-    progress.replaceChildren(...(glance.state === "running" ? [make("div", { class: "card" }, progressNode(glance.progress))] : []));
+    const now = glance.state === "running" ? glance : glance.job?.state === "running" ? glance.job : null;
+    progress.replaceChildren(...(now ? [make("div", { class: "card" }, progressNode(now.progress))] : []));
   }
 
   // The curves again: one request at a time, and never more than a fifth of the time.
@@ -64,6 +68,7 @@ export async function showRun(main, path) {
     const began = performance.now(), seen = glance.metrics;
     loading = read("runs/curves", { path }).then((found) => {
       if (gone) return;
+      empty.textContent = "There is no step yet.";
       empty.hidden = found.charts.length > 0;
       curves.show(found.charts.filter((chart) => FIRST.includes(chart.key)), range);
       rest.show(found.charts.filter((chart) => !FIRST.includes(chart.key)), range);
@@ -92,6 +97,7 @@ export async function showRun(main, path) {
     if (!same(before.metrics, value.metrics) || !same(before.checkpoints, value.checkpoints)) loadCurves();
     if (!same(before.samples, value.samples)) read("runs/previews", { path }).then((found) => { if (!gone) previews.show(found); }).catch(fail);
     if (before.state === "running" && value.state === "finished") location.reload();
+    else if (before.state !== value.state) read("runs/run", { path }).then((found) => { if (!gone) { const anew = about(found); known.replaceWith(anew); known = anew; } }).catch(fail);
     else if (!same(before.checkpoints, value.checkpoints)) read("runs/files", { path }).then((found) => { if (!gone) showFiles(found); }).catch(fail);
   });
   return () => { gone = true; end(); log?.stop(); };

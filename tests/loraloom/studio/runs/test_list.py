@@ -1,5 +1,7 @@
 """The list: run folders, runs of the index and jobs, filtered, paged, the newest first, with their states."""
 
+import json
+
 from loraloom.queue.queue import Queue
 from loraloom.studio.runs.registered import forget
 from registry.store import Store
@@ -61,6 +63,22 @@ def test_jobs_that_run_and_wait_are_first_and_ended_ones_are_among_the_runs(serv
     assert served.get("runs/list", state="finished")[1]["active"] == []
     assert [job["id"] for job in served.get("runs/list", text="registry")[1]["active"]] == [second.id]
     assert served.get("runs/job", id=second.id)[1]["words"] == ["registry", "list"]
+
+
+def test_a_grid_that_a_job_has_drawn_is_no_run(served: Served) -> None:
+    grid = served.studio.folder / "runs" / "grid" / "20260101-120000"
+    grid.mkdir(parents=True)
+    for name in ("config.yaml", "plan.json", "cells.jsonl"):
+        (grid / name).write_text("{}")
+    run = make_run(served.studio.folder)
+    queue = Queue(served.studio.home)
+    queue.pause()
+    for words, made in ((["grid", "prompt=a"], grid), (["train", "data.path=a"], run)):
+        job = queue.add(words, folder=served.studio.folder)
+        with (queue.folder / job.id / "made.jsonl").open("a") as file:
+            file.write(json.dumps(str(made)) + "\n")
+    rows = served.get("runs/list")[1]["rows"]
+    assert [row["path"] for row in rows if row["path"]] == [str(run)]
 
 
 def test_a_damaged_result_is_named_in_its_row(served: Served) -> None:
