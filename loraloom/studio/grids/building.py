@@ -39,6 +39,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Sampling": ("seed", "steps", "sampler", "schedule_type", "guidance", "size"),
     "Table": ("name", "rows", "columns", "where", "zip", "repeats", "score"),
 }
+IN_QUOTES = ", each in quotes"  # on a command line; in a field the quotes would be part of the text
 ROWS = 30  # models that are suggested for what was typed
 
 
@@ -125,7 +126,7 @@ def _field(row: Mapping[str, Any], axis: str | None, rows: Mapping[str, Mapping[
         "help": row["help"],
         "range": setting.expected if setting is not None else "",
         "axis": axis,
-        "axis_help": rows[f"axes.{axis}"]["help"] if axis else "",
+        "axis_help": rows[f"axes.{axis}"]["help"].removesuffix(IN_QUOTES) if axis else "",
         "choices": choices,
         "kind": KINDS.get(name),
         "long": name in PROSE,

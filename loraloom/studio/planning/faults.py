@@ -10,7 +10,7 @@ FIRST = re.compile(r"[A-Za-z_][\w.]*")
 
 
 def setting_of(fault: str, words: Sequence[str], known: Collection[str]) -> str | None:
-    """The name of the setting: the one that the fault begins with or gives as NAME=, else the one whose value it begins with or quotes; None for none."""
+    """The name of the setting: the one that the fault begins with or gives as NAME=, else the one whose value it begins with or quotes."""
     first = FIRST.match(fault)
     if first and (own := _known(first[0], known)) is not None:
         return own

@@ -23,7 +23,7 @@ export async function showBuilder(main, query) {
     if (one.axis) own.set(`axes.${one.axis}`, field);
   }
   const cards = groups.map((group) => cardOf(group, fields.filter((one) => one.group === group).map((one) => own.get(one.name))));
-  const plan = make("div", { class: "plan-facts", role: "status", "aria-live": "polite" });
+  const plan = make("div", { class: "plan-facts", role: "status", "aria-live": "polite" }, make("p", { class: "soft" }, "The first plan takes a few seconds."));
   const faults = make("ul", { class: "plan-faults" });
   const command = make("pre", { id: "grid-command", tabIndex: 0, "aria-label": "Command" });
   const copy = make("button", { type: "button" }, "Copy");
@@ -46,6 +46,8 @@ export async function showBuilder(main, query) {
   function changed() {
     sessionStorage.setItem(KEPT, JSON.stringify(form));
     aside.dataset.waiting = "true";
+    draw.disabled = true; // until the plan of what is there now has come
+    number += 1; // an answer about what was there before is late
     clearTimeout(later);
     later = setTimeout(update, WAIT);
   }
@@ -72,6 +74,7 @@ export async function showBuilder(main, query) {
     plan.replaceChildren(...(found.plan ? planFacts(found) : []));
   }
 
+  draw.disabled = true;
   await update();
   return () => { clearTimeout(later); asked?.abort(); };
 }

@@ -134,6 +134,7 @@ def test_every_setting_has_a_field_with_its_help(studio: Served) -> None:
     assert (
         "euler" in of["sampler"]["choices"] and of["paste"]["choices"] == ["true", "false"] and of["steps"]["range"].startswith("1 to 1000")
     )
+    assert not any("in quotes" in one["axis_help"] for one in fields if one["long"])  # they would be part of the text
 
 
 def test_models_are_suggested_by_kind(studio: Served) -> None:
