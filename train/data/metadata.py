@@ -78,9 +78,9 @@ def caption_column_of(columns: Sequence[str], given: str | None, *, where: str) 
 
 def _read_jsonl(path: Path) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
-            continue
+            continue  # a row ends with a line feed alone: JSON may hold U+2028 and U+0085 as they are
         try:
             row = from_json(line)
         except ValueError as error:

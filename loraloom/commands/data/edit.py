@@ -126,7 +126,7 @@ def _operations(given: Sequence[tuple[str, list[str]]], *, regex: bool, at_end: 
 
 
 def _pairs(option: str, given: Sequence[Sequence[str]]) -> dict[str, str]:
-    names = [name for name, _ in given]
+    names = [name.removeprefix("./") for name, _ in given]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Refused(f"{option}: {some(twice)} is given twice.")
     return {pair[0]: pair[1] for pair in given}
@@ -160,19 +160,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _in_words(plan: EditPlan, made: Made | None, *, dry_run: bool) -> str:
     head = f"{plan.folder}: {plan.summary} "
+    bare = [f"{counted(plan.without_caption, 'image')} without a caption: left as they are"] if plan.without_caption else []
     if not plan.changes:
-        return as_lines([f"{head}would change" if dry_run else f"{head}changed: nothing was to be done"])
+        return as_lines([f"{head}would change" if dry_run else f"{head}changed: nothing was to be done", *bare])
     if dry_run:
-        return as_lines([f"{head}would change:"]) + "\n" + plan.to_text()
+        return "\n".join([as_lines([f"{head}would change:"]), plan.to_text(), *bare])
     assert made is not None
-    return as_lines([f"{head}changed (edit {made.edit.number}; --undo takes it back)"])
+    return as_lines([f"{head}changed (edit {made.edit.number}; --undo takes it back)", *bare])
 
 
 def _of_history(arguments: argparse.Namespace, what: str) -> int:
     from train.data.editing import journal
 
     folder = expanded(arguments.path).absolute()
-    if not folder.is_dir():
+    if not arguments.path or not folder.is_dir():
         raise Refused(f"{arguments.path}: there is no such folder.")
     if what == "history":
         edits = journal.history(folder)

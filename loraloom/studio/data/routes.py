@@ -82,7 +82,13 @@ def plan(studio: Studio, ask: Ask) -> object:
     check_time(request)
     found = request.plan(known=set_now(request.folder).found if not request.add else None)
     changes = [shown.to_json() for shown in found.shown[:MOST_SHOWN]]
-    return {"words": request.words(), "images": found.looked_at, "changed": found.images, "changes": changes}
+    return {
+        "words": request.words(),
+        "images": found.looked_at,
+        "changed": found.images,
+        "without_caption": found.without_caption,
+        "changes": changes,
+    }
 
 
 @ROUTES.write("data/edit", most=4 << 20)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from registry.errors import Refused
+from registry.errors import Faults, Refused
 from registry.plain_values import from_json
+from registry.printable import counted
 from train.data.captions import check_caption
 from train.data.editing.changes import Change, TextChange
 from train.data.editing.edit_plan import Choice, EditPlan, Shown, named, refuse, refuse_links
-from train.data.editing.entries import EditableSet, Entry, TableRow, TextFile
+from train.data.editing.entries import EditableSet, Entry, TableRow, TextFile, Unedited
 from train.data.editing.operations import Operation, applied, check
 from train.data.editing.rows import Row, Rows, written
+from train.data.wording import MOST
 
 Edited = Callable[[str], str]
 
@@ -23,10 +26,28 @@ def plan_operations(found: EditableSet, operations: Sequence[Operation], choice:
     """The captions that the operations change. Raises Refused or Faults: what cannot be edited, and captions that would be none."""
     check(operations)
     lines = found.config.captions == "lines"
+    _refuse_unread(found, choice)
     chosen = choice.of(found)
     with_caption = [entry for entry in chosen if entry.captions or (isinstance(entry.source, TextFile) and entry.source.exists)]
     edits: dict[str, Edited] = {entry.name: lambda text: applied(operations, text, lines=lines) for entry in with_caption}
-    return _plan(found, chosen, edits, in_lines=lines)
+    return replace(_plan(found, chosen, edits, in_lines=lines), without_caption=len(chosen) - len(with_caption))
+
+
+def _refuse_unread(found: EditableSet, choice: Choice) -> None:
+    """Raise Refused or Faults where captions of the images cannot be read: whether they would change, nobody knows."""
+    unread = [entry for entry in named(found, choice.files or [entry.name for entry in found.entries]) if _is_unread(entry)]
+    if not unread:
+        return
+    reasons = [f"{entry.name}: {entry.source.reason}" for entry in unread if isinstance(entry.source, Unedited)]
+    faults = [*(found.faults or reasons)]
+    more = [f"and {counted(len(faults) - MOST, 'more fault')}: `loraloom data lint` lists them"] if len(faults) > MOST else []
+    raise Faults(f"Captions of {counted(len(unread), 'image')} cannot be read, and nothing is changed:", [*faults[:MOST], *more])
+
+
+def _is_unread(entry: Entry) -> bool:
+    source = entry.source
+    has_some = isinstance(source, Unedited) or (source.exists if isinstance(source, TextFile) else source.column is not None)
+    return has_some and not entry.captions
 
 
 def plan_captions(found: EditableSet, texts: Mapping[str, str]) -> EditPlan:

@@ -46,6 +46,7 @@ class EditPlan:
     changes: tuple[Change, ...]
     looked_at: int
     contents: tuple[bytes, ...] = ()  # of new files that the changes know by their hashes
+    without_caption: int = 0  # images that operations on captions leave out, as they have none
 
     @property
     def images(self) -> int:
@@ -59,7 +60,8 @@ class EditPlan:
     def to_json(self) -> dict[str, Any]:
         """Plain values, stable keys."""
         changes = [shown.to_json() for shown in self.shown]
-        return {"folder": str(self.folder), "images": self.looked_at, "changed": self.images, "changes": changes}
+        counts = {"images": self.looked_at, "changed": self.images, "without_caption": self.without_caption}
+        return {"folder": str(self.folder), **counts, "changes": changes}
 
     def to_text(self) -> str:
         """Each change, for a person."""

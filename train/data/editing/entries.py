@@ -192,6 +192,8 @@ def _of_rows(folder: Path, table: Path, images: Sequence[Path], config: DataConf
         return dict.fromkeys(images, Unedited(fault))
     for place, text, row in rows:
         image = folder / str(row.get(column))
-        if image in found:
+        if isinstance(found.get(image), TableRow):
+            found[image] = Unedited(f"has several rows in {table.name}; keep one")
+        elif found.get(image) == missing:
             found[image] = TableRow(table.name, place, text, column, caption)
     return found

@@ -68,7 +68,9 @@ class EditRequest:
         return found + (["--caption-column", self.caption_column] if self.caption_column is not None else [])
 
     def check(self) -> None:
-        """Raise Refused unless it is exactly one kind of edit."""
+        """Raise Refused unless it is exactly one kind of edit, of a set that is named."""
+        if not self.path:
+            raise Refused("The set is an empty text. Give its folder; . is this one.")
         kinds = (self.operations, self.captions, self.hold_out, self.train, self.masks, self.unmask, self.add)
         if sum(map(bool, kinds)) != 1:
             many = "several kinds at once" if any(kinds) else "nothing"

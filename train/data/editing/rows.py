@@ -94,7 +94,9 @@ def same_mode(path: Path) -> Iterator[None]:
 def lines_of(path: Path) -> list[str]:
     """The lines of a table with their ends, [] where there is no file. Raises Refused for what is no UTF-8 text."""
     try:
-        return path.read_bytes().decode("utf-8").splitlines(keepends=True)
+        data = path.read_bytes()
+        data.decode("utf-8")
+        return [line.decode("utf-8") for line in data.splitlines(keepends=True)]  # of bytes: not at U+2028, which a text may hold
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:

@@ -243,3 +243,58 @@ def test_one_kind_of_edit_at_a_time(photos: Path) -> None:
         EditRequest(path=str(photos), operations=[Add("x")], hold_out=["a.png"]).plan()
     with pytest.raises(Refused, match="This would edit nothing"):
         EditRequest(path=str(photos)).plan()
+
+
+def test_rows_end_with_a_line_feed_alone(table: Path) -> None:
+    """U+2028 and U+0085 may stand in a text of JSON as they are."""
+    rows = [{"file_name": f"{name}.png", "text": f"{name}\u2028\u0085x"} for name in "abc"]
+    (table / "metadata.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    plan, _ = EditRequest(path=str(table), operations=[Replace("x", "y")]).make()
+    assert plan.images == 3 and captions(table)["b.png"] == ("b\u2028\u0085y",)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"file_name":"a.png","text":null}', "'text' is None"),
+        ('{"file_name":"a.png","text":"a"', "cannot be read"),
+        ('{"file_name":"a.png","prompts":"a"}', "has no column text"),
+        ("", "has no rows"),
+    ],
+)
+@pytest.mark.parametrize("choice", [Choice(), Choice(only="hat"), Choice(tagged=("a",))])
+def test_captions_that_cannot_be_read_are_no_captions_without_a_change(table: Path, text: str, why: str, choice: Choice) -> None:
+    (table / "metadata.jsonl").write_text(text)
+    with pytest.raises(Refused, match=why):
+        EditRequest(path=str(table), operations=[Add("sks")], choice=choice).make()
+
+
+def test_an_unreadable_caption_is_not_left_out_by_what_captions_contain(photos: Path) -> None:
+    (photos / "b.txt").write_bytes(b"caf\xe9, hat")
+    with pytest.raises(Refused, match=r"b\.txt: is not UTF-8"):
+        EditRequest(path=str(photos), operations=[Add("sks")], choice=Choice(only="hat")).make()
+    plan, _ = EditRequest(path=str(photos), operations=[Add("sks")], choice=Choice(files=("a.png",))).make()
+    assert plan.images == 1
+
+
+def test_images_without_a_caption_are_counted(photos: Path) -> None:
+    (photos / "b.txt").unlink()
+    plan, _ = EditRequest(path=str(photos), operations=[Add("sks")]).make()
+    assert (plan.images, plan.looked_at, plan.without_caption) == (3, 4, 1) and plan.to_json()["without_caption"] == 1
+
+
+def test_an_image_with_several_rows_is_refused_in_the_plan(table: Path) -> None:
+    with (table / "metadata.jsonl").open("a") as file:
+        file.write('\n{"file_name":"./a.png","text":"again"}\n')
+    with pytest.raises(Refused, match=r"a\.png: has several rows in metadata\.jsonl; keep one"):
+        EditRequest(path=str(table), operations=[Add("sks")]).plan()
+
+
+def test_a_set_has_a_name(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable of a shell is not this folder."""
+    monkeypatch.chdir(photos)
+    before = files_of(photos)
+    for act in (EditRequest.plan, EditRequest.make):
+        with pytest.raises(Refused, match="an empty text"):
+            act(EditRequest(path="", operations=[Add("sks")]))
+    assert files_of(photos) == before
