@@ -51,16 +51,18 @@ def find_run(given: str, *, out: str = "runs") -> Path:
     """The run folder that is meant. Raises NotFound, and Ambiguous where several of a name train."""
     from train.output.folder import find_folder
 
+    if not given:
+        raise NotFound("RUN is an empty text. Give a run folder, a name, or latest.")
     path, root = expanded(given), expanded(out).absolute()
     if given == "latest":
         running = training_in(root.glob("*/*"))
-        return max(running, key=lambda one: one.name) if running else find_folder(given, out=out, name=None)
+        return max(running, key=lambda one: one.name) if running else find_folder(given, out=out, name=None, setting="")
     if looks_like_path(given) or (path / "config.yaml").is_file():
-        return find_folder(given, out=out, name=None)
+        return find_folder(given, out=out, name=None, setting="")
     running = training_in(root.glob(f"{escape(given)}/*"))
     if len(running) > 1:
         raise Ambiguous(f"{len(running)} runs named {given!r} train now: {some(map(str, running), between='; ')}. Give the folder.")
-    return running[0] if running else find_folder(_registered(given, root), out=out, name=None)
+    return running[0] if running else find_folder(_registered(given, root), out=out, name=None, setting="")
 
 
 def training_in(folders: Iterable[Path]) -> list[Path]:

@@ -50,7 +50,8 @@ def test_the_run_that_trains_is_found_by_name_and_as_latest(runs: Path, capsys: 
         (["runs/cat/20260103-000000", "save"], "No process trains in"),
         (["cat", "save"], "No run named 'cat' trains in"),
         (["runs/grid", "save"], "is not a run folder"),
-        (["runs/nothing", "save"], "there is no such folder"),
+        (["runs/nothing", "save"], "error: runs/nothing: there is no such folder"),
+        (["", "save"], "RUN is an empty text"),
         (["hat", "sve"], "Did you mean 'save'"),
     ],
 )

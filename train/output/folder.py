@@ -66,22 +66,25 @@ def _place(made: Path, parent: Path) -> Path:
     raise JobFailed(f"No free name for a run folder in {parent}.")
 
 
-def find_folder(resume: str, *, out: str, name: str | None) -> Path:
-    """The run folder of `resume=`: a path, or `latest` for the newest run of that name (of any name when none is given)."""
+def find_folder(resume: str, *, out: str, name: str | None, setting: str = "resume=") -> Path:
+    """The run folder of `resume=`: a path, or `latest` for the newest run of that name (of any name when none is given).
+
+    `setting` is what stands before it where it is given, "" for a command's own word.
+    """
     if resume != "latest":
         folder = expanded(resume).absolute()
         if (folder / CONFIG).is_file():
             return folder
         if not folder.is_dir():
-            raise NotFound(f"resume={resume}: there is no such folder. Give a run folder (it holds {CONFIG}), or latest.")
-        raise Refused(f"resume={resume}: this is not a run folder, it has no {CONFIG}. Give one of {out}/<name>/<stamp>.")
+            raise NotFound(f"{setting}{resume}: there is no such folder. Give a run folder (it holds {CONFIG}), or latest.")
+        raise Refused(f"{setting}{resume}: this is not a run folder, it has no {CONFIG}. Give one of {out}/<name>/<stamp>.")
     root = expanded(out).absolute()
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
     if name is not None and name not in names:
-        raise NotFound(f"resume=latest: there are no runs named {name!r} in {root}. {suggest(name, names)}")
+        raise NotFound(f"{setting}latest: there are no runs named {name!r} in {root}. {suggest(name, names)}")
     runs = [run for each in ([name] if name else names) for run in (root / each).iterdir() if is_run(run)]
     if not runs:
-        raise NotFound(f"resume=latest: there are no runs in {root}. Give the run folder itself, or `out`.")
+        raise NotFound(f"{setting}latest: there are no runs in {root}. Give the run folder itself{', or `out`' if setting else ''}.")
     return max(runs, key=_age)
 
 
