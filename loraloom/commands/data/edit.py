@@ -174,7 +174,7 @@ def _of_history(arguments: argparse.Namespace, what: str) -> int:
 
     folder = expanded(arguments.path).absolute()
     if not arguments.path or not folder.is_dir():
-        raise Refused(f"{arguments.path}: there is no such folder.")
+        raise Refused(f"{arguments.path or repr(arguments.path)}: there is no such folder.")
     if what == "history":
         edits = journal.history(folder)
         if arguments.json:

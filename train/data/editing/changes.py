@@ -54,6 +54,8 @@ class TextChange:
             now: bytes | None = (root / self.file).read_bytes()
         except FileNotFoundError:
             now = None
+        except (IsADirectoryError, NotADirectoryError):
+            return "other"
         wanted = tuple(None if text is None else text.encode() for text in (self.after, self.before))
         return "after" if now == wanted[0] else "before" if now == wanted[1] else "other"
 
@@ -77,7 +79,7 @@ class FileChange:
     after: str | None
 
     def state(self, root: Path) -> State:
-        now = sha256_of(root / self.file)
+        now = _now(root / self.file)
         return "after" if now == self.after else "before" if now == self.before else "other"
 
     def make(self, root: Path) -> None:
@@ -105,7 +107,7 @@ class Move:
     sha256: str
 
     def state(self, root: Path) -> State:
-        here, there = sha256_of(root / self.file), sha256_of(root / self.to)
+        here, there = _now(root / self.file), _now(root / self.to)
         if there == self.sha256 and here is None:
             return "after"
         return "before" if here == self.sha256 and there is None else "other"
@@ -133,7 +135,7 @@ class Added:
     source: str  # its absolute path
 
     def state(self, root: Path) -> State:
-        now = sha256_of(root / self.file)
+        now = _now(root / self.file)
         return "after" if now == self.sha256 else "before" if now is None else "other"
 
     def make(self, root: Path) -> None:
@@ -231,6 +233,21 @@ def sha256_of(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
+
+
+def _now(path: Path) -> str | None:
+    """As `sha256_of`; a folder in the place of a file is neither that nor none."""
+    try:
+        return sha256_of(path)
+    except (IsADirectoryError, NotADirectoryError):
+        return "a folder"
+
+
+def lacks_content(root: Path, change: Change) -> bool:
+    """Whether what the change would write is no longer kept, nor where it came from."""
+    if isinstance(change, FileChange):
+        return change.after is not None and not kept(root, change.after).is_file()
+    return isinstance(change, Added) and not kept(root, change.sha256).is_file() and not Path(change.source).is_file()
 
 
 def _written(path: Path, data: bytes) -> None:

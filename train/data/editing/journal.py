@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from registry.errors import BadFile, Faults, Refused
+from registry.errors import BadFile, Faults, JobFailed, LoomError, Refused
 from registry.files.locks import locked
 from registry.files.unfinished import NAMED as TEMPORARY_NAMED
 from registry.files.unfinished import is_in_use, label_of, leftovers, remove_leftover
 from registry.formats.atomic_file import sync_folder, write_text
 from registry.printable import counted, shell_line
 from registry.progress import Report, Tick, silent
-from train.data.editing.changes import KEPT, Change, Move, TextChange, from_json, to_json
+from train.data.editing.changes import KEPT, Change, Move, TextChange, from_json, lacks_content, to_json
 
 Stage = Literal["begun", "done", "undoing", "undone"]
 NAMED = re.compile(r"(?P<number>\d{6,})\.(?P<stage>begun|done|undoing|undone)\.jsonl")
@@ -112,6 +112,10 @@ def editing(folder: Path) -> Iterator[None]:
     """The set kept for this process: what is planned inside is true when it is made. Raises Refused where it cannot be written to."""
     if not os.access(folder, os.W_OK):
         raise Refused(f"{folder} cannot be written to. Copy the set to where you may write, and edit the copy.")
+    for place in (folder / KEPT, folder / KEPT / "kept"):
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            what = "a link" if place.is_symlink() else "a file"
+            raise Refused(f"{place} is {what}, where the edits of a set lie in a folder of its own. Move it away.")
     with locked(folder / KEPT / LOCK, wait=True):
         yield
 
@@ -139,9 +143,13 @@ def is_being_edited(folder: Path) -> bool:
 
 def _half_done(folder: Path, edit: Edit) -> str:
     what = "Its undo" if edit.stage == "undoing" else "It"
+    return f"an edit was interrupted: {edit.command}. {what} is half done: {_ways(folder, edit)}"
+
+
+def _ways(folder: Path, edit: Edit) -> str:
+    """What may be done about an edit that is half done."""
     ways = f"{shell_line('loraloom', 'data', 'edit', folder)} --finish finishes it"
-    ways += "" if edit.stage == "undoing" else ", --undo takes it back"
-    return f"an edit was interrupted: {edit.command}. {what} is half done: {ways}"
+    return ways + ("" if edit.stage == "undoing" else ", --undo takes it back")
 
 
 def make(folder: Path, changes: Sequence[Change], *, words: Sequence[str], images: int, report: Report = silent) -> Made:
@@ -152,7 +160,7 @@ def make(folder: Path, changes: Sequence[Change], *, words: Sequence[str], image
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     lines = [{"when": when, "words": list(words), "images": images}, *map(to_json, changes)]
     edit = Edit(place / f"{number:06}.begun.jsonl", number, "begun", when, tuple(words), images)
-    _check(folder, edit, changes, False)
+    _check(folder, edit, changes, keep_changed=None)
     write_text(edit.file, "".join(json.dumps(line) + "\n" for line in lines))
     return _through(folder, edit, changes, "done", keep_changed=False, report=report)
 
@@ -178,7 +186,7 @@ def undo(folder: Path, *, keep_changed: bool = False, report: Report = silent) -
         raise Refused(f"{folder}: there is no edit to undo.")
     edit = edits[0]
     changes = _backwards(changes_of(edit))
-    _check(folder, edit, changes, keep_changed)
+    _check(folder, edit, changes, keep_changed=keep_changed)
     edit = _renamed(edit, "undoing")
     return _through(folder, edit, changes, "undone", keep_changed=keep_changed, report=report)
 
@@ -187,14 +195,31 @@ def _backwards(changes: Sequence[Change]) -> list[Change]:
     return [change.reversed() for change in reversed(changes)]
 
 
-def _check(folder: Path, edit: Edit, changes: Sequence[Change], keep_changed: bool) -> tuple[str, ...]:
-    """The files that are neither as before nor as after. Raises Faults unless they are to be left; Refused for linked folders."""
+def _check(folder: Path, edit: Edit, changes: Sequence[Change], *, keep_changed: bool | None) -> tuple[str, ...]:
+    """The files that are neither as before nor as after, or whose contents are kept no more.
+
+    Raises Faults unless they are to be left (None: of a new edit, which leaves none); Refused for folders that are links or not writable.
+    """
     _refuse_linked_folders(folder, changes)
-    others = tuple(change.file for change in changes if change.state(folder) == "other")
-    if others and not keep_changed:
+    _refuse_sealed_folders(folder, changes)
+    states = [(change, change.state(folder)) for change in changes]
+    others = [change.file for change, state in states if state == "other"]
+    lost = [change.file for change, state in states if state == "before" and lacks_content(folder, change)]
+    if (others or lost) and keep_changed is None:
+        raise Faults(f"{folder}: files were changed by something else just now. Nothing is done; try again:", [*others, *lost])
+    if (others or lost) and not keep_changed:
+        faults = [*others, *(f"{file}: what is to be put there is no longer in {KEPT}/kept" for file in lost)]
         title = f"{folder}: files of the edit `{edit.command}` were changed by something else since. Nothing is done; --keep-changed leaves"
-        raise Faults(f"{title} these as they are now:", list(others))
-    return others
+        raise Faults(f"{title} these as they are now:", faults)
+    return (*others, *lost)
+
+
+def _refuse_sealed_folders(folder: Path, changes: Sequence[Change]) -> None:
+    """An edit that could not write into one of its folders is not begun."""
+    names = [name for change in changes for name in (change.file, change.to if isinstance(change, Move) else change.file)]
+    for parent in dict.fromkeys((folder / name).parent for name in names):
+        if parent.is_dir() and not os.access(parent, os.W_OK | os.X_OK):
+            raise Refused(f"{parent} cannot be written to, and nothing is changed. Change its permissions, or edit a copy of the set.")
 
 
 def _refuse_linked_folders(folder: Path, changes: Sequence[Change]) -> None:
@@ -206,7 +231,19 @@ def _refuse_linked_folders(folder: Path, changes: Sequence[Change]) -> None:
 
 
 def _through(folder: Path, edit: Edit, changes: Sequence[Change], stage: Stage, *, keep_changed: bool, report: Report) -> Made:
-    left = set(_check(folder, edit, changes, keep_changed))
+    """Make the changes. Raises JobFailed where the disk refuses one: the edit is half done then, and what to do is said."""
+    left = set(_check(folder, edit, changes, keep_changed=keep_changed))
+    try:
+        changed = _made(folder, changes, left, report)
+    except (OSError, LoomError) as error:
+        raise JobFailed(f"{error}\nThe edit is half done: when that is mended, {_ways(folder, edit)}.") from error
+    if edit.stage in OPEN:
+        _clear(folder, changes)
+    return Made(_renamed(edit, stage), tuple(changed), tuple(sorted(left)))
+
+
+def _made(folder: Path, changes: Sequence[Change], left: Collection[str], report: Report) -> list[str]:
+    """The files that were changed: not those of `left`, nor those that are as after the edit."""
     changed: list[str] = []
 
     def one(change: Change) -> bool:
@@ -223,9 +260,7 @@ def _through(folder: Path, edit: Edit, changes: Sequence[Change], stage: Stage, 
                 done += 1
                 changed += [change.file] if was_made else []
                 report(Tick("edit files", done, len(changes), change.file))
-    if edit.stage in OPEN:
-        _clear(folder, changes)
-    return Made(_renamed(edit, stage), tuple(changed), tuple(sorted(left)))
+    return changed
 
 
 def _clear(folder: Path, changes: Sequence[Change]) -> None:

@@ -2,15 +2,17 @@
 
 import json
 import os
+import resource
 import signal
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from registry.errors import BadFile, Refused
+from registry.errors import BadFile, JobFailed, Refused
+from registry.formats.atomic_file import write_text
 from registry.progress import Tick
-from tests.train.data.editing.conftest import files_of
+from tests.train.data.editing.conftest import files_of, image
 from train.config import DataConfig
 from train.data.dataset import inspect_set
 from train.data.editing import journal
@@ -141,3 +143,77 @@ def test_nothing_is_written_through_a_linked_folder(photos: Path, tmp_path: Path
     with pytest.raises(Refused, match=r"heldout is a link"), journal.editing(photos) if undone else nullcontext():
         journal.undo(photos) if undone else EditRequest(path=str(photos), hold_out=["a.png"]).make()
     assert files_of(tmp_path / "elsewhere") == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_changed(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "heldout" and allowed(path, mode))  # root may write anywhere
+    before = files_of(photos)
+    with pytest.raises(Refused, match=r"heldout cannot be written to, and nothing is changed"):
+        EditRequest(path=str(photos), operations=[Add("x")]).make()
+    assert files_of(photos) == before and journal.history(photos) == []
+
+
+def test_an_edit_that_the_disk_refuses_says_what_to_do(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file-size limit refuses the large caption alone, as a full disk would."""
+    (photos / "c.txt").write_text("c, " * 20000)
+    before = files_of(photos)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            whole = resource.getrlimit(resource.RLIMIT_FSIZE)
+            plan = EditRequest(path=str(photos), operations=[Add("x")]).plan()
+            with journal.editing(photos):
+
+                def limited(path: Path, text: str) -> None:
+                    write_text(path, text)
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (30000, whole[1]))
+
+                monkeypatch.setattr(journal, "write_text", limited)
+                journal.make(photos, plan.changes, words=["data", "edit"], images=4)
+        except JobFailed as error:
+            said = str(error)
+            code = 0 if "half done" in said and "--finish finishes it, --undo takes it back" in said and "c.txt" in said else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with journal.editing(photos):
+        journal.undo(photos)
+    assert files_of(photos) == before
+
+
+def test_a_content_that_is_kept_no_more_is_found_before_an_undo(photos: Path) -> None:
+    image(photos / "a-masklabel.png", 7)
+    EditRequest(path=str(photos), unmask=["a.png"]).make()
+    for kept in (photos / ".loraloom-edits" / "kept").iterdir():
+        kept.unlink()
+    with pytest.raises(Refused, match=r"a-masklabel\.png: what is to be put there is no longer in"), journal.editing(photos):
+        journal.undo(photos)
+    assert journal.history(photos)[0].stage == "done"
+    with journal.editing(photos):
+        made = journal.undo(photos, keep_changed=True)
+    assert made.left == ("a-masklabel.png",) and made.edit.stage == "undone"
+
+
+def test_a_folder_in_the_place_of_a_file_is_something_elses_change(photos: Path) -> None:
+    EditRequest(path=str(photos), operations=[Add("x")]).make()
+    (photos / "b.txt").unlink()
+    (photos / "b.txt").mkdir()
+    with pytest.raises(Refused, match=r"b\.txt"), journal.editing(photos):
+        journal.undo(photos)
+    with journal.editing(photos):
+        assert journal.undo(photos, keep_changed=True).left == ("b.txt",)
+
+
+@pytest.mark.parametrize("kept", [".loraloom-edits", ".loraloom-edits/kept"])
+def test_edits_are_not_written_through_a_link(photos: Path, tmp_path: Path, kept: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (photos / kept).parent.mkdir(exist_ok=True)
+    (photos / kept).symlink_to(elsewhere)
+    before = files_of(photos)
+    with pytest.raises(Refused, match="is a link"):
+        EditRequest(path=str(photos), operations=[Add("x")]).make()
+    assert list(elsewhere.iterdir()) == [] and files_of(photos) == before
