@@ -80,6 +80,18 @@ def check_time(request: EditRequest, *, seconds: float = SECONDS) -> None:
         ) from error
 
 
+def check_unchanged(request: EditRequest, ask: Ask) -> None:
+    """Raise Refused where a caption is not what the page showed, `was`: another page or a command changed it since."""
+    was = ask.optional("was")
+    if was is None or not request.captions:
+        return
+    for name in request.captions:
+        now = [caption.strip() for caption in set_now(request.folder).found.named(name).captions]
+        if now not in ([was], [] if not was else [was]):
+            now_is = f"is now {now[0]!r:.200}" if now else "is gone"
+            raise Refused(f"{name}: its caption was changed meanwhile, and {now_is}. Nothing is written; save again to write over it.")
+
+
 def _operation(ask: Ask) -> Operation:
     made: Mapping[str, Any] = {
         "replace": lambda: Replace(ask.text("old"), ask.text("new", ""), ask.flag("regex", False)),

@@ -10,7 +10,7 @@ from loraloom.studio.data import uploads
 from loraloom.studio.data.findings import FINDINGS, LintOptions
 from loraloom.studio.data.jobs import job_words
 from loraloom.studio.data.pages import entry_json, page_of, set_now, state_seldom
-from loraloom.studio.data.requests import check_time, edit_asked, filter_asked, set_folder
+from loraloom.studio.data.requests import check_time, check_unchanged, edit_asked, filter_asked, set_folder
 from loraloom.studio.data.sets import list_sets
 from loraloom.studio.data.sizes import sizes_asked
 from loraloom.studio.routes import Ask, Routes
@@ -96,6 +96,7 @@ def edit(studio: Studio, ask: Ask) -> object:
     """Make an edit; `words` is the command that did the same."""
     request = edit_asked(studio, ask)
     check_time(request)
+    check_unchanged(request, ask)
     found, made = request.make()
     used = [Path(file) for file in (*request.masks.values(), *request.add)]
     words = _lasting(request, [change.after for change in found.changes if hasattr(change, "after")])

@@ -10,7 +10,7 @@ const STATES = { all: "all", trained: "trained on", heldout: "held out", caption
 const SMALL = 300; // images of a set that is looked over without being asked
 const PER_PAGE = 60;
 
-const drafts = new Map(); // path of a set -> captions by image that are not written yet: they wait while another section is shown
+const drafts = new Map(); // path of a set -> {text, base} by image: captions that are not written yet, and what they were made of; they wait while another section is shown
 addEventListener("beforeunload", (event) => { if ([...drafts.values()].some((one) => one.size)) event.preventDefault(); });
 
 export async function showSet(main, path, query) {
@@ -42,12 +42,13 @@ class SetView {
   build() {
     this.head = make("div", { class: "set-head" });
     this.notes = make("div", { class: "set-notes" });
+    this.lost = make("p", { class: "note fault", role: "alert", hidden: true }); // the folder cannot be read any more
     this.side = make("div", { class: "set-side" });
     this.rows = make("div", { class: "set-rows" });
     this.pager = make("nav", { class: "pager", "aria-label": "Pages" });
     this.bar = this.toolbar();
     const aside = make("details", { class: "set-aside", open: matchMedia("(min-width: 900px)").matches }, make("summary", {}, "Findings, tags, sizes"), this.side);
-    this.main.append(this.head, this.notes, this.bar, make("div", { class: "set-body" }, aside, make("div", { class: "set-list" }, this.rows, this.pager)));
+    this.main.append(this.head, this.lost, this.notes, this.bar, make("div", { class: "set-body" }, aside, make("div", { class: "set-list" }, this.rows, this.pager)));
     this.dropping();
   }
 
@@ -91,7 +92,11 @@ class SetView {
 
   watched() {
     const ends = [
-      watch(`data_set:${this.path}`, (state) => { if (state && state !== this.page.state) this.load().catch(fail); }),
+      watch(`data_set:${this.path}`, (state, error) => {
+        this.lost.textContent = error ?? "";
+        this.lost.hidden = !error;
+        if (state && state !== this.page.state) this.load().catch(fail);
+      }),
       watch(`data_lint:${this.path}`, (value) => {
         this.lint = value ?? null;
         this.drawSide();
@@ -105,9 +110,15 @@ class SetView {
   // --- what is shown
 
   draw() {
-    const at = document.activeElement, place = (node) => node.closest(".row")?.dataset.name ?? node.closest(".set-head, .set-side, .pager")?.className;
+    const at = document.activeElement, typed = at?.matches?.(".caption textarea") ? [at.closest(".row")?.dataset.name, at.selectionStart, at.selectionEnd] : null;
+    const place = (node) => node.closest(".row")?.dataset.name ?? node.closest(".set-head, .set-side, .pager")?.className;
     const focused = at?.matches?.("button") && this.main.contains(at) ? [place(at), at.textContent] : null;
     this.drawAll();
+    if (typed && !at.isConnected) { // its caption was changed by something else: what was typed is in the new row
+      const text = [...this.rows.children].find((one) => one.dataset.name === typed[0])?.querySelector("textarea");
+      text?.focus({ preventScroll: true });
+      text?.setSelectionRange(typed[1], typed[2]);
+    }
     if (focused) [...this.main.querySelectorAll("button")].find((one) => place(one) === focused[0] && one.textContent === focused[1])?.focus({ preventScroll: true });
   }
 
@@ -306,16 +317,19 @@ class SetView {
       if (item.sealed) box.append(make("p", { class: "soft" }, item.sealed));
       return box;
     }
-    const own = item.captions[0] ?? "";
-    const text = make("textarea", { rows: 2, value: this.unsaved.get(item.name) ?? own, placeholder: "No caption", spellcheck: false, "aria-label": `Caption of ${item.name}` });
+    const own = item.captions[0] ?? "", draft = this.unsaved.get(item.name);
+    const over = draft !== undefined && draft.base !== own && draft.text.trim() !== own; // something else changed it since this was typed
+    const base = draft?.base ?? own;
+    const text = make("textarea", { rows: 2, value: draft?.text ?? own, placeholder: "No caption", spellcheck: false, "aria-label": `Caption of ${item.name}` });
     if (!this.page.writable) text.readOnly = true;
     const words = () => [...this.edit, "--set-caption", dashed(item.name), text.value.trim().startsWith("-") ? ` ${text.value.trim()}` : text.value.trim()];
-    const save = button("Save", { act: () => this.saveCaption(item, text.value), words, kind: "primary" });
+    const save = button(over ? "Save over it" : "Save", { act: () => this.saveCaption(item, text.value), words, kind: over ? "danger" : "primary" });
     const reset = button("Discard", { act: () => { this.unsaved.delete(item.name); text.value = own; tell(); }, writes: false });
-    const row = make("div", { class: "save" }, save, reset, make("span", { class: "soft" }, "Ctrl+Enter"));
+    const meanwhile = over ? make("p", { class: "note", role: "status" }, own ? `Changed meanwhile; it is now: ${own}` : "Removed meanwhile: the image has no caption now.") : null;
+    const row = make("div", { class: "save" }, ...(meanwhile ? [meanwhile] : []), save, reset, make("span", { class: "soft" }, "Ctrl+Enter"));
     const tell = () => {
       row.hidden = text.value.trim() === own;
-      if (row.hidden) this.unsaved.delete(item.name); else this.unsaved.set(item.name, text.value);
+      if (row.hidden) this.unsaved.delete(item.name); else this.unsaved.set(item.name, { text: text.value, base });
     };
     text.addEventListener("input", () => { tell(); showCommand(words()); });
     text.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !row.hidden) { event.preventDefault(); save.click(); } });
@@ -341,8 +355,15 @@ class SetView {
   }
 
   async saveCaption(item, text) {
+    const own = item.captions[0] ?? "", draft = this.unsaved.get(item.name);
     this.unsaved.delete(item.name);
-    try { await this.make({ kind: "caption", image: item.name, text }); } catch (error) { this.unsaved.set(item.name, text); throw error; }
+    try {
+      await this.make({ kind: "caption", image: item.name, text, was: own });
+    } catch (error) {
+      this.unsaved.set(item.name, draft ?? { text, base: own });
+      if (error.status === 400) this.load().catch(() => {}); // it may have been changed meanwhile: the row says so
+      throw error;
+    }
   }
 
   async move(kind, images) {

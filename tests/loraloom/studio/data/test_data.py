@@ -279,3 +279,13 @@ def test_a_large_set_is_looked_at_less_often(photos: Path, monkeypatch: pytest.M
     first = pages.state_seldom(photos)
     (photos / "a.txt").write_text("changed")
     assert (pages.state_seldom(photos) == first) is is_old and pages.state_of(photos) != first
+
+
+def test_a_caption_that_was_changed_meanwhile_is_not_written_over_unseen(served: Served, photos: Path) -> None:
+    shown = served.get("data/image", set=photos, image="a.png")[1]["captions"][0]
+    (photos / "a.txt").write_text("of another page\n")
+    status, answer = served.post("data/edit", set=str(photos), kind="caption", image="a.png", text="mine", was=shown)
+    assert status == 400 and "is now 'of another page'" in answer["error"] and (photos / "a.txt").read_text() == "of another page\n"
+    assert served.post("data/edit", set=str(photos), kind="caption", image="a.png", text="mine", was="of another page")[0] == 200
+    assert served.post("data/edit", set=str(photos), kind="caption", image="b.png", text="new", was="")[0] == 200
+    assert (photos / "a.txt").read_text() == "mine\n" and (photos / "b.txt").read_text() == "new\n"

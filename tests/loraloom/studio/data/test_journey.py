@@ -133,3 +133,30 @@ def test_it_is_read_on_a_telephone(browser: "Browser", served: Served, scheme: s
     assert count > 15 and faint == {}
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and page.title().startswith("Data")
     page.close()
+
+
+def test_two_pages_of_a_caption(browser: "Browser", served: Served) -> None:
+    """What is typed here and changed there is shown as such, and written over only by a button that says it; a set that is gone says so."""
+    from playwright.sync_api import expect
+
+    ink = served.studio.folder / "ink"
+    ink.mkdir()
+    for name in ("fox.png", "fox.txt", "bone.png", "bone.txt"):
+        shutil.copy(INK / name, ink / name)
+    page = opened(browser, served, ink, PHONE)
+    text = page.get_by_label("Caption of fox.png")
+    text.fill("mine")
+    (ink / "fox.txt").write_text(f"{NASTY}\n")
+    expect(page.get_by_text("Changed meanwhile; it is now:")).to_be_visible()
+    expect(text).to_have_value("mine")
+    expect(text).to_be_focused()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page.get_by_role("button", name="Save over it").click()
+    page.locator("#command-kind", has_text="Done").wait_for()
+    assert captions(ink)["fox.png"] == "mine"
+    expect(page.get_by_text("Changed meanwhile")).to_have_count(0)
+    ink.rename(ink.with_name("away"))
+    expect(page.get_by_role("alert")).to_contain_text("there is no such file")
+    ink.with_name("away").rename(ink)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.close()
