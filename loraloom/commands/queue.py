@@ -20,6 +20,7 @@ HELP = "run commands one after the other in the background: trainings, grids, me
 ABOUT = """\
 Keeps command lines of loraloom and runs them one at a time, each as a process of its own that outlives this terminal. There is no server:
 `queue add` starts a job when nothing runs, and each job starts the next one at its end. Jobs lie in the home, under queue/."""
+PAUSED = "The queue is paused: loraloom queue start"
 ENDED = 10  # ended jobs that a list shows
 SECONDS_BETWEEN_LOOKS = 0.5  # at a log that is followed
 ID = "id of a job, a unique beginning of it, or its last four digits"
@@ -87,9 +88,11 @@ def _answer_added(queue: Queue, job: Job, arguments: argparse.Namespace) -> None
     from loraloom.queue.job import State
 
     if job.state is State.waiting:
-        before = [one.id for one in queue.jobs(limit=0)].index(job.id)
-        paused = "; the queue is paused: loraloom queue start" if queue.paused else ""
-        console.say(f"{job.id} waits, {counted(before, 'job')} before it{paused}: {job.command}")
+        ids = [one.id for one in queue.jobs(limit=0)]
+        before = f", {counted(ids.index(job.id), 'job')} before it" if job.id in ids else ""  # another process may have taken it out
+        console.say(f"{job.id} waits{before}: {job.command}")
+        if queue.paused:
+            console.say(PAUSED)
     else:
         console.say(f"{job.id} was started: {job.command}")
     console.answer(job.id)
@@ -105,7 +108,7 @@ def show_all(arguments: argparse.Namespace) -> int:
     rows = [[job.id, job.state.value, _progress(job), job.command] for job in jobs]
     console.answer_table(["id", "state", "progress", "command"], rows, widest=40)
     if queue.paused:
-        console.say("The queue is paused: loraloom queue start")
+        console.say(PAUSED)
     return 0
 
 
@@ -193,10 +196,10 @@ def remove(arguments: argparse.Namespace) -> int:
     from loraloom.queue.job import State
 
     queue = _queue()
-    jobs = [queue.job(id) for id in arguments.ids]
-    if running := [job.id for job in jobs if job.state is State.running]:
+    jobs = dict(queue.find(id) for id in arguments.ids)
+    if running := [id for id, state in jobs.items() if state is State.running]:
         raise Refused(f"{running[0]} runs, and nothing was removed. Stop it first: loraloom queue stop {running[0]}")
-    for id in dict.fromkeys(job.id for job in jobs):
+    for id in jobs:
         queue.remove(id)
     return 0
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from registry.errors import Refused
+from registry.printable import shell_line
 
 NOT_QUEUED = {  # command -> why it is no job
     "queue": "it is about the queue itself",
     "control": "it asks something of a running training",
     "studio": "it serves a page until Ctrl-C",
+}
+
+# commands that serve a page for votes -> the switches with which they do not, by the names of their values
+WAITS = {
+    "vote": {"html": "--html FILE", "returned": "--import FILE", "export": "--export FILE"},
+    "choose": {"no_vote": "--no-vote", "html": "--html FILE", "votes": "--votes FILE", "dry_run": "--dry-run"},
 }
 
 
@@ -24,16 +32,25 @@ def check_words(words: Sequence[str]) -> tuple[str, ...]:
     if any("\0" in word for word in checked):
         raise Refused("A word of a command line cannot hold a NUL character.")
     name, *rest = (word for word in checked if word != "--debug")
+    if name == "loraloom":
+        raise Refused(f"Leave out `loraloom`: {shell_line('loraloom', 'queue', 'add', *rest)}")
     table = find_commands()
     if name not in table:
         raise unknown_command(name, table)
     if name in NOT_QUEUED:
         raise Refused(f"`loraloom {name}` cannot be a job: {NOT_QUEUED[name]}.")
     if hasattr(table[name], "add_parser"):
-        arguments_of([name, *rest], table[name])
+        _refuse_waiting(name, arguments_of([name, *rest], table[name]))
     else:
         _check_settings(table[name], rest)
     return checked
+
+
+def _refuse_waiting(name: str, arguments: argparse.Namespace) -> None:
+    """Raise Refused for a page of votes: it would wait for a person, and every other job for it."""
+    ends = WAITS.get(name)
+    if ends and not any(getattr(arguments, dest) for dest in ends):
+        raise Refused(f"`loraloom {name}` cannot be a job: it serves a page until Ctrl-C. Give one of {', '.join(ends.values())}.")
 
 
 def _check_settings(command: Any, words: list[str]) -> None:

@@ -28,6 +28,7 @@ from registry.files.made_folders import read_made
 from registry.files.progress_file import NAME as PROGRESS
 from registry.files.progress_file import read_progress
 from registry.formats.atomic_file import write_text
+from registry.printable import shell_line
 
 JOB = "job.json"
 LOG = "log.txt"
@@ -84,7 +85,8 @@ def read_plain(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> BadFile:
-    return BadFile(path, "damaged", f"is no file of the queue's. Remove the folder {path.parent}, and add the job again.")
+    remove = shell_line("loraloom", "queue", "remove", path.parent.name)
+    return BadFile(path, "damaged", f"is no file of the queue's. Add the job again, and remove this one: {remove}")
 
 
 def state_in(job: Path) -> State | None:
@@ -116,7 +118,7 @@ def read_job(job: Path) -> Job:
     state, began, ended, exit_code = state_in(job), None, None, None
     if state is None:
         end = read_plain(job / END)
-        ended, exit_code = _time_of(job / END, end, "ended"), int(end["exit_code"])
+        ended, exit_code = _time_of(job / END, end, "ended"), _number_of(job / END, end, "exit_code")
         state = state_of(exit_code)
     if state is not State.waiting:
         began = _time_of(job / BEGIN, read_plain(job / BEGIN), "began")
@@ -138,8 +140,14 @@ def read_job(job: Path) -> Job:
 def read_stops(job: Path) -> int:
     """How often the job was asked to stop."""
     with suppress(FileNotFoundError):
-        return int(read_plain(job / STOPS)["stops"])
+        return _number_of(job / STOPS, read_plain(job / STOPS), "stops")
     return 0
+
+
+def _number_of(path: Path, value: Mapping[str, Any], name: str) -> int:
+    if not isinstance(value.get(name), int):
+        raise _damaged(path)
+    return int(value[name])
 
 
 def _time_of(path: Path, value: Mapping[str, Any], name: str) -> datetime:

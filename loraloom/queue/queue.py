@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import os
 import re
 import secrets
@@ -37,6 +38,8 @@ WITHOUT_LOCKS = (
     "The queue needs file locks (flock), which keep two jobs from running at once, and {place} has none. "
     "Run the commands one after the other in a shell instead{way}."
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,27 @@ class Queue:
         return name
 
     def jobs(self, limit: int | None = None) -> list[Job]:
-        """The running job, the waiting ones in their order, and the ended ones, the newest first: the last `limit` of those, or all."""
+        """The running job, the waiting ones in their order, and the ended ones, the newest first: the last `limit` of those, or all.
+
+        Jobs whose files are damaged are left out, with a warning that says what to do.
+        """
         states = self._states()
         ended = sorted((name for name, state in states.items() if state is None or state.has_ended), key=self._ended_at, reverse=True)
         running = [name for name, state in states.items() if state is State.running]
         found = []
         for name in [*running, *self._in_order(states), *ended[:limit]]:
-            with suppress(FileNotFoundError):  # removed since
+            try:
                 found.append(files.read_job(self.folder / name))
+            except FileNotFoundError:  # removed since
+                continue
+            except BadFile as error:
+                log.warning("%s", error)
         return found
+
+    def find(self, id: str) -> tuple[str, State | None]:
+        """The whole id of a job, and its state as `folder.state_in` gives it; also of one whose files are damaged. Raises as `job`."""
+        path = self._path(id)
+        return path.name, files.state_in(path)
 
     def job(self, id: str) -> Job:
         """One job. Raises NotFound, and Ambiguous where several ids begin so."""

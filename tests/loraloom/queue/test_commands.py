@@ -134,3 +134,12 @@ def test_gc_leaves_the_queue_alone(say: Say, tmp_path: Path, capsys: pytest.Capt
     before = sorted(Queue(tmp_path / "home").folder.rglob("*"))
     assert main(["registry", "gc", "--apply", "--caches", "--missing"]) == 0
     assert sorted(Queue(tmp_path / "home").folder.rglob("*")) == before
+
+
+def test_a_damaged_job_is_named_and_removed(say: Say, tmp_path: Path) -> None:
+    one, two = say("add", "doctor").strip(), say("add", "doctor").strip()
+    (tmp_path / "home" / "queue" / one / "job.json").write_text("{")
+    assert [job["id"] for job in jobs(say)] == [two]
+    assert f"loraloom queue remove {one}" in say("show", one, code=2)
+    say("remove", one)
+    assert say("show", one, code=2).startswith("error: There is no job")

@@ -134,6 +134,9 @@ def test_a_training_goes_on_with_its_run_folder(queue: Queue, add: Callable[...,
         (("train", "--multirun", "stpes=1,2"), Faults, "Did you mean 'steps'"),
         (("train", "--help"), Refused, "without `queue add`"),
         (("doctor", "a\0b"), Refused, "NUL"),
+        (("loraloom", "train", "steps=5"), Refused, "Leave out `loraloom`: loraloom queue add train steps=5"),
+        (("vote", "grid"), Refused, "it serves a page until Ctrl-C. Give one of --html FILE"),
+        (("choose", "runs/a/b", "--seeds", "3"), Refused, "it serves a page until Ctrl-C. Give one of --no-vote"),
     ],
 )
 def test_words_are_refused_early_by_the_command_itself(
@@ -243,3 +246,27 @@ def test_a_job_whose_working_folder_is_gone_is_refused_when_it_starts(queue: Que
     assert started is not None and started.id == job.id
     assert wait_for(lambda: queue.job(job.id)).state is State.refused
     assert "working folder" in queue.log(job.id)[0]
+
+
+def test_commands_for_votes_are_jobs_where_they_serve_no_page(queue: Queue, tmp_path: Path) -> None:
+    queue.pause()
+    for words in (["vote", "grid", "--html", "page.html"], ["choose", "runs/a/b", "--no-vote"]):
+        assert queue.add(words, folder=tmp_path).words == tuple(words)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("job.json", "{"), ("end.json", '{"exit_code": "x", "ended": "2026-01-01T00:00:00+00:00"}'), ("stops.json", "{}")]
+)
+def test_a_damaged_job_hides_no_other_and_is_removed(
+    file: str, text: str, queue: Queue, add: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    queue.pause()
+    one, two = add(), add()
+    ended(queue, one, 0)
+    (queue.folder / one / file).write_text(text)
+    assert [job.id for job in queue.jobs()] == [two]
+    assert f"loraloom queue remove {one}" in caplog.text and file in caplog.text
+    assert queue.find(one)[0] == one
+    queue.remove(one)
+    caplog.clear()
+    assert [job.id for job in queue.jobs()] == [two] and caplog.text == ""
