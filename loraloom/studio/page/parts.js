@@ -3,6 +3,7 @@
 import { address, commandOf } from "./api.js";
 
 let shown = null; // the element whose command is in the bar
+let pressed = null; // the last button: one that waits is disabled, and a browser takes the focus from it
 
 // Shows a command in the bar below: of what is pointed at or focused, or of what was just done.
 export function showCommand(words, kind = "Command") {
@@ -31,6 +32,7 @@ export function button(label, { act, words = null, writes = true, title = "", ki
   if (writes && document.body.dataset.sealed) node.disabled = true;
   if (words) withCommand(node, words);
   node.addEventListener("click", async () => {
+    pressed = node;
     node.disabled = true;
     const now = typeof words === "function" ? words() : words; // of what is done: the fields may be empty afterwards
     try {
@@ -66,7 +68,11 @@ export function dialog(title, ...inside) {
   x.addEventListener("click", close);
   const head = make("h2", { id: `title-${crypto.randomUUID()}` }, title);
   const node = make("dialog", { class: "sheet", "aria-labelledby": head.id }, make("div", { class: "stage-bar" }, head, make("span", { class: "gap" }), x), ...inside);
-  node.addEventListener("close", () => node.remove());
+  const opener = pressed;
+  node.addEventListener("close", () => {
+    node.remove();
+    if (document.activeElement === document.body && opener?.isConnected) opener.focus({ preventScroll: true });
+  });
   document.body.append(node);
   node.showModal();
   return { dialog: node, close };

@@ -6,7 +6,7 @@ import { button, dialog, say, showCommand } from "../parts.js";
 export async function openHistory(view) {
   const { edits, all } = await read("data/history", { set: view.path });
   const list = make("ol", { class: "edits" });
-  for (const one of edits) list.append(make("li", { class: one.state === "undone" ? "soft" : "" }, make("span", { class: "number" }, String(one.number)), make("div", {}, make("code", {}, one.command), make("p", { class: "soft" }, `${one.when} UTC, ${one.images} images${one.state === "done" ? "" : `, ${one.state}`}`))));
+  for (const one of edits) list.append(make("li", { class: one.state === "undone" ? "soft" : "" }, make("span", { class: "number" }, String(one.number)), make("div", {}, make("code", {}, one.command), make("p", { class: "soft" }, `${one.when} UTC, ${one.images} ${one.images === 1 ? "image" : "images"}${one.state === "done" ? "" : `, ${one.state}`}`))));
   const undo = button("Undo the newest", { act: async () => { box.close(); await view.undo(); }, words: [...view.edit, "--undo"] });
   if (!view.page.undo || !view.page.writable) undo.disabled = true;
   const box = dialog("Edits of this set", edits.length ? list : make("p", { class: "soft" }, "None was made yet."), ...(all > edits.length ? [make("p", { class: "soft" }, `and ${all - edits.length} older ones`)] : []),
@@ -45,11 +45,17 @@ export function openJob(view, kind) {
 
 // Uploads files and adds them to the set, in one edit.
 export async function addFiles(view, files) {
-  const kept = [];
-  for (const [number, file] of files.entries()) {
-    view.count.textContent = `${number + 1} of ${files.length}: ${file.name}`;
-    kept.push((await upload("data/upload", file, { name: file.name })).file);
+  const kept = [], before = view.count.textContent;
+  let made;
+  try {
+    for (const [number, file] of files.entries()) {
+      view.count.textContent = `${number + 1} of ${files.length}: ${file.name}`;
+      kept.push((await upload("data/upload", file, { name: file.name })).file);
+    }
+    made = await view.make({ kind: "add", files: kept });
+  } catch (error) {
+    view.count.textContent = before;
+    throw error;
   }
-  const made = await view.make({ kind: "add", files: kept });
   say(`${made.changed} ${made.changed === 1 ? "file is" : "files are"} in the set.`);
 }

@@ -72,12 +72,26 @@ class SetView {
   }
 
   narrow(values) {
+    const before = { ...this.filter };
     for (const [name, value] of Object.entries(values)) if (value) this.filter[name] = value; else delete this.filter[name];
     this.offset = 0;
-    this.load().catch(fail);
+    this.load().catch((error) => {
+      if (error.status === 400) this.filter = before; // what is refused is not asked again with the next edit
+      fail(error);
+    });
   }
 
-  async load() {
+  // A load that a newer one took the place of ends with that one: what waits for it is not left undone.
+  load() {
+    const own = this.reload().catch((error) => {
+      if (error?.name === "AbortError" && this.loading !== own) return this.loading;
+      throw error;
+    });
+    this.loading = own;
+    return own;
+  }
+
+  async reload() {
     this.request?.abort();
     this.request = new AbortController();
     const state = this.page?.state;

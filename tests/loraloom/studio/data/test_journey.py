@@ -160,3 +160,58 @@ def test_two_pages_of_a_caption(browser: "Browser", served: Served) -> None:
     ink.with_name("away").rename(ink)
     expect(page.get_by_role("alert")).to_have_count(0)
     page.close()
+
+
+def test_an_edit_ends_where_the_set_is_read_again_meanwhile(browser: "Browser", served: Served) -> None:
+    """The page follows the folder, too: that read takes the place of the edit's own."""
+    from playwright.sync_api import expect
+
+    ink = served.studio.folder / "ink"
+    ink.mkdir()
+    for name in ("fox.png", "fox.txt"):
+        shutil.copy(INK / name, ink / name)
+    page = opened(browser, served, ink)
+    page.evaluate(
+        """() => { const fetched = fetch; window.fetch = async (address, more) => {
+        if (String(address).includes("data/set?")) await new Promise((done) => setTimeout(done, 1500));
+        return fetched(address, more); }; }"""
+    )
+    page.get_by_role("button", name="Edit captions").click()
+    page.get_by_label("Find", exact=True).fill("fox")
+    page.get_by_label("Replace with").fill("wolf")
+    page.get_by_role("button", name="Change 1 caption").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_label("Caption of fox.png")).to_have_value("a wolf")
+    page.get_by_label("Caption of fox.png").fill("a dog")
+    page.get_by_label("Caption of fox.png").press("Control+Enter")
+    expect(page.get_by_role("button", name="Save")).to_have_count(0)
+    assert captions(ink) == {"fox.png": "a dog"} and len(journal.history(ink)) == 2
+    page.close()
+
+
+def test_what_is_refused_leaves_the_page_as_it_was(browser: "Browser", served: Served, tmp_path: Path) -> None:
+    """A refused resolution does not spoil the next edit, a file that is no image leaves no count; focus comes back from a dialog."""
+    from playwright.sync_api import expect
+
+    ink = served.studio.folder / "ink"
+    ink.mkdir()
+    for name in ("fox.png", "fox.txt"):
+        shutil.copy(INK / name, ink / name)
+    page = opened(browser, served, ink)
+    page.get_by_role("button", name="History").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("None was made yet")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="History")).to_be_focused()
+    page.get_by_label("Resolution").fill("abc")
+    page.get_by_label("Resolution").press("Enter")
+    expect(page.get_by_text("expected pixels such as 1024")).to_have_count(1)
+    page.get_by_label("Caption of fox.png").fill("a dog")
+    page.get_by_label("Caption of fox.png").press("Control+Enter")
+    page.locator("#command-kind", has_text="Done").wait_for()
+    expect(page.get_by_role("button", name="Undo", exact=True)).to_be_visible()
+    (tmp_path / "bad.png").write_bytes(b"x")
+    page.locator("input[type=file]").set_input_files([tmp_path / "bad.png"])
+    expect(page.get_by_text("cannot be decoded")).to_be_visible()
+    expect(page.get_by_text("1 of 1: bad.png")).to_have_count(0)
+    page.close()
