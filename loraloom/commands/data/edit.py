@@ -160,7 +160,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _in_words(plan: EditPlan, made: Made | None, *, dry_run: bool) -> str:
     head = f"{plan.folder}: {plan.summary} "
-    bare = [f"{counted(plan.without_caption, 'image')} without a caption: left as they are"] if plan.without_caption else []
+    bare = [f"{counted(plan.without_caption, 'image')} without a caption: not changed"] if plan.without_caption else []
     if not plan.changes:
         return as_lines([f"{head}would change" if dry_run else f"{head}changed: nothing was to be done", *bare])
     if dry_run:

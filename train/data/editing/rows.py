@@ -43,7 +43,9 @@ class Rows:
     def make(self, root: Path) -> None:
         """Change the rows, in one write of the file."""
         path = root / self.file
-        lines: list[str | None] = [*lines_of(path)]
+        there = lines_of(path)
+        mark = BOM if there and there[0].startswith(BOM) else ""  # it stays in front, whichever row is first
+        lines: list[str | None] = [*there]
         places = _places([line or "" for line in lines], self.column)
         new: list[Row] = []
         for row in self.rows:
@@ -54,14 +56,15 @@ class Rows:
                 new.append(row)
             else:
                 lines[at] = None if row.after is None else (lines[at] or "").replace(row.before or "", row.after, 1)
-        left = [line for line in lines if line is not None]
-        left = [line if line.endswith(("\n", "\r")) else f"{line}\n" for line in left]
+        left = [line.removeprefix(BOM) for line in lines if line is not None]
+        end = "\r\n" if any(line.endswith("\r\n") for line in left) else "\n"
+        left = [line if line.endswith(("\n", "\r")) else f"{line}{end}" for line in left]
         for row in sorted(new, key=lambda row: row.place):
-            left.insert(row.place, f"{row.after}\n")
+            left.insert(row.place, f"{row.after}{end}")
         if any(bare(line) for line in left):
             path.parent.mkdir(parents=True, exist_ok=True)
             with same_mode(path):
-                write_text(path, "".join(left))
+                write_text(path, mark + "".join(left))
         else:
             path.unlink(missing_ok=True)  # a table without rows is a fault of the set
 

@@ -45,7 +45,7 @@ export function openBulk(view) {
       if (own !== number) return;
       words = plan.words;
       found.className = "bulk-found soft";
-      found.textContent = `${plan.changed} of ${plan.images} images change${plan.changed > plan.changes.length ? `; the first ${plan.changes.length} are shown` : ""}.${plan.without_caption ? ` ${plan.without_caption} without a caption: left as they are.` : ""}`;
+      found.textContent = `${plan.changed} of ${plan.images} images change${plan.changed > plan.changes.length ? `; the first ${plan.changes.length} are shown` : ""}.${plan.without_caption ? ` ${plan.without_caption} without a caption: not changed.` : ""}`;
       list.replaceChildren(...plan.changes.map(change));
       go.textContent = plan.changed === 1 ? "Change 1 caption" : `Change ${plan.changed} captions`;
       go.disabled = plan.changed === 0;

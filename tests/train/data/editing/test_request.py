@@ -245,6 +245,16 @@ def test_one_kind_of_edit_at_a_time(photos: Path) -> None:
         EditRequest(path=str(photos)).plan()
 
 
+def test_a_table_keeps_byte_order_mark_and_line_ends_when_rows_move(table: Path) -> None:
+    rows = [json.dumps({"file_name": f"{name}.png", "text": name}) for name in "abc"]
+    (table / "metadata.jsonl").write_bytes(b"\xef\xbb\xbf" + "".join(f"{row}\r\n" for row in rows).encode())
+    before = files_of(table)
+    EditRequest(path=str(table), hold_out=["a.png"]).make()
+    assert (table / "metadata.jsonl").read_bytes() == b"\xef\xbb\xbf" + f"{rows[1]}\r\n{rows[2]}\r\n".encode()
+    undone(table)
+    assert files_of(table) == before
+
+
 def test_rows_end_with_a_line_feed_alone(table: Path) -> None:
     """U+2028 and U+0085 may stand in a text of JSON as they are."""
     rows = [{"file_name": f"{name}.png", "text": f"{name}\u2028\u0085x"} for name in "abc"]
