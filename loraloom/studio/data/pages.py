@@ -198,7 +198,7 @@ def entry_json(now: SetNow, entry: Entry, marks: Sequence[str], items: Sequence[
     return {
         "name": entry.name,
         "path": str(path),
-        "v": _version(path),
+        "v": version_of(path),
         "size": [shape.size.width, shape.size.height] if shape.size else None,
         "fault": shape.fault,
         "captions": [caption.strip() for caption in entry.captions],
@@ -207,14 +207,15 @@ def entry_json(now: SetNow, entry: Entry, marks: Sequence[str], items: Sequence[
         "heldout": entry.is_heldout,
         "mask": mask,
         "mask_path": str(now.found.folder / mask) if mask else None,
-        "mask_v": _version(now.found.folder / mask) if mask else None,
+        "mask_v": version_of(now.found.folder / mask) if mask else None,
         "masks": len(entry.masks),
         "findings": list(marks),
         "crops": crops_json(items),
     }
 
 
-def _version(path: Path) -> str:
+def version_of(path: Path) -> str:
+    """A text that changes with a file, "0" where there is none."""
     try:
         stat = path.stat()
     except OSError:

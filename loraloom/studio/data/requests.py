@@ -10,7 +10,7 @@ from typing import Any
 
 from loraloom.studio.context import Studio
 from loraloom.studio.data import uploads
-from loraloom.studio.data.pages import Filter, set_now
+from loraloom.studio.data.pages import Filter, set_now, version_of
 from loraloom.studio.data.sizes import sizes_asked
 from loraloom.studio.routes import Ask
 from registry.errors import Refused
@@ -81,10 +81,14 @@ def check_time(request: EditRequest, *, seconds: float = SECONDS) -> None:
 
 
 def check_unchanged(request: EditRequest, ask: Ask) -> None:
-    """Raise Refused where a caption is not what the page showed, `was`: another page or a command changed it since."""
+    """Raise Refused where a caption, or a mask, is not what the page showed, `was`: another page or a command changed it since."""
     was = ask.optional("was")
-    if was is None or not request.captions:
+    if was is None:
         return
+    for name in request.masks:
+        masks = set_now(request.folder).found.named(name).masks
+        if (version_of(request.folder / masks[0]) if masks else "") != was:
+            raise Refused(f"{name}: its mask was changed meanwhile. Nothing is written; save again to write over it.")
     for name in request.captions:
         now = [caption.strip() for caption in set_now(request.folder).found.named(name).captions]
         if now not in ([was], [] if not was else [was]):

@@ -26,7 +26,8 @@ export function withCommand(node, words) {
   return node;
 }
 
-// A button. `words` is the command that does the same; `act` may be async: the button waits for it, and what it refuses is shown.
+// A button. `words` is the command that does the same; `act` may be async: the button waits for it, and what it refuses is shown;
+// it may give the command of what it did.
 export function button(label, { act, words = null, writes = true, title = "", kind = "" }) {
   const node = make("button", { type: "button", class: kind, title }, label);
   if (writes && document.body.dataset.sealed) node.disabled = true;
@@ -36,8 +37,9 @@ export function button(label, { act, words = null, writes = true, title = "", ki
     node.disabled = true;
     const now = typeof words === "function" ? words() : words; // of what is done: the fields may be empty afterwards
     try {
-      await act();
-      if (now && (shown === node || !node.isConnected)) showCommand(now, "Done"); // a button that was drawn anew is another node
+      const made = await act();
+      const done = Array.isArray(made) ? made : now; // the command of what was made, where only that is known: a file's name
+      if (done && (shown === node || !node.isConnected)) showCommand(done, "Done"); // a button that was drawn anew is another node
     } catch (error) {
       fail(error);
     } finally {
@@ -65,7 +67,7 @@ export function fail(error) {
 export function dialog(title, ...inside) {
   const close = () => node.close();
   const x = make("button", { type: "button", "aria-label": "Close", title: "Close (Esc)" }, "✕");
-  x.addEventListener("click", close);
+  x.addEventListener("click", () => { if (node.dispatchEvent(new Event("cancel", { cancelable: true }))) close(); }); // as Esc: what is not saved may be asked about
   const head = make("h2", { id: `title-${crypto.randomUUID()}` }, title);
   const node = make("dialog", { class: "sheet", "aria-labelledby": head.id }, make("div", { class: "stage-bar" }, head, make("span", { class: "gap" }), x), ...inside);
   const opener = pressed;

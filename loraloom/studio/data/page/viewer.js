@@ -56,11 +56,16 @@ export async function openImage(view, given) {
     const undo = tool("Undo stroke", "Ctrl+Z", () => painter.undo());
     let words = null;
     const save = button("Save the mask", { kind: "primary", words: () => words ?? [...view.edit, "--set-mask", dashed(item.name), "MASK.png"], act: async () => {
+      const drawn = painter.past.at(-1);
       const { file } = await upload("data/upload", await painter.png(), { name: "mask.png" });
-      const made = await view.make({ kind: "mask", image: item.name, file });
+      const made = await view.make({ kind: "mask", image: item.name, file, was: item.mask_v ?? "" }).catch(async (error) => {
+        item = await read("data/image", { set: view.path, image: item.name }); // it may have been changed meanwhile: saved again it is written over
+        throw error;
+      });
       ({ words } = made);
       item = await read("data/image", { set: view.path, image: item.name });
-      painter.saved();
+      if (painter.past.at(-1) === drawn) painter.saved(); // else a stroke was painted meanwhile
+      return words;
     } });
     const drop = button("Remove the mask", { words: [...view.edit, "--remove-mask", dashed(item.name)], act: async () => {
       await view.make({ kind: "unmask", images: [item.name] });

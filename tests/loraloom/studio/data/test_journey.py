@@ -1,5 +1,6 @@
 """A set edited in a real browser; what lies on the disk afterwards is read as training reads it."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from tests.train.data.editing.conftest import image
 from train.config import DataConfig, TrainConfig
 from train.data.dataset import inspect_set, read_set
 from train.data.editing import journal
+from train.data.editing.request import EditRequest
 from train.data.split import choose_split
 
 if TYPE_CHECKING:
@@ -99,6 +101,9 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
     page.mouse.up()
     page.get_by_role("button", name="Save the mask").click()
     page.locator("#command-kind", has_text="Done").wait_for()
+    first = page.locator("#command").text_content() or ""
+    done = shlex.split(first)
+    assert done[:5] == ["loraloom", "data", "edit", str(ink), "--set-mask"] and Path(done[-1]).is_file()
     (mask,) = [sample.mask for sample in inspect_set(DataConfig(path=str(ink), masks="files"), path=str(ink)).samples]
     assert mask is not None and mask.box[0] < 36 and mask.box[2] > 92 and 0.02 < mask.share < 0.2
     canvas.focus()
@@ -114,6 +119,22 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
             break
         page.wait_for_timeout(30)
     assert len(journal.history(ink)) == 2
+    expect(page.locator("#command")).not_to_have_text(first)
+    new = image(ink.with_name("other.png"), 3, (128, 128))
+    EditRequest(path=str(ink), masks={"fox.png": str(new)}).make()
+    canvas.focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Save the mask").click()
+    expect(page.get_by_text("its mask was changed meanwhile")).to_be_visible()
+    assert len(journal.history(ink)) == 3
+    page.get_by_role("button", name="Close", exact=True).last.click()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Save the mask").click()
+    for _ in range(100):
+        if len(journal.history(ink)) == 4:
+            break
+        page.wait_for_timeout(30)
+    assert len(journal.history(ink)) == 4
     page.get_by_role("button", name="Remove the mask").click()
     expect(page.locator("#command")).to_contain_text("--remove-mask")
     page.close()
