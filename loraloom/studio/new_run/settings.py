@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom.studio.planning.planner import Planner
+from loraloom.training_aliases import ALIASES
 from registry.settings import spelled
 from train.output.folder import read_config
 from train.run_report.settings import changed_settings
@@ -30,6 +31,7 @@ FIRST = (  # on the page before all others are asked for
     "seed",
 )
 CHOSEN = ("base", "data.path")  # from what is there
+VALUE = "VALUE"  # of a setting whose name alone is asked about
 NOT_SHOWN = ("dry_run", "resume", "out")  # the page's own buttons; runs are found below `runs/`
 
 
@@ -42,7 +44,12 @@ def described(studio: Studio) -> dict[str, Any]:
     """Settings, presets, and which of them the page begins with."""
     found = planner_of(studio).describe()
     settings = [row for row in found["settings"] if row["name"] not in NOT_SHOWN]
-    return {"settings": settings, "presets": found["presets"], "chosen": found["chosen"], "first": list(FIRST)}
+    return {"settings": settings, "presets": found["presets"], "chosen": found["chosen"], "first": list(FIRST), "others": other_tools()}
+
+
+def other_tools() -> dict[str, str]:
+    """The names of kohya's, OneTrainer's, SimpleTuner's and diffusers' settings, each with what `loraloom train` answers for it."""
+    return {name: str(answer(VALUE, {name: VALUE})) for name, answer in ALIASES.items()}
 
 
 def words_of_run(folder: Path) -> list[list[str]]:

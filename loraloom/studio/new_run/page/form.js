@@ -5,7 +5,7 @@ import { fieldOf } from "./field.js";
 const GROUPS = { model: "model preset", experiment: "kind of training", hardware: "hardware" }; // on the first page; the other presets stand with their settings
 
 // Gives {node, words, fill, faults, planned}. `changed` is called at every change.
-export function formOf({ settings, presets, chosen, first }, sources, { changed }) {
+export function formOf({ settings, presets, chosen, first, others: tools }, sources, { changed }) {
   const values = new Map(); // setting -> its text as a command line has it; what is not given is not in it
   const picked = new Map(); // group of presets -> name
   const fields = new Map(); // setting -> its field, made when it is first shown
@@ -88,18 +88,29 @@ export function formOf({ settings, presets, chosen, first }, sources, { changed 
   const alone = others.filter((group) => !sections.has(group));
   if (alone.length) details.find(({ node }) => node.querySelector("summary").textContent.startsWith("run"))?.node.append(make("div", { class: "fields three" }, ...alone.map((group) => preset(group, `${group} preset`))));
 
+  // A button that leads to a field of the first card.
+  function goTo(name) {
+    const link = make("button", { type: "button", class: "to-field" }, name);
+    link.addEventListener("click", () => field(name).node.querySelector("[data-setting]").focus());
+    return link;
+  }
+
   search.addEventListener("input", () => {
-    const wanted = search.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    const typed = search.value.trim().toLowerCase(), wanted = typed.split(/\s+/).filter(Boolean);
+    const said = tools[typed.replace(/^-+/, "").replace(/[\s-]+/g, "_")] ?? ""; // what another tool calls so: here this is lora.rank=VALUE
+    const meant = new Set([...said.matchAll(/([\w.]+)(?:=| has no )/g)].map(([, name]) => name));
+    const matches = (name) => meant.has(name) || wanted.every((word) => `${name} ${rows.get(name).help}`.toLowerCase().includes(word));
     let hits = 0;
     for (const { node, inside, fill } of details) {
-      const found = inside.filter((name) => wanted.every((word) => `${name} ${rows.get(name).help}`.toLowerCase().includes(word)));
+      const found = inside.filter(matches);
       hits += found.length;
       node.hidden = wanted.length > 0 && !found.length;
       if (wanted.length && found.length) { fill(); node.open = true; }
       if (!wanted.length) node.open = false;
       for (const name of inside) if (fields.has(name)) fields.get(name).node.hidden = wanted.length > 0 && !found.includes(name);
     }
-    count.textContent = wanted.length ? `${hits} found` : "";
+    const above = wanted.length ? [...shown].filter((name) => rows.has(name) && matches(name)) : [];
+    count.replaceChildren(...(wanted.length ? [`${hits + above.length} found`, ...(above.length ? [", above: ", ...above.map(goTo)] : []), said && `. ${typed}: ${said}`] : []));
   });
 
   function mark() {

@@ -102,6 +102,10 @@ def test_faults_stand_beside_their_fields_and_settings_are_found(served: Served,
     page.locator(".plan-faults li", has_text="Make room").wait_for(timeout=PLAN)
     assert start.is_disabled()
     fill(page, "resolution", "")
+    page.get_by_label("Search the settings").fill("--network-dim")
+    assert page.locator(".filters [role=status]").inner_text() == "1 found, above: lora.rank. --network-dim: here this is lora.rank=VALUE."
+    page.get_by_role("button", name="lora.rank").click()
+    page.keyboard.type(",8")
     fill(page, "lora.rank", "4,8")
     fill(page, "data.caption_dropout", "")
     page.get_by_label("sweep (--multirun)").check()

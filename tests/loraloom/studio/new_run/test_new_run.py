@@ -10,7 +10,7 @@ from loraloom.commands.train import job
 from loraloom.hydra.arguments import read_arguments
 from loraloom.hydra.composer import Composer
 from loraloom.queue.queue import Queue
-from loraloom.studio.new_run.settings import FIRST, NOT_SHOWN, words_of_run
+from loraloom.studio.new_run.settings import FIRST, NOT_SHOWN, other_tools, words_of_run
 from loraloom.studio.new_run.sources import Source, matching, sources
 from loraloom.studio.planning.child import described
 from registry.store import Store
@@ -44,6 +44,12 @@ def test_every_setting_has_its_type_and_choices() -> None:
     assert rows["gradient_checkpointing"]["choices"] == ["true", "false"] and rows["steps"]["choices"] == []
     assert {"adamw", "prodigy"} <= {*rows["optim.name"]["choices"]} and {"lora", "lokr"} <= {*rows["lora.kind"]["choices"]}
     assert rows["lora.params.init"]["choices"] and rows["data.trigger"]["help"]
+
+
+def test_the_names_of_other_tools_lead_to_settings() -> None:
+    found = other_tools()
+    assert found["network_dim"] == "here this is lora.rank=VALUE." and "checkpoint.every" in found["save_every_n_steps"]
+    assert found["network_dropout"].startswith("there is no such setting here")
 
 
 def test_the_settings_of_an_earlier_run_come_back_as_words(tmp_path: Path) -> None:
