@@ -19,7 +19,7 @@ export async function showChoice(main, query) {
   if (!run) return showRuns(main);
   main.append(make("p", { class: "soft where-run" }, run));
   const question = { run, texts: [] };
-  const form = make("div", { class: "card" }), plan = make("div", { class: "card", role: "status", "aria-live": "polite" }), place = make("div", { class: "voting" });
+  const form = make("div", { class: "card" }), plan = make("div", { class: "card", role: "status", "aria-live": "polite" }, make("p", { class: "soft" }, "Planning …")), place = make("div", { class: "voting" });
   main.append(form, plan, place);
   let number = 0, later = null, end = null, drawing = false;
 
@@ -39,13 +39,17 @@ export async function showChoice(main, query) {
   form.append(make("div", { class: "fields" }, ...inputs, make("label", { class: "field" }, make("span", {}, "Prompts of your own"), texts, make("span", { class: "soft field-help" }, "one a line, in place of the captions"))));
 
   async function update() {
-    const mine = ++number;
+    const mine = ++number, asked = structuredClone(question); // the buttons do what is planned, whatever is typed meanwhile
+    const slow = setTimeout(() => { if (mine === number) plan.replaceChildren(make("p", { class: "soft" }, "Planning …")); }, 500); // a slow one
     let found;
     try {
-      found = await ask("grids/choose_plan", question);
+      found = await ask("grids/choose_plan", asked);
+      found.asked = asked;
     } catch (error) {
       if (mine === number) plan.replaceChildren(...(error.faults?.length ? error.faults : [error.message]).map((text) => make("p", { class: "field-fault" }, text)));
       return;
+    } finally {
+      clearTimeout(slow);
     }
     if (mine !== number) return;
     const { grid } = found.plan;
@@ -64,7 +68,7 @@ export async function showChoice(main, query) {
   const draw = (found) => button("Draw the images", {
     kind: "primary", words: found.words,
     act: async () => {
-      const job = await write("grids/choose_draw", question);
+      const job = await write("grids/choose_draw", found.asked);
       const box = jobBox();
       drawing = true;
       place.replaceChildren(box.node);
@@ -85,15 +89,15 @@ export async function showChoice(main, query) {
     button("Vote", {
       kind: "primary", words: found.words.filter((word) => word !== "--no-vote"),
       act: async () => {
-        const { session } = await write("grids/choose_vote", question);
+        const { session } = await write("grids/choose_vote", found.asked);
         place.replaceChildren(frameOf("Votes", address("grids/ballot", { session })));
       },
     }),
-    button("Ranking", { writes: false, words: ["rank", found.folder, "--compare", "adapter"], act: () => { place.replaceChildren(frameOf("Ranking", address("grids/choose_ranking", { question: JSON.stringify(question) }))); } }),
+    button("Ranking", { writes: false, words: ["rank", found.folder, "--compare", "adapter"], act: () => { place.replaceChildren(frameOf("Ranking", address("grids/choose_ranking", { question: JSON.stringify(found.asked) }))); } }),
     button(`Keep the winner as ${found.plan.alias}`, {
       words: found.words,
       act: async () => {
-        const result = await write("grids/choose", question);
+        const result = await write("grids/choose", found.asked);
         place.replaceChildren(make("div", { class: "card" }, make("p", { class: result.alias ? "" : "soft", id: "verdict" }, result.verdict), facts([["Alias", result.alias], ["Adapter", result.adapter], ["Votes", String(result.votes)]])));
       },
     }),

@@ -1,7 +1,7 @@
 // One grid: the report's viewer in a frame, and what can be done with the grid and with the open cell.
 
 import { address, read, watch, write } from "../api.js";
-import { button, dialog, say } from "../parts.js";
+import { button, dialog, say, withCommand } from "../parts.js";
 import { jobBox } from "./job.js";
 import { refused } from "./frame.js";
 import { linkTo, nameOf, spellCounts, spellStamp, STATES, to } from "./links.js";
@@ -44,10 +44,8 @@ export async function showGrid(main, query) {
   }
 
   function scoreButton() {
-    let chosen = [];
-    const words = () => ["score", folder, ...chosen.flatMap((one) => ["--score", one])];
     return button("Score", {
-      words,
+      words: ["score", folder],
       act: async () => {
         const known = await read("grids/scores");
         const boxes = known.map(({ score, summary, options }) => {
@@ -55,11 +53,13 @@ export async function showGrid(main, query) {
           const value = make("input", { type: "text", "aria-label": `Options of ${score}`, placeholder: Object.keys(options).length ? Object.keys(options).join(", ") : "", hidden: !Object.keys(options).length });
           return { box, value, node: make("div", { class: "score-choice" }, make("label", {}, box, make("strong", {}, ` ${score}`)), make("span", { class: "soft" }, summary), value) };
         });
+        const chosen = () => boxes.filter(({ box }) => box.checked).map(({ box, value }) => (value.value.trim() ? `${box.value}=${value.value.trim()}` : box.value));
+        const words = () => ["score", folder, ...chosen().flatMap((one) => ["--score", one])];
+        for (const { box, value } of boxes) for (const one of [box, value]) withCommand(one, words);
         const go = button("Score", {
           kind: "primary", words,
           act: async () => {
-            chosen = boxes.filter(({ box }) => box.checked).map(({ box, value }) => (value.value.trim() ? `${box.value}=${value.value.trim()}` : box.value));
-            const job = await write("grids/score", { folder, scores: chosen });
+            const job = await write("grids/score", { folder, scores: chosen() });
             sheet.close();
             follows(job);
           },

@@ -52,6 +52,12 @@ def test_from_settings_to_a_ranking(studio: Served, browser: "Browser") -> None:
     frame.locator("#stage[data-mode=slider] img.over").wait_for()
     frame.locator("#close").click()
 
+    page.get_by_role("button", name="Score").click()
+    page.get_by_label("sharpness").check()
+    page.locator("dialog").get_by_role("button", name="Score").hover()
+    assert page.locator("#command").inner_text().endswith("--score sharpness")  # what the button does with what is ticked
+    page.keyboard.press("Escape")
+
     page.get_by_role("link", name="Vote").click()
     frame.get_by_label("Your name").fill("anna")
     frame.get_by_role("button", name="Start").click()
