@@ -185,10 +185,14 @@ def _training(path: Path) -> dict[str, Any]:
     return found
 
 
-def prune(run: Path, *, keep: int, best: int | None) -> None:
-    """Remove all but the `keep` newest, the best one, and those that were asked for, which do not count as newest."""
+def prune(run: Path, *, keep: int, best: int | None, every: int, steps: int) -> None:
+    """Remove all but the `keep` newest of every `every` steps and of the last step, the newest of all, the best one, and requested ones.
+
+    A held-out loss that falls makes a checkpoint at each measurement: counted as newest, they would leave none of those that were set.
+    """
     found = {step: folder for step, folder in steps_of(run).items() if not (folder / REQUESTED).exists()}
-    kept = {*list(found)[-keep:], *([best] if best is not None else [])}
+    regular = [step for step in found if step % every == 0 or step == steps]
+    kept = {*regular[-keep:], *list(found)[-1:], *([best] if best is not None else [])}
     for step, folder in found.items():
         if step not in kept:
             away = run / f"{UNFINISHED}{secrets.token_hex(8)}"

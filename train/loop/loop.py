@@ -312,7 +312,9 @@ class Loop:
                     )
             except OSError as error:
                 raise JobFailed(f"The checkpoint of step {step} cannot be written ({error}). Make room and resume={self.folder}") from error
-            checkpoint.prune(self.folder, keep=self.state.config.checkpoint.keep, best=self.history.best_step)
+            config = self.state.config
+            every = config.checkpoint.every or config.steps
+            checkpoint.prune(self.folder, keep=config.checkpoint.keep, best=self.history.best_step, every=every, steps=config.steps)
         accelerator.wait_for_everyone()
 
     def _write_adapter(self, path: Path, step: int) -> None:

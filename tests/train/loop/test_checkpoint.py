@@ -114,8 +114,23 @@ def test_a_newer_version_is_not_guessed(run: Path) -> None:
 def test_the_newest_and_the_best_are_kept(run: Path) -> None:
     for step in (1, 2, 3, 4):
         save(run, step)
-    checkpoint.prune(run, keep=2, best=1)
+    checkpoint.prune(run, keep=2, best=1, every=1, steps=9)
     assert list(checkpoint.steps_of(run)) == [1, 3, 4]
+
+
+def test_checkpoints_of_a_falling_heldout_loss_leave_those_that_were_set(run: Path) -> None:
+    for step in range(2, 17):
+        if step % 2 == 0 or step % 5 == 0:  # a lower held-out loss every 2 steps, checkpoint.every=5
+            save(run, step)
+            checkpoint.prune(run, keep=2, best=step, every=5, steps=16)
+    assert list(checkpoint.steps_of(run)) == [15, 16]  # the last of the steps counts
+    save(run, 14)
+    checkpoint.prune(run, keep=3, best=14, every=5, steps=16)
+    assert list(checkpoint.steps_of(run)) == [14, 15, 16]
+    for step in (10, 12):
+        save(run, step)
+    checkpoint.prune(run, keep=3, best=14, every=5, steps=16)
+    assert list(checkpoint.steps_of(run)) == [10, 14, 15, 16]
 
 
 def test_the_global_generators_come_back(run: Path) -> None:
