@@ -107,7 +107,6 @@ def test_faults_stand_beside_their_fields_and_settings_are_found(served: Served,
     page.get_by_role("button", name="lora.rank").click()
     page.keyboard.type(",8")
     fill(page, "lora.rank", "4,8")
-    fill(page, "data.caption_dropout", "")
     page.get_by_label("sweep (--multirun)").check()
     page.get_by_text("Planned: this can be started.").wait_for(timeout=PLAN)
     assert page.locator(".figures").inner_text().split()[:2] == ["runs", "2"]
