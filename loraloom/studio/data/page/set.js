@@ -381,7 +381,15 @@ class SetView {
   }
 
   async move(kind, images) {
-    await this.make({ kind, images });
+    const other = (name) => (kind === "hold_out" ? `heldout/${name}` : name.slice("heldout/".length));
+    const renamed = (from, to) => { const draft = this.unsaved.get(from); if (draft) { this.unsaved.delete(from); this.unsaved.set(to, draft); } };
+    for (const name of images) renamed(name, other(name)); // a caption that is not saved goes with its image
+    try {
+      await this.make({ kind, images });
+    } catch (error) {
+      for (const name of images) renamed(other(name), name);
+      throw error;
+    }
     for (const name of images) this.chosen.delete(name);
     this.draw();
   }

@@ -176,6 +176,10 @@ def test_two_pages_of_a_caption(browser: "Browser", served: Served) -> None:
     page.locator("#command-kind", has_text="Done").wait_for()
     assert captions(ink)["fox.png"] == "mine"
     expect(page.get_by_text("Changed meanwhile")).to_have_count(0)
+    text.fill("not saved yet")
+    page.locator(".row", has_text="fox.png").get_by_role("button", name="Hold out").click()
+    expect(page.get_by_label("Caption of heldout/fox.png")).to_have_value("not saved yet")
+    page.locator(".row", has_text="fox.png").get_by_role("button", name="Discard").click()
     ink.rename(ink.with_name("away"))
     expect(page.get_by_role("alert")).to_contain_text("there is no such file")
     ink.with_name("away").rename(ink)
