@@ -154,13 +154,20 @@ def fail(error: BaseException) -> int:
 def _paragraph(error: BaseException) -> str:
     if isinstance(error, LoomError):
         return f"{'interrupted' if error.exit_code == INTERRUPTED else 'error'}: {_indented(str(error))}"
-    if isinstance(error, OSError) and error.errno is not None:  # what the system refuses is no fault of the program
+    if (refusal := system_refusal(error)) is not None:
+        return f"error: {refusal}"
+    return f"error: {type(error).__name__}: {_indented(str(error))}\nThis is a fault of loraloom itself; --debug shows where."
+
+
+def system_refusal(error: BaseException) -> str | None:
+    """What the system refused, a file or memory, which is no fault of the program; None of any other error."""
+    if isinstance(error, OSError) and error.errno is not None:
         where = f"{one_line(error.filename)}: " if error.filename is not None else ""
-        return f"error: {where}{one_line(error.strerror)}."
+        return f"{where}{one_line(error.strerror)}."
     if is_out_of_memory(error):
         reason = one_line(str(error).partition("\n")[0]) or "MemoryError"
-        return f"error: There is not enough memory for this ({reason}). Close other programs, or give smaller inputs."
-    return f"error: {type(error).__name__}: {_indented(str(error))}\nThis is a fault of loraloom itself; --debug shows where."
+        return f"There is not enough memory for this ({reason}). Close other programs, or give smaller inputs."
+    return None
 
 
 def _indented(text: str) -> str:

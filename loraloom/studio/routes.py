@@ -79,6 +79,8 @@ class Ask:
 
 
 def _kind(value: object) -> str:
+    if isinstance(value, str):
+        return "one with a NUL character" if len(value) <= LONGEST else f"one of {len(value):,}"
     return "nothing" if value is None else type(value).__name__
 
 

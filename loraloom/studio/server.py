@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from loraloom.console import system_refusal
 from loraloom.studio.context import Studio
 from loraloom.studio.events import Events
 from loraloom.studio.guard import ADDRESS, HEADERS, Guard
@@ -162,9 +163,11 @@ def _answered(studio: Studio, route: Route, ask: Ask, path: str) -> web.StreamRe
         return _refusal(404, str(error))
     except Refused as error:
         return _refusal(400, str(error))
-    except (LoomError, OSError) as error:
+    except LoomError as error:
         return _refusal(500, str(error))
     except Exception as error:
+        if (refusal := system_refusal(error)) is not None:
+            return _refusal(500, refusal)
         log.exception("the answer to %s", path.partition("/api/")[2])
         return _refusal(
             500, f"{type(error).__name__}: {error}. This is a fault of loraloom itself; the terminal of the Studio shows where."

@@ -4,7 +4,7 @@ import { read } from "./api.js";
 import { fail, nothing } from "./parts.js";
 
 let leave = null; // what the shown section wants called when it goes
-let number = 0;
+let number = 0, turned = false; // turned: another address than the one that was opened
 
 const decoded = (part) => { try { return decodeURIComponent(part); } catch { return part; } }; // an address that was typed, or cut
 
@@ -33,6 +33,7 @@ async function show() {
   leave = null;
   const main = make("div", { class: `section ${section.name}` });
   by("main").replaceChildren(main);
+  if (turned && (document.activeElement === document.body || !document.activeElement?.isConnected)) by("main").focus({ preventScroll: true }); // the link that led here is gone
   try {
     const gone = await module.show(main, name === section.name ? parts : [], new URLSearchParams(query ?? ""));
     if (own === number) leave = gone ?? null;
@@ -55,5 +56,5 @@ by("where").title = `Working folder ${about.folder}; home ${about.home}`;
 for (const section of sections) by("nav").append(make("a", { href: `#/${section.name}`, "data-name": section.name }, section.title));
 copies(by("command-copy"), "command");
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); by("main").focus(); });
-addEventListener("hashchange", show);
+addEventListener("hashchange", () => { turned = true; show(); });
 show();

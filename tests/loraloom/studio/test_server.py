@@ -21,6 +21,8 @@ FAILURES = {
     "faults": Faults("Two things:", ["rank=0", "steps=0"]),
     "failed": JobFailed("the disk is full"),
     "system": OSError(28, "No space left on device"),
+    "long": OSError(36, "File name too long", "/a/long"),
+    "memory": MemoryError(),
     "own": ZeroDivisionError("division by zero"),
 }
 counted: list[str] = []
@@ -72,6 +74,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
         ("missing", 404, "no 'ink'"),
         ("failed", 500, "the disk is full"),
         ("system", 500, "No space left"),
+        ("long", 500, "/a/long: File name too long."),
+        ("memory", 500, "not enough memory"),
         ("own", 500, "fault of loraloom itself"),
     ],
 )

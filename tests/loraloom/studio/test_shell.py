@@ -53,6 +53,18 @@ def test_an_address_that_was_cut_shows_its_section(served: Served, browser: "Bro
     assert troubles == []
 
 
+def test_the_keyboard_is_in_the_content_after_a_link_in_it(served: Served, browser: "Browser") -> None:
+    page = browser.new_page()
+    page.goto(f"{served.address}#/models?text=pocket")
+    page.locator(".model-link").first.focus()
+    page.keyboard.press("Enter")
+    page.locator(".crumbs").wait_for()
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.keyboard.press("Tab")
+    assert page.locator(".crumbs a").evaluate("(one) => one === document.activeElement")
+    page.close()
+
+
 def test_a_page_of_a_studio_that_was_started_again_says_so(tmp_path: Path, browser: "Browser") -> None:
     page = browser.new_page()
     with serving(tmp_path, home=tmp_path / "home") as first:
