@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def within(studio: Studio, path: str | Path) -> Path:
 def check_written(studio: Studio, path: str | Path) -> Path:
     """A file or folder that a command may make, below this Studio's folders; folders above it may have to be made, too."""
     wanted = within(studio, path).absolute()
-    there = next(one for one in (wanted, *wanted.parents) if one.exists() or one.is_symlink())
+    there = next(one for one in (wanted, *wanted.parents) if os.path.lexists(one))
     studio.places.writable(there)
     if ".." in wanted.relative_to(there).parts:
         raise Refused(f"{path}: write it without `..`.")

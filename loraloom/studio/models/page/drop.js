@@ -2,11 +2,12 @@
 
 import { ask, commandOf, upload } from "../api.js";
 import { dialog, facts, say, showCommand, spellBytes } from "../parts.js";
-import { addWords, findWords } from "./words.js";
+import { addWords, findWords, pickleWords } from "./words.js";
 
 export const WHOLE = 512 * 2 ** 20; // bytes up to which a file is hashed whole, in the page's memory
 const LARGEST_IMAGE = 64 * 2 ** 20, LARGEST_HEADER = 100_000_000;
-const MODELS = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf)$/i;
+const MODELS = /\.(safetensors|sft|ckpt|pt|pth|bin|pkl|gguf)$/i;
+const PICKLES = /\.(ckpt|pt|pth|bin|pkl)$/i;
 const IMAGES = /\.(png|jpe?g|webp|gif|avif)$/i;
 
 // Takes files that are dropped anywhere on the section; gives what ends that.
@@ -29,6 +30,7 @@ function dropped(files) {
 export async function findFile(file) {
   const inside = make("div", { class: "section", role: "status" }, make("p", { class: "soft" }, "Looking…"));
   const box = dialog(file.name, inside);
+  showCommand(null); // that of a file before it
   inside.addEventListener("click", (event) => { if (event.target.closest("a")) box.close(); });
   try {
     inside.replaceChildren(...await (IMAGES.test(file.name) ? ofImage(file) : ofModel(file, (text) => inside.replaceChildren(make("p", { class: "soft" }, text)))));
@@ -98,6 +100,10 @@ async function ofModel(file, tell) {
   if (!header && (/\.(safetensors|sft)$/i.test(file.name) || !MODELS.test(file.name))) {
     const what = MODELS.test(file.name) ? "This is no whole safetensors file: its header cannot be read. Copy or download it again." : "This is neither an image nor a model file.";
     return [make("p", { class: "field-fault" }, what), about];
+  }
+  if (PICKLES.test(file.name)) {
+    showCommand(pickleWords(file.name));
+    return [make("p", {}, "Not registered here. It is a pickle, which can run code when it is loaded: it is registered as a safetensors file. In its folder:"), make("pre", {}, commandOf(pickleWords(file.name))), about];
   }
   showCommand(addWords(file.name));
   if (likely.length) return [make("p", {}, "Not found by its hashes; of the same name and size, and not hashed here yet:"), ...likely.map((one) => make("p", {}, link(one), make("br"), make("code", {}, one.path ?? ""))), make("p", { class: "soft" }, "Verify hashes it; drop the file again then."), about];

@@ -19,7 +19,7 @@ export function fitsCard(id, kind, reference) {
       other.row.dataset.fits = String(found.ok);
     } catch (error) {
       other.answer.textContent = error.message;
-      other.row.dataset.fits = "false";
+      other.row.dataset.fits = "unknown"; // a file that is gone or cannot be read
     }
   };
   const all = button("Check all", {

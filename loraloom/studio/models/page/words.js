@@ -29,6 +29,7 @@ export const fitsWords = (adapter, base) => ["registry", "fits", ...behind(adapt
 export const findWords = (file) => ["registry", "find", ...behind(file)];
 export const convertWords = (reference, form, output, family = "") => ["registry", "convert", reference, "--to", form, ...(family ? ["--family", family] : []), ...option("--output", output)];
 export const exportWords = (references, layout, folder) => ["registry", "export", ...references, "--layout", layout, folder];
+export const pickleWords = (file) => ["registry", "convert", ...option("--output", file.replace(/\.\w+$/, ".safetensors")), "--to", "safetensors", ...behind(file)];
 export const scanWords = (folder, hash) => ["registry", "scan", ...(hash ? ["--hash"] : []), ...behind(folder)];
 export const addWords = (source, name = "") => ["registry", "add", ...(name ? option("--name", name) : []), ...behind(source)];
 

@@ -270,13 +270,15 @@ def test_a_dropped_file_that_is_no_model_is_not_to_be_registered(shelf: Shelf, p
     page.locator(".model-card").first.wait_for()
     image = png(tmp_path / "a.png", parameters="a cat\nSteps: 4, Sampler: Euler, Seed: 1, Size: 64x64, Model: x")
     for name, data, said, command in (
-        ("notes.txt", b"text", "neither an image nor a model file", "registry list"),
-        ("cut.safetensors", b"\xff" * 20, "no whole safetensors file", "registry list"),
+        ("notes.txt", b"text", "neither an image nor a model file", ""),
+        ("old.ckpt", b"pickle", "can run code", "registry convert --output old.safetensors --to safetensors old.ckpt"),
+        ("cut.safetensors", b"\xff" * 20, "no whole safetensors file", ""),
         ("--help.png", image.read_bytes(), "Made by A1111", "registry find -- --help.png"),
     ):
         page.evaluate(DROP, [name, base64.b64encode(data).decode(), ""])
         page.locator("dialog", has_text=said).wait_for()
-        assert command in page.locator("#command").inner_text() and "registry add FOLDER" not in page.locator("dialog").inner_text()
+        assert page.locator("#command").inner_text() == (f"loraloom {command}" if command else "")
+        assert "registry add FOLDER" not in page.locator("dialog").inner_text()
         page.keyboard.press("Escape")
         page.locator("dialog").wait_for(state="detached")
 
@@ -292,11 +294,24 @@ def test_an_adapter_of_two_families_is_converted_for_the_chosen_one(shelf: Shelf
     assert "400" in troubles.pop()
 
 
+def test_whether_a_file_that_is_gone_fits_is_not_known(shelf: Shelf, page: "Page", troubles: list[str]) -> None:
+    record = shelf.one("ink-7")
+    shelf.store.override(record.id, family="sd1")
+    Path(str(record.path)).unlink()
+    page.goto(f"{shelf.served.address}#/models/one/{record.id}")
+    row = page.locator('.fits li[data-fits="unknown"]')
+    page.locator(".fits li button").first.click()
+    assert "cannot be opened" in row.inner_text()
+    assert "not known" in row.locator(".fit-answer").evaluate("(one) => getComputedStyle(one, '::before').content")
+    assert "400" in troubles.pop()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_on_a_phone_and_a_desk(shelf: Shelf, page: "Page", scheme: Any) -> None:
     record = shelf.one("ink-3")
     shelf.store.note(record.id, HOSTILE)
     shelf.store.tag(record.id, [HOSTILE, "x" * 200])
+    shelf.store.override(record.id, licence="x" * 400)
     page.emulate_media(color_scheme=scheme)
     for size in (DESK, PHONE):
         page.set_viewport_size({"width": size["width"], "height": size["height"]})
