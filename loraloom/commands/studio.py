@@ -1,12 +1,20 @@
 """`loraloom studio`: one local page over the same commands."""
 
 import argparse
+import os
+import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from loraloom import console
 from registry.errors import NotFound, Refused
 from registry.home import expanded
+from registry.printable import counted
+
+PATIENCE = 5.0  # seconds that answers have to end
 
 HELP = "one local page over the same commands: runs, data, models, grids, votes"
 ABOUT = """\
@@ -58,4 +66,23 @@ def run(arguments: argparse.Namespace) -> int:
             webbrowser.open(address)
 
     asyncio.run(serve(studio, guard, place, ready))
+    leave(PATIENCE)
     return 0
+
+
+def leave(seconds: float) -> None:
+    """Wait for answers that are still computed; end the process where one waits for longer, for which Python would wait for ever.
+
+    That is a file that is no file (a named pipe), or lies on a network disk that hangs. What is written is whole or not there.
+    """
+    from loraloom.studio.events import NAMED
+
+    until = monotonic() + seconds
+    working = [thread for thread in threading.enumerate() if thread.name.startswith(NAMED)]
+    with suppress(KeyboardInterrupt):
+        for thread in working:
+            thread.join(max(0.0, until - monotonic()))
+    if left := sum(thread.is_alive() for thread in working if not thread.daemon):
+        console.say(f"{counted(left, 'answer')} of the page did not end: the Studio ends without.")
+        sys.stdout.flush()
+        os._exit(0)

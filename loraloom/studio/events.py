@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from aiohttp import web
@@ -17,6 +18,8 @@ from registry.printable import json_printable
 
 SECONDS = 1.0  # between two computations of a topic
 QUIET = 15.0  # seconds without an event after which a comment keeps the connection open
+THREADS = 4
+NAMED = "studio"  # how the names of a Studio's threads begin
 MOST_TOPICS = 40  # of one connection
 
 log = logging.getLogger(__name__)
@@ -25,15 +28,15 @@ log = logging.getLogger(__name__)
 class Topic:
     """One watched topic: a task that computes it while somebody watches."""
 
-    def __init__(self, compute: Callable[[], object], *, seconds: float = SECONDS) -> None:
-        self._compute, self._seconds = compute, seconds
+    def __init__(self, compute: Callable[[], object], *, seconds: float = SECONDS, threads: ThreadPoolExecutor | None = None) -> None:
+        self._compute, self._seconds, self._threads = compute, seconds, threads
         self.watchers: set[asyncio.Queue[str | None]] = set()
         self.last: str | None = None
         self.task: asyncio.Task[None] | None = None
 
     async def run(self, name: str) -> None:
         while self.watchers:
-            text = await asyncio.to_thread(self._text, name)
+            text = await asyncio.get_running_loop().run_in_executor(self._threads, self._text, name)
             if text != self.last:
                 self.last = text
                 for watcher in self.watchers:
@@ -57,6 +60,7 @@ class Events:
     def __init__(self, studio: Studio, snapshots: Mapping[str, Snapshot]) -> None:
         self._studio = studio
         self._snapshots = snapshots
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{NAMED}-topic")
         self._topics: dict[str, Topic] = {}
         self._open: set[asyncio.Queue[str | None]] = set()  # a None in it ends its connection
 
@@ -90,7 +94,7 @@ class Events:
         if topic is None or topic.task is None or topic.task.done():
             kind, _, argument = name.partition(":")
             snapshot = self._snapshots[kind]
-            topic = self._topics[name] = Topic(lambda: snapshot(self._studio, argument))
+            topic = self._topics[name] = Topic(lambda: snapshot(self._studio, argument), threads=self._threads)
         if topic.last is not None:
             queue.put_nowait(topic.last)
         topic.watchers.add(queue)
@@ -100,7 +104,8 @@ class Events:
         return topic
 
     async def close(self) -> None:
-        """End the connections, and what is computed for them."""
+        """End the connections, and what is computed for them. A computation that runs is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for queue in self._open:
             queue.put_nowait(None)
         for topic in list(self._topics.values()):

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from loraloom.console import system_refusal
 from loraloom.studio.context import Studio
-from loraloom.studio.events import Events
+from loraloom.studio.events import NAMED, Events
 from loraloom.studio.guard import ADDRESS, HEADERS, Guard
 from loraloom.studio.places import MEDIA
 from loraloom.studio.routes import Ask, Route, Routes, Sent, SentFile, sections
@@ -74,7 +74,7 @@ class Site:
         self._studio, self._guard = studio, guard
         self._routes = {path: route for table in tables for path, route in table.table.items()}
         self._events = Events(studio, {name: snapshot for table in tables for name, snapshot in table.topics.items()})
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="studio")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{NAMED}-answer")
 
     def application(self) -> web.Application:
         """The routes as an application of aiohttp."""

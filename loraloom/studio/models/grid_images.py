@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from time import monotonic
 from typing import Any
 
@@ -70,7 +71,11 @@ class GridImages:
             try:
                 stat = path.stat()
                 signature = (stat.st_mtime_ns, stat.st_size)
-                if stat.st_size <= LARGEST and (path not in self._grids or self._grids[path].signature != signature):
+                if (
+                    S_ISREG(stat.st_mode)
+                    and stat.st_size <= LARGEST
+                    and (path not in self._grids or self._grids[path].signature != signature)
+                ):
                     self._grids[path] = _Read(signature, _images(path))
             except OSError:
                 self._grids.pop(path, None)

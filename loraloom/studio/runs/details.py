@@ -11,11 +11,12 @@ from loraloom.studio.runs.folders import RunState, run_folder, state_of
 from loraloom.studio.runs.listing import job_of
 from loraloom.studio.runs.registered import registered_runs
 from loraloom.studio.runs.summary import Signature, signature, summary_of
-from registry.errors import NotFound, Refused
+from registry.errors import BadFile, NotFound, Refused
 from registry.files.progress_file import NAME as PROGRESS
 from registry.files.progress_file import read_progress
 from train.loop import checkpoint
 from train.loop.trackers import METRICS
+from train.measures.images import FILE as IMAGES
 from train.output.folder import CONFIG, PLAN, RESULT, read_config, read_json_if_there
 from train.run_report.read import preview_files
 from train.run_report.settings import changed_settings, command_of, rows_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from train.config import TrainConfig
 
 REPORT = "report.html"
+READ = (METRICS, PLAN, RESULT, PROGRESS, IMAGES)  # files of a run that are read whole: a named pipe would be waited for
 
 
 def own_run(studio: Studio, given: str) -> Path:
@@ -32,6 +34,9 @@ def own_run(studio: Studio, given: str) -> Path:
     path = studio.places.readable(given)
     if not (path / CONFIG).is_file():
         raise Refused(f"{given}: this is not a run folder, it has no {CONFIG}.")
+    for file in (path / name for name in READ):
+        if file.exists() and not file.is_file():
+            raise BadFile(file, "unreadable", "is no regular file. Copy it from the run again, or remove it.")
     return path
 
 

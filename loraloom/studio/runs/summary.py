@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 from registry.plain_values import from_json
@@ -44,6 +45,8 @@ def signature(path: Path) -> Signature:
         stat = path.stat()
     except OSError:
         return -1, -1
+    if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):
+        return -1, -1  # a named pipe is not read
     return stat.st_size, stat.st_mtime_ns
 
 
@@ -79,6 +82,8 @@ def _read(folder: Path, plan_at: Signature, result_at: Signature, _metrics_at: S
 
 def last_rows(path: Path) -> list[dict[str, Any]]:
     """The last rows of metrics.jsonl; what is no row (one that is being written) is left out."""
+    if not path.is_file():
+        return []
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

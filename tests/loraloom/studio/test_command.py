@@ -34,6 +34,23 @@ def test_the_command_serves_until_it_is_ended(tmp_path: Path) -> None:
     assert "--read-only" in said and address.path.strip("/") not in said and "Traceback" not in said
 
 
+def test_a_studio_ends_while_an_answer_waits_for_ever() -> None:
+    """What the command does after it has served, in a process of its own: it ends that."""
+    script = """
+import threading, time
+from loraloom.commands.studio import leave
+threading.Thread(target=lambda: time.sleep(0.1), name="studio-answer_0").start()
+leave(20)
+print("went on")
+threading.Thread(target=lambda: time.sleep(600), name="studio-answer_1").start()
+leave(0.1)
+print("not reached")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n") and "1 answer of the page did not end" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"), [(["--port", "70000"], "1 to 65535"), (["--root", "nowhere"], "no such folder"), (["nowhere"], "no such folder")]
 )

@@ -1,6 +1,7 @@
 """What the section Models answers: the registry in parts, a model's facts and images, and changes by the commands' own functions."""
 
 import hashlib
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -78,6 +79,13 @@ def test_images_of_grids_are_found_by_the_models_hash(shelf: Shelf) -> None:
     page = good(shelf.served.get("models/one", id=record.id))
     assert [(one["source"], one["label"], one["folder"]) for one in page["images"]] == [("grid", "seed 1", str(folder))]
     assert good(shelf.served.post("models/set", id=record.id, image=page["images"][0]["path"]))["record"]["image"].endswith("a.png")
+
+
+def test_a_pipe_in_the_place_of_a_grids_cells_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "a" / "b"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "cells.jsonl")
+    assert GridImages((tmp_path,)).refresh(wait=10)
 
 
 def test_lineage_is_a_graph_of_parents_and_children(shelf: Shelf) -> None:

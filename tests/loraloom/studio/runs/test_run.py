@@ -1,6 +1,7 @@
 """A run's page: its values, its curves as they grow, runs side by side, its report, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,17 @@ def test_a_damaged_line_of_metrics_is_named(served: Served) -> None:
     status, found = served.get("runs/curves", path=folder)
     lines = (folder / METRICS).read_bytes().count(b"\n")
     assert status == 400 and f"line {lines} is damaged" in found["error"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "plan.json", "result.json"])
+def test_a_named_pipe_in_a_run_is_not_waited_for(served: Served, name: str) -> None:
+    folder = make_run(served.studio.folder)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert served.get("runs/list")[0] == 200
+    for route in ("run", "curves", "files"):
+        status, value = served.get(f"runs/{route}", path=folder)
+        assert status == 400 and f"{name}: is no regular file" in value["error"]
 
 
 def test_what_a_page_watches_changes_with_the_run(served: Served) -> None:
