@@ -12,7 +12,7 @@ from registry.errors import Refused
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
 
-Kind = Literal["read", "write", "upload", "topic"]
+Kind = Literal["read", "write", "ask", "upload"]
 LONGEST = 100_000  # characters of one text of a request
 
 
@@ -117,7 +117,7 @@ class Routes:
 
     def ask(self, path: str, *, most: int = 1 << 20) -> Callable[[Answer], Answer]:
         """Answer POST api/<path> where nothing is changed, as a plan: for values too long for an address. Allowed when read-only."""
-        return self._added(path, "upload", most)
+        return self._added(path, "ask", most)
 
     def upload(self, path: str, *, most: int) -> Callable[[Answer], Answer]:
         """Answer POST api/<path> with the bytes of one file in Ask.body (values in the address); changes nothing that lasts."""

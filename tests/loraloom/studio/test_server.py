@@ -109,6 +109,8 @@ def test_only_a_json_object_is_a_body(served: Served) -> None:
         ("", b"{}", 415),
     ):
         assert served.raw("POST", path, body, {**origin, "Content-Type": kind})[0] == status
+    bytes_ = {**origin, "Content-Type": "application/octet-stream"}
+    assert served.raw("POST", path.replace("write", "ask"), b"{}", bytes_)[0] == 415  # only an upload has bytes
     assert served.raw("GET", path)[0] == 404 and served.raw("DELETE", path, headers=origin)[0] == 404
 
 
