@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -84,5 +83,4 @@ def leave(seconds: float) -> None:
             thread.join(max(0.0, until - monotonic()))
     if left := sum(thread.is_alive() for thread in working if not thread.daemon):
         console.say(f"{counted(left, 'answer')} of the page did not end: the Studio ends without.")
-        sys.stdout.flush()
         os._exit(0)

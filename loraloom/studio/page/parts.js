@@ -54,7 +54,9 @@ export function say(text, { fault = false } = {}) {
   const close = make("button", { type: "button", title: "Close", "aria-label": "Close" }, "✕");
   const node = make("div", { class: fault ? "message fault" : "message" }, make("pre", {}, text), close);
   close.addEventListener("click", () => node.remove());
-  by("messages").append(node);
+  const sheet = [...document.querySelectorAll("dialog[open]")].pop(); // what is behind an open dialog can be neither seen well nor closed
+  if (sheet) node.setAttribute("role", fault ? "alert" : "status");
+  (sheet ?? by("messages")).append(node);
   if (!fault) setTimeout(() => node.remove(), 5000);
 }
 
@@ -72,6 +74,7 @@ export function dialog(title, ...inside) {
   const node = make("dialog", { class: "sheet", "aria-labelledby": head.id }, make("div", { class: "stage-bar" }, head, make("span", { class: "gap" }), x), ...inside);
   const opener = pressed;
   node.addEventListener("close", () => {
+    by("messages").append(...node.querySelectorAll(":scope > .message"));
     node.remove();
     if (document.activeElement === document.body && opener?.isConnected) opener.focus({ preventScroll: true });
   });

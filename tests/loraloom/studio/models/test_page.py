@@ -225,6 +225,10 @@ def test_jobs_and_exports_are_the_commands_that_are_shown(shelf: Shelf, page: "P
 
     page.goto(f"{shelf.served.address}#/models")
     page.get_by_role("button", name="Add models").click()
+    page.get_by_label("Folder to look through").fill("nowhere")
+    inside.get_by_role("button", name="Scan").click()
+    inside.locator(".message.fault", has_text="no such file").get_by_role("button").click()
+    assert "404" in troubles.pop() and troubles == []
     page.get_by_label("Folder to look through").fill("more")
     assert started(inside.get_by_role("button", name="Scan")) == ["registry", "scan", "more"]
     page.goto(f"{shelf.served.address}#/models/one/{record.id}")
