@@ -4,6 +4,7 @@ import base64
 import json
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,12 @@ def annotations(home: Path) -> list[Any]:
     return found
 
 
+def words_of(command: str) -> list[str]:
+    """The words of a command as a shell reads them: shlex knows no $'...', in which control characters are."""
+    read = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    return read.decode().split("\0")[:-1]
+
+
 class Twin:
     """What a change on the page and its command do to two homes that are the same."""
 
@@ -86,7 +93,7 @@ class Twin:
             if self._page.evaluate("done.length"):
                 break
             self._page.wait_for_timeout(40)
-        words = shlex.split(self._page.evaluate("done[0]"))
+        words = words_of(self._page.evaluate("done[0]"))
         now = annotations(self._home)
         assert words[0] == "loraloom" and now != self._before, words
         self._monkeypatch.setenv("LORALOOM_HOME", str(copy))
