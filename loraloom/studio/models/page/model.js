@@ -29,7 +29,7 @@ export function showModel(main, id) {
     if (one.images_wait) setTimeout(() => { if (!gone) load().catch(fail); }, 1500);
   }
 
-  const reload = () => load().catch(fail);
+  const reload = () => (gone ? undefined : load().catch(fail));
   const changed = async (route, values, text) => { await write(route, { id, ...values }); say(text); await load(); };
 
   function drawHead() {
@@ -60,7 +60,8 @@ export function showModel(main, id) {
 
   async function remove() {
     if (!await confirmed(`Remove ${one.record.name} from the index, with its tags, notes and aliases? Its files stay where they are.`, "Remove")) return;
-    const done = await write("models/remove", { id });
+    gone = true; // the index changes: this page is not read again
+    const done = await write("models/remove", { id }).catch((error) => { gone = false; throw error; });
     if (done.derived.length) say(`Made from ${done.name}, a parent that is not registered now: ${done.derived.join(", ")}.`);
     location.hash = "#/models";
   }
