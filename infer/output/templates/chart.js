@@ -10,7 +10,8 @@ const Chart = (() => {
     return node;
   }
 
-  const tone = (index) => `var(--c${index % 5})`;
+  const TONES = [0, 1, 2, 3, 4, 6]; // 5 is of levels
+  const tone = (index) => `var(--c${TONES[index % TONES.length]})`;
   const toneOf = (line, index) => line.level ? "var(--c5)" : line.name === "each step" ? tone(0) : tone(index);
 
   function shown(value) {

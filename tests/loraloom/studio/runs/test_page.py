@@ -20,8 +20,9 @@ HOSTILE = """<img src=x onerror="document.title='owned'"> "it's" <b>"""
 
 def test_a_run_is_found_compared_and_its_queue_is_ordered_by_keyboard(served: Served, browser: "Browser") -> None:
     root, queue = served.studio.folder, Queue(served.studio.home)
-    make_run(root, HOSTILE, "20260102-120000", lora__rank=4)
-    make_run(root, "plain", "20260101-120000")
+    make_run(root, HOSTILE, "20260109-120000", lora__rank=4)
+    for number, name in enumerate(["plain", "x" * 200, "a", "b", "c"]):
+        make_run(root, name, f"2026010{number + 1}-110000")
     queue.pause()
     first, second = (queue.add(["train", f"data.trigger={NASTY}", f"seed={seed}"], folder=root).id for seed in (1, 2))
     page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
@@ -40,8 +41,11 @@ def test_a_run_is_found_compared_and_its_queue_is_ordered_by_keyboard(served: Se
     assert page.locator(".runs-table tbody th").first.inner_text() == HOSTILE
     for box in page.locator(".runs-table input").all():
         box.check()
-    page.get_by_role("button", name="Compare 2").click()
+    page.get_by_role("button", name="Compare 6").click()
     page.locator(".charts .chart").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tones = page.locator(".chart").first.locator(".readout i").evaluate_all("all => all.map((one) => getComputedStyle(one).borderTopColor)")
+    assert len(tones) == len({*tones}) == 6
     table = page.locator(".compare-table").inner_text()
     assert "lora.rank" in table and "4" in table and page.title() == "Runs · LoRA Loom Studio" and problems == []
     page.close()
