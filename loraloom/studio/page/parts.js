@@ -3,6 +3,7 @@
 import { address, commandOf } from "./api.js";
 
 let shown = null; // the element whose command is in the bar
+let led = false; // whether what was done last leads to another page
 let pressed = null; // the last button: one that waits is disabled, and a browser takes the focus from it
 
 // Shows a command in the bar below: of what is pointed at or focused, or of what was just done.
@@ -10,6 +11,12 @@ export function showCommand(words, kind = "Command") {
   by("command-kind").textContent = kind;
   by("command").textContent = words ? commandOf(words) : "";
   by("command-copy").disabled = !words;
+}
+
+// The bar on the way to another page: empty, but for what a button did that led there.
+export function leaveCommand() {
+  if (!led) showCommand(null);
+  led = false;
 }
 
 // Marks an element with its command: `words` is a list, or a function that gives it (null: there is none now).
@@ -37,8 +44,9 @@ export function button(label, { act, words = null, writes = true, title = "", ki
     node.disabled = true;
     const now = typeof words === "function" ? words() : words; // of what is done: the fields may be empty afterwards
     try {
-      const made = await act();
+      const place = location.hash, made = await act();
       const done = Array.isArray(made) ? made : now; // the command of what was made, where only that is known: a file's name
+      led = Boolean(done) && location.hash !== place;
       if (done && (shown === node || !node.isConnected)) showCommand(done, "Done"); // a button that was drawn anew is another node
     } catch (error) {
       fail(error);

@@ -1,7 +1,7 @@
 // The shell of the page: navigation by the part of the address after #, one section at a time.
 
 import { read } from "./api.js";
-import { fail, nothing } from "./parts.js";
+import { fail, leaveCommand, nothing } from "./parts.js";
 
 let leave = null; // what the shown section wants called when it goes
 let number = 0, turned = false; // turned: another address than the one that was opened
@@ -11,6 +11,7 @@ const decoded = (part) => { try { return decodeURIComponent(part); } catch { ret
 // A section's index.js exports show(main, parts, query): parts of the address after its name, as texts; gives a function to call on leaving, or nothing.
 async function show() {
   const own = ++number;
+  leaveCommand();
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...parts] = path.split("/").map(decoded);
   const section = sections.find((one) => one.name === name) ?? sections[0];

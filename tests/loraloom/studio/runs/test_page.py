@@ -43,6 +43,7 @@ def test_a_run_is_found_compared_and_its_queue_is_ordered_by_keyboard(served: Se
         box.check()
     page.get_by_role("button", name="Compare 6").click()
     page.locator(".charts .chart").first.wait_for()
+    assert page.locator("#command").inner_text() == ""  # the move was of the page before
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tones = page.locator(".chart").first.locator(".readout i").evaluate_all("all => all.map((one) => getComputedStyle(one).borderTopColor)")
     assert len(tones) == len({*tones}) == 6
