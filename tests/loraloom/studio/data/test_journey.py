@@ -127,6 +127,7 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
     page.get_by_role("button", name="Save the mask").click()
     expect(page.get_by_text("its mask was changed meanwhile")).to_be_visible()
     assert len(journal.history(ink)) == 3
+    page.locator(".message").get_by_role("button", name="Close").click()  # it lies in the dialog, which the other one closes
     page.get_by_role("button", name="Close", exact=True).last.click()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Save the mask").click()
