@@ -97,3 +97,9 @@ def test_hardware_presets_and_the_table_of_cards_are_what_the_plan_found() -> No
 @pytest.mark.parametrize("value", ["jsonl", "wandb", "tensorboard", "wandb+tensorboard", "none-such"])
 def test_a_tracker_is_a_preset_or_a_value_of_the_setting(value: str) -> None:
     assert configure(JOBS["train"], f"tracker={value}").tracker == value
+
+
+def test_a_folder_where_a_preset_is_expected_is_answered_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "hat").mkdir()
+    with pytest.raises(Faults, match=r"no preset .* of data\. .*is given as data\.path=/"):
+        configure(JOBS["train"], f"data={tmp_path / 'hat'}")

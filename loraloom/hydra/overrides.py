@@ -11,6 +11,7 @@ from loraloom.hydra.plugins import choice_fault
 from loraloom.hydra.points import sweep_values
 from loraloom.hydra.presets import Presets, leaves
 from loraloom.hydra.settings import Schema, Setting
+from registry.home import expanded
 from registry.names import suggest
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ class OverrideChecker:
 
     def _presets_like(self, name: str, group: str) -> str:
         known = self.presets.groups[group]
-        setting = self.schema.settings.get(f"{group}.name")
+        places = (f"{group}.path",) if expanded(name).exists() else ()
+        setting = next((self.schema.settings[one] for one in (*places, f"{group}.name") if one in self.schema.settings), None)
         return suggest(name, known, whole=True) + (f" A value of the setting itself is given as {setting.name}={name}." if setting else "")
 
     def _value_fault(self, raw: str, name: str, value: Any) -> str | None:

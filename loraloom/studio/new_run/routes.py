@@ -30,9 +30,12 @@ def choose_from(studio: Studio, ask: Ask) -> object:
     return {"bases": [vars(one) for one in bases], "data": [vars(one) for one in data], "cut": found.cut}
 
 
-@ROUTES.ask("new_run/plan")
+@ROUTES.write("new_run/plan")
 def plan(studio: Studio, ask: Ask) -> object:
-    """The plan of `loraloom train WORDS dry_run=true`: of the questions of a `page`, numbered upwards, only the newest is answered."""
+    """The plan of `loraloom train WORDS dry_run=true`: of the questions of a `page`, numbered upwards, only the newest is answered.
+
+    Not in a read-only Studio: settings name folders anywhere, and a plan shows captions of their images.
+    """
     return planner_of(studio).plan(ask.texts("words"), page=ask.text("page", ""), number=ask.number("number", 0)).to_json()
 
 

@@ -15,7 +15,7 @@ from loraloom.studio.new_run.sources import Source, matching, sources
 from loraloom.studio.planning.child import described
 from registry.store import Store
 from tests.infer.output.opened import NASTY
-from tests.loraloom.studio.opened import Served
+from tests.loraloom.studio.opened import Served, serving
 from tests.loraloom.studio.runs.made import make_run
 from train.run_report.settings import changed_settings
 
@@ -82,3 +82,9 @@ def test_a_start_is_that_of_the_command_line(served: Served, monkeypatch: pytest
 def test_a_start_is_refused_with_all_faults(served: Served) -> None:
     status, answer = served.post("new_run/start", words=["stepz=3", "lora.rank=x"])
     assert status == 400 and len(answer["faults"]) == 2 and "Did you mean 'steps'?" in answer["error"]
+
+
+def test_a_read_only_studio_plans_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path, home=tmp_path / "home", read_only=True) as sealed:
+        assert sealed.post("new_run/plan", words=["data.path=/"], number=1)[0] == 403
+        assert sealed.post("grids/plan", form={}, number=1)[0] == 403
