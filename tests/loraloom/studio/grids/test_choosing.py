@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -16,6 +16,9 @@ from tests.loraloom.studio.opened import Served, serving
 from tests.train.conftest import short_run
 from train import run
 from train.config import CheckpointConfig, OptimConfig, PreviewConfig
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 QUESTION: dict[str, Any] = {
     "checkpoints": "last",
@@ -79,6 +82,47 @@ def test_a_run_becomes_a_chosen_checkpoint(
     capsys.readouterr()
     assert main([*plan["words"], "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(chosen))
+
+
+@pytest.mark.browser
+def test_a_checkpoint_is_chosen_in_the_page(trained: tuple[Served, Path], browser: "Browser") -> None:
+    served, _ = trained
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(60_000)
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.goto(f"{served.address}#/runs")
+    page.get_by_role("link", name="discs", exact=True).click()
+    page.get_by_text("Choose a checkpoint").click()
+    page.get_by_label("Checkpoints").fill("2")
+    page.get_by_label("Weights").fill("1")
+    page.get_by_label("Seeds").fill("1")
+    page.get_by_label("Prompts of your own").fill("\n".join(f"a circle, number {number}" for number in range(14)))
+    page.locator("tr", has_text="Images").filter(has_text="28").wait_for()
+    page.get_by_role("button", name="Draw the images").click()
+    page.get_by_role("button", name="Vote").click(timeout=120_000)
+    frame = page.frame_locator("iframe.grid-frame")
+    frame.get_by_label("Your name").fill("anna")
+    frame.get_by_role("button", name="Start").click()
+    frame.locator("#count", has_text="0 of ").wait_for()
+    session = list(SESSIONS.by_question.values())[-1].session
+    cells = {cell.image: cell.values["candidate"] for row in session.comparison.cells.values() for cell in row.values()}
+    wanted = {name for name, path in session.images.items() if cells[path].startswith("step")}
+    for number in range(200):
+        frame.locator("#count", has_text=f"{number} of ").or_(frame.get_by_role("heading", name="Done")).first.wait_for()
+        if frame.get_by_role("heading", name="Done").is_visible():
+            break
+        left = frame.locator("#stage-left img").get_attribute("src") or ""
+        side = "left" if any(name in left for name in wanted) else "right"
+        frame.locator(f"button[data-choice={side}]:enabled").click()
+    page.get_by_role("button", name="Keep the winner").click()
+    page.locator("#verdict").wait_for()
+    page.locator(".voting tr", has_text="Alias").filter(has_text="discs@best").wait_for()
+    store = Store(served.studio.home)
+    kept, wanted_one = (store.hashed(store.find(f"discs@{name}")).hashes for name in ("best", "step-2"))
+    assert kept.tensors_sha256 == wanted_one.tensors_sha256  # the file that is kept says what it was chosen by, too
+    assert troubles == []
+    page.close()
 
 
 def test_all_that_is_wrong_is_said(trained: tuple[Served, Path]) -> None:
