@@ -33,7 +33,7 @@ class Guard:
     def admits(self, request: web.Request, token: str) -> bool:
         """Whether a request may be answered at all. What has a body, or changes something, must come from the page's own origin."""
         hosts = request.headers.getall("Host", [])
-        if len(hosts) != 1 or not self._is_own(hosts[0], request):
+        if len(hosts) != 1 or not _is_own(hosts[0]):
             return False
         if not hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self.token.encode()):
             return False
@@ -44,7 +44,8 @@ class Guard:
             return False
         return request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
 
-    def _is_own(self, host: str, request: web.Request) -> bool:
-        """Whether the Host header names this machine and a port: an SSH tunnel may have another port than ours."""
-        name, colon, port = host.rpartition(":")
-        return name in NAMES and bool(colon) and port.isascii() and port.isdigit() and len(port) <= 5
+
+def _is_own(host: str) -> bool:
+    """Whether a Host header names this machine and a port: an SSH tunnel may have another port than ours."""
+    name, colon, port = host.rpartition(":")
+    return name in NAMES and bool(colon) and port.isascii() and port.isdigit() and len(port) <= 5

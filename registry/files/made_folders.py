@@ -37,11 +37,11 @@ def note_made(folder: Path) -> None:
 def read_made(job: Path) -> tuple[Path, ...]:
     """The run folders that a job has noted, each once, in the order in which they were made."""
     try:
-        lines = (job / NAME).read_text(encoding="utf-8").splitlines()
+        lines = (job / NAME).read_bytes().splitlines()
     except FileNotFoundError:
         return ()
     found = []
     for line in lines:
-        with suppress(ValueError):  # a line that a full disk cut off
+        with suppress(ValueError, RecursionError):  # a line that a full disk cut off, or that is none of ours
             found.append(Path(str(json.loads(line))))
     return tuple(dict.fromkeys(found))

@@ -95,5 +95,5 @@ def read_progress(path: Path) -> Progress | None:
             seconds_left=None if value["seconds_left"] is None else float(value["seconds_left"]),
             at=datetime.fromisoformat(value["at"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -270,3 +270,13 @@ def test_a_damaged_job_hides_no_other_and_is_removed(
     queue.remove(one)
     caplog.clear()
     assert [job.id for job in queue.jobs()] == [two] and caplog.text == ""
+
+
+def test_damaged_notes_of_a_job_are_left_out(queue: Queue, add: Callable[..., str]) -> None:
+    queue.pause()
+    one = add()
+    deep = b"[" * 100_000
+    (queue.folder / one / "made.jsonl").write_bytes(b'"/runs/a"\n\xff\xfe\n' + deep + b'\n"/runs/b"\n')
+    (queue.folder / one / "progress.json").write_bytes(b'{"stage": "x", "done": 1e999, "total": 1}')
+    (job,) = queue.jobs()
+    assert job.made == (Path("/runs/a"), Path("/runs/b")) and job.progress is None

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_type_hints
 
 from registry.errors import BadFile, JobFailed, Refused
 from registry.formats.atomic_file import atomic_file, sync_folder
+from registry.typed_values import mistyped
 from train.data.editing.rows import Rows, same_mode
 
 KEPT = ".loraloom-edits"  # in the set: its edits, and what was there before; hidden, so that no reader takes it for images
@@ -200,12 +201,14 @@ def from_json(value: Mapping[str, Any], *, where: Path) -> Change:
         kind = KINDS[values.pop("kind")]
         read: Callable[..., Change] = kind.from_json if kind is Rows else kind
         change = read(**values)
+        if wrong := mistyped({field.name: getattr(change, field.name) for field in fields(change)}, get_type_hints(type(change))):  # type: ignore[arg-type]
+            raise ValueError(wrong[0])
         names = [change.file, *([change.to] if isinstance(change, Move) else [])]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(where, "journal", f"is no edit of this version ({error}).") from error
     for name in names:
-        parts = Path(name).parts if isinstance(name, str) else ()
-        if not parts or Path(name).is_absolute() or ".." in parts or parts[0] == KEPT:
+        parts = Path(name).parts
+        if not parts or "\0" in name or Path(name).is_absolute() or ".." in parts or parts[0] == KEPT:
             raise BadFile(where, "journal", f"names {name!r}, which is not a file of the set.")
     return change
 

@@ -93,16 +93,16 @@ def _head(file: Path, number: int, stage: str) -> Edit:
         with file.open(encoding="utf-8") as opened:
             head = json.loads(opened.readline())
         return Edit(file, number, stage, str(head["when"]), tuple(map(str, head["words"])), int(head["images"]))  # type: ignore[arg-type]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadFile(file, "journal", f"is no edit of this version ({error}). Move it away.") from error
 
 
 def changes_of(edit: Edit) -> list[Change]:
     """The changes of an edit. Raises BadFile."""
-    lines = edit.file.read_text(encoding="utf-8").split("\n")[1:]
     try:
+        lines = edit.file.read_text(encoding="utf-8").split("\n")[1:]
         values = [json.loads(line) for line in lines if line]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadFile(edit.file, "journal", f"is damaged ({error}). Move it away.") from error
     return [from_json(value, where=edit.file) for value in values]
 

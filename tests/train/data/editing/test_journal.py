@@ -217,3 +217,30 @@ def test_edits_are_not_written_through_a_link(photos: Path, tmp_path: Path, kept
     with pytest.raises(Refused, match="is a link"):
         EditRequest(path=str(photos), operations=[Add("x")]).make()
     assert list(elsewhere.iterdir()) == [] and files_of(photos) == before
+
+
+HEAD = '{"when": "now", "words": [], "images": 1}'
+CHANGES = {
+    "no UTF-8": HEAD.encode() + b"\n\xff\xfe",
+    "nested too deeply": (HEAD + "\n" + "[" * 100_000).encode(),
+    "a head nested too deeply": b"[" * 100_000,
+    "a number that is none": b'{"when": "now", "words": [], "images": 1e999}',
+    "a text that is a number": (HEAD + '\n{"kind": "text", "file": "a.txt", "before": 5, "after": null}').encode(),
+    "a name that is a number": (HEAD + '\n{"kind": "text", "file": 5, "before": "a", "after": null}').encode(),
+    "a row that is a text": (HEAD + '\n{"kind": "rows", "file": "metadata.jsonl", "column": "file_name", "rows": [[]]}').encode(),
+    "a place that is a text": (
+        HEAD + '\n{"kind": "rows", "file": "metadata.jsonl", "column": "f", "rows": [{"before": "a", "after": "b", "place": "x"}]}'
+    ).encode(),
+    "a name with a NUL": (HEAD + '\n{"kind": "text", "file": "a\\u0000", "before": "a", "after": null}').encode(),
+}
+
+
+@pytest.mark.parametrize("data", CHANGES.values(), ids=CHANGES)
+def test_a_journal_that_came_with_a_set_is_refused_by_name(data: bytes, photos: Path) -> None:
+    EditRequest(path=str(photos), operations=[Add("x")]).make()
+    (edit,) = journal.history(photos)
+    before = files_of(photos)
+    edit.file.write_bytes(data)
+    with pytest.raises(BadFile, match=edit.file.name), journal.editing(photos):
+        journal.undo(photos)
+    assert files_of(photos) == before
