@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from registry.budget.free import resident_bytes
-from registry.quantised.memory import give_back
+from registry.budget.freed import give_back
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from registry.budget.freed import give_back
 from registry.quantised.codings import CODINGS, Coding, Kept
-from registry.quantised.memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

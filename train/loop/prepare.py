@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.compiled import compile_blocks
+from registry.budget.freed import give_back
 from registry.budget.trimmed import LEAST, Trimming
 from registry.files.locks import held
 from registry.home import home_dir
@@ -17,7 +18,6 @@ from registry.parts import Parts
 from registry.printable import counted
 from registry.progress import Report, Tick
 from registry.quantised.errors import WeightError, weight_error
-from registry.quantised.memory import give_back
 from registry.swapping.activations import ActivationOffload
 from registry.swapping.blocks import blocks_of
 from registry.swapping.swap import BlockSwap

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.budget.freed import give_back
 from registry.errors import JobFailed, Refused
 from registry.formats.atomic_file import write_json
 from registry.formats.dialects import writing_of
 from registry.formats.image_file import decode
 from registry.printable import shell_line
 from registry.progress import Tick
-from registry.quantised.memory import give_back
 from registry.record import Hashes
 from registry.swapping.swap import BlockSwap
 from train.data.images import fit
