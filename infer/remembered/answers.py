@@ -1,25 +1,22 @@
 """Answers to what a plan asks of a base, kept in the home by the base's content.
 
 Such an answer (how many denoiser calls a sampler makes, whether an adapter fits) costs little once torch and diffusers are imported
-and the empty model is built, which cost seconds. Answers are kept as long as the code that found them is the same: the files of this
-package, Python, and the libraries it asks. Refusals are not kept: they are found anew each time.
+and the empty model is built, which cost seconds. Answers are kept as long as the code that found them is the same: the files of two of
+our packages, Python, and the libraries it asks. Refusals are not kept: they are found anew each time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from registry.errors import LoomError
 from registry.formats.atomic_file import write_text
+from registry.launch.own_code import code_digest
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -80,33 +77,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 @cache
 def made_with_code() -> str:
-    """A digest of what answers follow from besides the base: Python, the libraries' versions, and this package's files by size and time."""
+    """A digest of what answers follow from besides the base: Python, the libraries' versions, and our own files."""
     import infer
     import registry
 
-    digest = hashlib.sha256(sys.version.encode())
-    for name in LIBRARIES:
-        digest.update(f"{name} {_version(name)}\n".encode())
-    for package in (registry, infer):
-        root = Path(str(package.__file__)).parent
-        for path, stat in sorted(_sources(root)):
-            digest.update(f"{path} {stat}\n".encode())
-    return digest.hexdigest()
-
-
-def _sources(folder: Path) -> Iterator[tuple[str, str]]:
-    """(path, size and time of its last change) of each Python file in a folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _sources(Path(entry.path))
-            elif entry.name.endswith(".py"):
-                stat = entry.stat()
-                yield entry.path, f"{stat.st_size} {stat.st_mtime_ns}"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "-"
+    return code_digest([Path(str(package.__file__)).parent for package in (registry, infer)], LIBRARIES)

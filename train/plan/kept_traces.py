@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import cache, partial
-from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from registry.files.write_failure import make_folder
 from registry.formats.atomic_file import write_json
 from registry.formats.hashing import value_sha256
 from registry.home import home_dir
+from registry.launch.own_code import code_digest, version_of
 
 LOG = logging.getLogger(__name__)
 
@@ -35,15 +33,10 @@ DIGEST = "digest"
 @cache
 def _code() -> str | None:
     """A digest of the code that a trace comes from; None where a library is a development version, whose code its version does not tell."""
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    if any("dev" in version or "git" in version for version in versions.values()):
+    if any("dev" in version or "git" in version for version in map(version_of, LIBRARIES)):
         return None
-    digest = sha256(json.dumps([platform.python_version(), versions]).encode())
     root = Path(__file__).resolve().parents[2]
-    for file in sorted(file for name in PACKAGES for file in (root / name).rglob("*.py")):
-        digest.update(f"{file.relative_to(root)} {file.stat().st_size} ".encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return code_digest([root / name for name in PACKAGES], LIBRARIES)
 
 
 def is_known(family: Family) -> bool:

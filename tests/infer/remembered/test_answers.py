@@ -1,6 +1,7 @@
 """Answers on a base: kept between plans while the code is the same, and never a refusal."""
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_code_is_python_the_libraries_and_the_files_of_the_package(tmp_path:
     found = [made_with_code.__wrapped__()]
     source.write_text("x = 10\n")
     found.append(made_with_code.__wrapped__())
-    monkeypatch.setattr(answers, "version", lambda name: "0.1")
+    monkeypatch.setattr(metadata, "version", lambda name: "0.1")
     found.append(made_with_code.__wrapped__())
     monkeypatch.setattr("sys.version", "4.0")
     found.append(made_with_code.__wrapped__())
