@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from loraloom.queue.environment import with_own_path
 from registry.errors import JobFailed, Refused
 from registry.plain_values import from_json
 
@@ -119,21 +119,13 @@ class Planner:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "loraloom.studio.planning.child", self._job],
                     cwd=self._folder,
-                    env=self._environment(),
+                    env=with_own_path({**os.environ, "LORALOOM_HOME": str(self._home)}),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                 )
             except OSError as error:
                 raise Refused(f"Nothing can be planned in {self._folder}: {error.strerror}.") from error
         return self._process
-
-    def _environment(self) -> dict[str, str]:
-        """That of this process, with the home, and with this very loraloom found from any folder."""
-        root = Path(__file__).resolve().parents[3]
-        environment = {**os.environ, "LORALOOM_HOME": str(self._home)}
-        if root not in (Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")):
-            environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-        return environment
 
     def _end(self) -> None:
         process, self._process = self._process, None
