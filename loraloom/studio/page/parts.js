@@ -1,10 +1,10 @@
 // What the sections are made of: buttons that show their command, messages, dialogs, tables, thumbnails, paging.
 
 import { address, commandOf } from "./api.js";
+import { closed, isQuiet, opening, wait, waited } from "./focus.js";
 
 let shown = null; // the element whose command is in the bar
 let led = false; // whether what was done last leads to another page
-let pressed = null; // the last button: one that waits is disabled, and a browser takes the focus from it
 
 // Shows a command in the bar below: of what is pointed at or focused, or of what was just done.
 export function showCommand(words, kind = "Command") {
@@ -23,7 +23,7 @@ export function leaveCommand() {
 export function withCommand(node, words) {
   const tell = () => {
     const now = typeof words === "function" ? words() : words;
-    if (!now) return;
+    if (!now || isQuiet()) return;
     shown = node;
     showCommand(now);
   };
@@ -40,8 +40,7 @@ export function button(label, { act, words = null, writes = true, title = "", ki
   if (writes && document.body.dataset.sealed) node.disabled = true;
   if (words) withCommand(node, words);
   node.addEventListener("click", async () => {
-    pressed = node;
-    node.disabled = true;
+    wait(node);
     const now = typeof words === "function" ? words() : words; // of what is done: the fields may be empty afterwards
     try {
       const place = location.hash, made = await act();
@@ -51,7 +50,7 @@ export function button(label, { act, words = null, writes = true, title = "", ki
     } catch (error) {
       fail(error);
     } finally {
-      node.disabled = Boolean(writes && document.body.dataset.sealed);
+      waited(node, Boolean(writes && document.body.dataset.sealed));
     }
   });
   return node;
@@ -73,19 +72,19 @@ export function fail(error) {
   say(error?.message ?? String(error), { fault: true });
 }
 
-// A dialog with a title; gives {dialog, close}. Esc closes it, the focus goes back.
+// A dialog with a title; gives {dialog, close}. Esc closes it, and the focus goes back to what opened it, as it is drawn then.
 export function dialog(title, ...inside) {
   const close = () => node.close();
   const x = make("button", { type: "button", "aria-label": "Close", title: "Close (Esc)" }, "✕");
   x.addEventListener("click", () => { if (node.dispatchEvent(new Event("cancel", { cancelable: true }))) close(); }); // as Esc: what is not saved may be asked about
   const head = make("h2", { id: `title-${crypto.randomUUID()}` }, title);
   const node = make("dialog", { class: "sheet", "aria-labelledby": head.id }, make("div", { class: "stage-bar" }, head, make("span", { class: "gap" }), x), ...inside);
-  const opener = pressed;
   node.addEventListener("close", () => {
     by("messages").append(...node.querySelectorAll(":scope > .message"));
     node.remove();
-    if (document.activeElement === document.body && opener?.isConnected) opener.focus({ preventScroll: true });
+    closed(node);
   });
+  opening(node);
   document.body.append(node);
   node.showModal();
   return { dialog: node, close };

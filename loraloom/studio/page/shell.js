@@ -1,6 +1,7 @@
 // The shell of the page: navigation by the part of the address after #, one section at a time.
 
 import { read } from "./api.js";
+import { keepFocus } from "./focus.js";
 import { fail, leaveCommand, nothing } from "./parts.js";
 
 let leave = null; // what the shown section wants called when it goes
@@ -57,5 +58,6 @@ by("where").title = `Working folder ${about.folder}; home ${about.home}`;
 for (const section of sections) by("nav").append(make("a", { href: `#/${section.name}`, "data-name": section.name }, section.title));
 copies(by("command-copy"), "command");
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); by("main").focus(); });
+keepFocus();
 addEventListener("hashchange", () => { turned = true; show(); });
 show();
