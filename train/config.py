@@ -211,8 +211,6 @@ class TrainConfig:
         fault = None if self.memory is None else budget_fault(self.memory)
         yield "memory", self.memory, fault is None, fault or ""
         yield "compile", self.compile, self.compile in (None, "blocks"), "must be blocks, or null"
-        must = "must be null beside swap_blocks: the backward pass of compiled blocks does not follow weights that change places"
-        yield "compile", self.compile, self.compile is None or not self.swap_blocks, must
         yield "seed", self.seed, 0 <= self.seed < 2**63, "must be in 0 .. 2^63 - 1"
         good = self.epochs is None or (isfinite(self.epochs) and self.epochs > 0)
         yield "epochs", self.epochs, good, "must be above 0, or null for steps"

@@ -2,8 +2,9 @@
 
 A model's blocks are a few kinds, each many times; torch.compile keeps a kind's code by what it was compiled for (shapes, strides,
 dtypes, whether gradients are wanted), and every block of that kind finds it there. So the wait is that of one block a kind, not of the
-model's depth. Only a block's own `forward` is compiled: gradient checkpointing stays as it is around it. Swapped blocks do not go with
-it: the backward pass of compiled code was measured to have no finite gradients where weights change places.
+model's depth. Only a block's own `forward` is compiled: gradient checkpointing and block swap stay as they are around it. Weights are
+inputs of the code, so that they may lie elsewhere each time; what a backward pass reads must be a saved tensor (`keep_layer` in
+registry/quantised/linear.py says why).
 """
 
 from __future__ import annotations

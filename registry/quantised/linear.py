@@ -106,7 +106,12 @@ class QuantisedLinear(nn.Linear):
 
     def made(self, dtype: torch.dtype, *, room: Tensor | None = None) -> Tensor:
         """The kept weight (O, I), rounded from fp32 to `dtype`; in `room`, bytes on the same device, where that is given."""
-        return self.coding.make([getattr(self, name) for name in self.coding.buffers], self.shape, dtype, room=room)
+        return self.coding.make(self.kept, self.shape, dtype, room=room)
+
+    @property
+    def kept(self) -> list[Tensor]:
+        """What the weight is made of, in the order of the coding's names."""
+        return [getattr(self, name) for name in self.coding.buffers]
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # made of the buffers
@@ -151,14 +156,15 @@ class _Room(threading.local):
     def __init__(self) -> None:
         self.bytes = torch.empty(0, dtype=torch.uint8)
 
-    def of(self, layer: QuantisedLinear, dtype: torch.dtype) -> Tensor:
-        """The layer's weight for one product."""
+    def of(self, layer: QuantisedLinear, dtype: torch.dtype, kept: Sequence[Tensor]) -> Tensor:
+        """The layer's weight for one product, made of what is kept of it."""
         made, found, given = layer.like.dtype, None, layer._parameters.get("weight")
         if given is not None:
             return given.to(layer.codes.device, dtype)
         if torch.compiler.is_compiling() and isinstance(layer.coding, Coding):  # one kernel makes it; where in memory is the compiler's
+            codes, scales = kept
             with torch.no_grad():
-                return layer.coding.in_one(layer.codes, layer.scales, layer.shape).to(made).to(dtype)
+                return layer.coding.in_one(codes, scales, layer.shape).to(made).to(dtype)
         if layer.codes.device.type == "cpu":
             needed = layer.coding.numbers(layer.shape) * made.itemsize
             if self.bytes.nbytes < needed:
@@ -166,10 +172,28 @@ class _Room(threading.local):
                 self.bytes = torch.empty(needed, dtype=torch.uint8)
             found = self.bytes
         with torch.no_grad():
-            return layer.made(made, room=found).to(dtype)
+            return layer.coding.make(kept, layer.shape, made, room=found).to(dtype)
 
 
 _ROOM = _Room()
+
+
+def keep_layer(ctx: Any, layer: QuantisedLinear) -> None:
+    """Have the backward pass of a Function find the layer.
+
+    Compiled code holds what a backward pass reads of an object as it was in the first forward pass, past the hooks of saved tensors
+    (`saved_tensor_with_no_vc_check` in torch/_functorch/autograd_function.py): gradient checkpointing, which computes again what those
+    hooks ask for, has no part in it, and where blocks are swapped another block's codes lie there by then. So they are saved as tensors.
+    """
+    ctx.layer = layer
+    if torch.compiler.is_compiling():
+        ctx.save_for_backward(*layer.kept)
+
+
+def kept_of(ctx: Any) -> Sequence[Tensor]:
+    """What is kept of the layer's weight, in a backward pass."""
+    kept: Sequence[Tensor] = ctx.saved_tensors if torch.compiler.is_compiling() else ctx.layer.kept
+    return kept
 
 
 class _Product(torch.autograd.Function):
@@ -177,8 +201,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, bias: Tensor | None, layer: QuantisedLinear) -> Tensor:
-        ctx.layer = layer
-        return functional.linear(inputs, _ROOM.of(layer, inputs.dtype), bias)
+        keep_layer(ctx, layer)
+        return functional.linear(inputs, _ROOM.of(layer, inputs.dtype, layer.kept), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -190,5 +214,5 @@ def through_the_weight(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tenso
     rows = gradient.reshape(-1, gradient.shape[-1])  # (B, O)
     inward = None
     if ctx.needs_input_grad[0]:
-        inward = (rows @ _ROOM.of(ctx.layer, gradient.dtype)).reshape(*gradient.shape[:-1], ctx.layer.in_features)
+        inward = (rows @ _ROOM.of(ctx.layer, gradient.dtype, kept_of(ctx))).reshape(*gradient.shape[:-1], ctx.layer.in_features)
     return inward, rows.sum(0) if ctx.needs_input_grad[1] else None, None

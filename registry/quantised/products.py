@@ -16,7 +16,7 @@ import torch
 
 from registry.errors import Refused
 from registry.quantised.codings import FP8_LARGEST, INT8_LARGEST
-from registry.quantised.linear import QuantisedLinear, through_the_weight
+from registry.quantised.linear import QuantisedLinear, keep_layer, kept_of, through_the_weight
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,7 +82,7 @@ class Int8Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, bias: Tensor | None, layer: QuantisedLinear) -> Tensor:
-        ctx.layer = layer
+        keep_layer(ctx, layer)
         codes, scales = tokens_in_int8(inputs.reshape(-1, inputs.shape[-1]))
         product = _int_mm(codes, layer.codes.t()).float().mul_(scales).mul_(layer.scales.t())  # (N, O)
         if bias is not None:
@@ -95,8 +95,9 @@ class Int8Product(torch.autograd.Function):
         rows = gradient.reshape(-1, gradient.shape[-1])  # (N, O)
         inward = None
         if ctx.needs_input_grad[0]:
-            codes, scales = tokens_in_int8(rows * layer.scales.t())
-            product = _int_mm(codes, layer.codes).float().mul_(scales)  # (N, I)
+            weight_codes, weight_scales = kept_of(ctx)
+            codes, scales = tokens_in_int8(rows * weight_scales.t())
+            product = _int_mm(codes, weight_codes).float().mul_(scales)  # (N, I)
             inward = product.to(gradient.dtype).reshape(*gradient.shape[:-1], layer.in_features)
         return inward, rows.sum(0) if ctx.needs_input_grad[1] else None, None
 
@@ -106,7 +107,7 @@ class Fp8Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, bias: Tensor | None, layer: QuantisedLinear) -> Tensor:
-        ctx.layer = layer
+        keep_layer(ctx, layer)
         tokens = inputs.reshape(-1, inputs.shape[-1])
         scales = tokens.abs().amax(dim=1, keepdim=True).float() / FP8_LARGEST  # (N, 1)
         scales = torch.where(scales > 0, scales, torch.ones_like(scales))

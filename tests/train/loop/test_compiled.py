@@ -28,12 +28,21 @@ def test_losses_are_the_same_but_for_rounding(settings: Settings, prepared: Prep
     beside = {"base": str(shared_folder("flux1")), "gradient_checkpointing": True, "base_dtype": "int8", "compute": "int8"}
     eager = prepared(settings(**beside)).state
     actual = prepared(settings(compile="blocks", offload_activations=True, **beside)).state
+    torch._dynamo.utils.counters.clear()
     for step in range(2):
         one, other = eager.step(step).losses, actual.step(step).losses
         torch.testing.assert_close(one, other, rtol=1e-3, atol=0)
     counted = torch._dynamo.utils.counters
     assert not counted["graph_break"] and actual.offload.ledger.host_peak > 0
     assert counted["stats"]["unique_graphs"] <= 6, "one code for each kind, with and without a gradient into it"
+    counted.clear()
+    swapped = prepared(settings(compile="blocks", swap_blocks=4, **beside)).state
+    for step in range(2):
+        swapped.step(step)
+    assert not counted["stats"]["unique_graphs"], "swapped blocks are computed by the same code"
+    for (name, weight), (_, other) in zip(swapped.weights, actual.weights, strict=True):
+        assert weight.equal(other), name
+    assert list(swapped.swap.ledger.fetches.values()) == [4] * 4, "each block twice a step"
 
 
 @pytest.mark.slow
@@ -89,8 +98,6 @@ def test_the_plan_shows_the_kinds_and_refuses_what_cannot_be_compiled(
     assert any("the first steps" in note for note in made.notes)
     with pytest.raises(Faults, match=r"compile must be blocks, or null, got 'model'"):
         settings(compile="model")
-    with pytest.raises(Faults, match="compile must be null beside swap_blocks"):
-        settings(compile="blocks", swap_blocks=2, gradient_checkpointing=True)
     with pytest.raises(Refused, match="compiled for cpu and cuda, and this is mps"):
         check_compiler(config, torch.device("mps"))
     monkeypatch.setenv("CXX", "no-such-compiler")
