@@ -16,7 +16,8 @@ def from_json(text: str | bytes) -> Any:
     try:
         whole = text if isinstance(text, str) else text.decode("utf-8-sig")
         value = json.loads(whole)
-        return _storable(value) if ESCAPED.search(whole) or (not whole.isascii() and SURROGATE.search(whole)) else value
+        odd = ("\\" in whole and ESCAPED.search(whole)) or (not whole.isascii() and SURROGATE.search(whole))
+        return _storable(value) if odd else value
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -1,6 +1,6 @@
 """Record: one registered model, dataset or run, as every listing and `--json` shows it. Unknown values are None, never guessed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -117,15 +117,12 @@ class Record:
         root = self.metadata.get("root")
         return str(root) if root else (self.files[0].path if self.files else None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values with stable keys, in the order of the fields."""
-        values = {name: getattr(self, name) for name in FIELDS}
-        values["prediction"] = vars(self.prediction).copy()
-        values["hashes"] = vars(self.hashes).copy()
-        values["files"] = tuple(vars(entry).copy() for entry in self.files)
-        values["warnings"] = tuple(vars(entry).copy() for entry in self.warnings)
-        values["parents"] = tuple(dict(parent) for parent in self.parents)
-        values["metadata"] = dict(self.metadata)
+    def to_json(self, names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Plain values with stable keys, in the order of the fields, or of these names of fields alone."""
+        own = vars(self)
+        values = {name: own[name] for name in names or FIELDS}
+        for name in values.keys() & PLAIN.keys():
+            values[name] = PLAIN[name](values[name])
         return values
 
     @classmethod
@@ -142,3 +139,17 @@ class Record:
 
 
 FIELDS = tuple(f.name for f in fields(Record))
+
+
+def _several(values: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
+    return tuple([vars(value).copy() for value in values])
+
+
+PLAIN: Mapping[str, Callable[[Any], Any]] = {  # how the fields are written that are no plain values
+    "prediction": lambda value: vars(value).copy(),
+    "hashes": lambda value: vars(value).copy(),
+    "files": _several,
+    "warnings": _several,
+    "parents": lambda parents: tuple([dict(parent) for parent in parents]),
+    "metadata": dict,
+}

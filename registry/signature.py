@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from registry.aliases import Aliases
+from registry.detect.name_kinds import NameKinds
 from registry.formats.diffusers_folder import prediction_of
 from registry.formats.model_header import ModelHeader, TensorNames
 from registry.formats.safetensors_header import TensorInfo
@@ -78,15 +79,17 @@ class Signature:
         asked = (*self.adapter, *self.adapter_shared, self.adapter_absent, self.adapter_marks, [w.module for w in self.adapter_widths])
         for pattern in (pattern for patterns in asked for pattern in patterns if pattern not in EXPRESSIONS):
             EXPRESSIONS[pattern] = re.compile(pattern)
-            _patterns_in.cache_clear()
+            PATTERNS.forget()
 
 
 EXPRESSIONS: dict[str, re.Pattern[str]] = {}  # of all signatures: each module is matched once against all of them
 
 
-@lru_cache(maxsize=65536)  # files of one family share their names
 def _patterns_in(module: str) -> tuple[str, ...]:
     return tuple(pattern for pattern, expression in EXPRESSIONS.items() if expression.search(module))
+
+
+PATTERNS = NameKinds(_patterns_in)  # module -> the expressions that find it
 
 
 def bare_names(tensors: Shapes) -> dict[str, TensorInfo]:
@@ -187,6 +190,7 @@ class _Modules:
     """An adapter's modules of the denoiser: the first each expression finds, the highest block of each stack."""
 
     found: Mapping[str, str]
+    patterns: frozenset[str]  # those that found one
     highest: Mapping[str, int]
 
     def all_of(self, patterns: Iterable[str]) -> list[str] | None:
@@ -197,22 +201,32 @@ class _Modules:
 def _modules(names: TensorNames, _expressions: int) -> _Modules:
     found: dict[str, str] = {}
     highest: dict[str, int] = {}
-    for module in names.layers:
-        for pattern in _patterns_in(module):
-            found.setdefault(pattern, module)
-        stack, number = _block(module)
+    kinds = PATTERNS.of(names.modules)
+    first = dict(zip(reversed(kinds), reversed(names.modules), strict=True))  # of several modules the last one put counts: the first
+    for kind in dict.fromkeys(kinds):
+        for pattern in kind.value:
+            found.setdefault(pattern, first[kind])
+    for stack, number in BLOCKS.distinct(names.modules):
         if number > highest.get(stack, -1):
             highest[stack] = number
-    return _Modules(found, highest)
+    return _Modules(found, _same(frozenset(found)), highest)
+
+
+@lru_cache(maxsize=1024)
+def _same(patterns: frozenset[str]) -> frozenset[str]:
+    """The one object for all equal sets: it is compared with itself then."""
+    return patterns
 
 
 STACK = re.compile(r"((?:[a-z]+_)*(?:blocks|layers))[._](\d+)[._]")
 
 
-@lru_cache(maxsize=65536)  # files of one family share their names
 def _block(module: str) -> tuple[str, int]:
     found = STACK.match(module)
     return (found[1], int(found[2])) if found else ("", -1)
+
+
+BLOCKS = NameKinds(_block)
 
 
 @dataclass(frozen=True)
@@ -228,6 +242,8 @@ class _Named:
 def _by_names(names: TensorNames, row: Signature) -> _Named | None:
     """A signature's modules among an adapter's; None where the names alone show that it is another family's."""
     modules = names.cached(_modules, len(EXPRESSIONS))
+    if not _may_have(row, modules.patterns):
+        return None
     if any(number >= row.adapter_blocks.get(stack, number + 1) for stack, number in modules.highest.items()):
         return None
     own = next((hits for patterns in row.adapter if (hits := modules.all_of(patterns))), None)
@@ -237,6 +253,12 @@ def _by_names(names: TensorNames, row: Signature) -> _Named | None:
     sized = tuple((width, modules.found[width.module]) for width in row.adapter_widths if width.module in modules.found)
     marked = next((name for pattern, name in row.adapter_marks.items() if pattern in modules.found), None)
     return _Named(tuple(found), bool(own), sized, marked)
+
+
+@lru_cache(maxsize=16384)
+def _may_have(row: Signature, patterns: frozenset[str]) -> bool:
+    """Whether modules that these expressions find can be a signature's."""
+    return any(map(patterns.issuperset, (*row.adapter, *row.adapter_shared))) and patterns.isdisjoint(row.adapter_absent)
 
 
 def has_names_of(row: Signature, names: TensorNames) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -73,9 +73,20 @@ def _test_of(hint: Any) -> Test:
         wanted = (int, float) if hint is float else (int,)
         return lambda value: isinstance(value, wanted) and not isinstance(value, bool)
     if is_dataclass(hint):
-        fields_of = tuple((name, _test_of(kind)) for name, kind in _kinds(hint).items())  # type: ignore[arg-type]
-        return lambda value: isinstance(value, hint) and all(test(getattr(value, name)) for name, test in fields_of)  # type: ignore[arg-type]
+        return _test_of_fields(hint, tuple((name, _test_of(kind)) for name, kind in _kinds(hint).items()))  # type: ignore[arg-type]
     return (lambda value: isinstance(value, hint)) if isinstance(hint, type) else lambda value: True
+
+
+def _test_of_fields(hint: Any, tests: Sequence[tuple[str, Test]]) -> Test:
+    def test(value: Any) -> bool:
+        if not isinstance(value, hint):
+            return False
+        for name, of_its_type in tests:  # noqa: SIM110 - a generator costs a scan a third more for every file
+            if not of_its_type(getattr(value, name)):
+                return False
+        return True
+
+    return test
 
 
 def _is_text(value: Any) -> bool:

@@ -2,11 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from registry.formats.adapter_keys import SCALED, TEXT_MODULE, AdapterKey, dialect_of, is_language_model
+from registry.formats.adapter_keys import SCALED, TEXT_MODULE, AdapterKey, KeyKind, dialect_of, is_language_model, kinds_of
 from registry.formats.dialects import DENOISER, DOUBLED
 from registry.formats.model_header import ModelHeader, TensorNames
 from registry.formats.peft_config import CONFIG, ENTRY, peft_config
@@ -47,7 +47,6 @@ class _Named(NamedTuple):
     ranks: tuple[str, ...]  # tensors whose first size is their module's rank, where no two are of one module
     shared_ranks: tuple[_Rank, ...]  # such tensors where two are
     blocks: tuple[str, ...]  # tensors whose axes tell OFT from BOFT
-    kernels: tuple[str, ...]  # tensors with the kernel of a convolution, where there is one
     algorithms: frozenset[str]  # OFT for both
     components: tuple[str, ...]
     dora: bool
@@ -68,7 +67,7 @@ def adapter_facts(header: ModelHeader) -> AdapterFacts:
             found[place] = max(shape[0], found.get(place, 0)) if most else shape[0]
     ranks = Counter([*found.values(), *(shape[0] for name in named.ranks if (shape := tensors[name].shape))])
     kernels = any(len(info.shape) == 4 and info.shape[-1] > 1 for info in infos)  # most files have none
-    convolution = kernels and any(len(shape := tensors[name].shape) == 4 and shape[-1] > 1 for name in named.kernels)
+    convolution = kernels and any(len(shape := tensors[name].shape) == 4 and shape[-1] > 1 for name in names.cached(_kernels))
     algorithms: frozenset[str] | set[str] = named.algorithms
     if "oft" in algorithms:  # one key name for both: three axes are OFT, four are BOFT
         axes = {len(tensors[name].shape) for name in named.blocks}
@@ -90,39 +89,57 @@ def adapter_facts(header: ModelHeader) -> AdapterFacts:
 
 def _by_names(names: TensorNames) -> _Named:
     keys = names.keys or {}
+    kinds = kinds_of(keys)
     scaled = {
-        name.removesuffix(".on_input") for name, key in keys.items() if key.role == "on_input"
+        name.removesuffix(".on_input") for name, key in _with_roles(keys, kinds, {"on_input"})
     }  # their IA3 factor is a plain `.weight`
-    others = [name for name in names.names if name not in keys and name.removesuffix(".weight") not in scaled]
-    ranks = [*_ranks(keys)]
+    others = (
+        [name for name in names.names if name not in keys and name.removesuffix(".weight") not in scaled]
+        if len(keys) < len(names.names)
+        else []
+    )
+    ranks = [*_ranks(keys, kinds)]
     modules = Counter([place for place, _, _ in ranks])
     return _Named(
         ranks=tuple(name for place, name, _ in ranks if modules[place] == 1),
         shared_ranks=tuple(rank for rank in ranks if modules[rank[0]] > 1),
-        blocks=tuple(name for name, key in keys.items() if key.algorithm == "oft" and key.role == "blocks"),
-        kernels=tuple(name for name, key in keys.items() if key.role in KERNELS),
-        algorithms=frozenset(key.algorithm for key in keys.values() if key.role != "dora") - {""},  # a DoRA magnitude goes with any
-        components=_components(keys),
-        dora=any(key.role == "dora" for key in keys.values()),
-        alpha_tensors=any(key.role == "alpha" for key in keys.values()),
+        blocks=tuple(name for name, key in _with_roles(keys, kinds, {"blocks"}) if key.algorithm == "oft"),
+        algorithms=frozenset(kind.algorithm for kind in kinds if kind.role != "dora") - {""},  # a DoRA magnitude goes with any
+        components=_components(keys, kinds),
+        dora=any(kind.role == "dora" for kind in kinds),
+        alpha_tensors=any(kind.role == "alpha" for kind in kinds),
         dialect=dialect_of(keys),
         language_model=is_language_model(keys),
         others=tuple(others) if keys else (),
-        doubled=next((name for name, key in keys.items() if key.prefix == DOUBLED), None),
+        doubled=next((name for name, key in keys.items() if key.prefix == DOUBLED), None)
+        if any(kind.prefix == DOUBLED for kind in kinds)
+        else None,
     )
 
 
-def _ranks(keys: Mapping[str, AdapterKey]) -> Iterator[_Rank]:
+def _with_roles(keys: Mapping[str, AdapterKey], kinds: Collection[KeyKind], roles: Collection[str]) -> list[tuple[str, AdapterKey]]:
+    """The keys of these roles; they are looked for only where there are some."""
+    wanted = {kind for kind in kinds if kind.role in roles}
+    return [(name, key) for name, key in keys.items() if key.kind in wanted] if wanted else []
+
+
+def _kernels(names: TensorNames) -> tuple[str, ...]:
+    """The tensors with the kernel of a convolution, where there is one."""
+    return tuple(name for name, key in (names.keys or {}).items() if key.role in KERNELS)
+
+
+# (algorithm, role) of the tensors whose first size is their module's rank, and whether the largest of several is
+RANKED = {("lora", "down"): False, ("loha", "w1_b"): False, ("glora", "b2"): False, ("lokr", "w1_b"): True, ("lokr", "w2_b"): True}
+
+
+def _ranks(keys: Mapping[str, AdapterKey], kinds: Collection[KeyKind]) -> Iterator[_Rank]:
     """The tensors that have a module's rank, by the definition of each algorithm."""
-    for name, key in keys.items():
-        if (key.algorithm, key.role) in (("lora", "down"), ("loha", "w1_b"), ("glora", "b2")):
-            yield (key.component, key.module), name, False
-        elif key.algorithm == "lokr" and key.role in ("w1_b", "w2_b"):
-            yield (key.component, key.module), name, True
+    most = {kind: RANKED[kind.algorithm, kind.role] for kind in kinds if (kind.algorithm, kind.role) in RANKED}
+    return (((key.component, key.module), name, most[key.kind]) for name, key in keys.items() if key.kind in most)
 
 
-def _components(keys: Mapping[str, AdapterKey]) -> tuple[str, ...]:
-    names = {key.component for key in keys.values()}
+def _components(keys: Mapping[str, AdapterKey], kinds: Collection[KeyKind]) -> tuple[str, ...]:
+    names = {kind.component for kind in kinds}
     if "" in names:  # peft's files do not name the component; the module names do
         modules = {key.module for key in keys.values() if not key.component}
         names |= (

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from blake3 import blake3
@@ -20,7 +21,7 @@ from registry.formats.adapter_keys import malformed
 from registry.formats.dialects import DENOISER
 from registry.formats.gguf import QUANTISED
 from registry.formats.model_header import ModelHeader, TensorNames, declared_metadata
-from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, plain_tensors, split_header
+from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, plain_table, split_header
 
 GGUF_BITS = 5  # an element, about, of a quantised type: enough to see which dtype has the most bytes
 KEPT = 2048  # TableFacts a scan keeps: some KB each
@@ -56,9 +57,15 @@ class TableFacts:
     malformed: str | None = None  # a key that looks like an adapter's, of a file that is none by its keys
 
 
-def table_facts(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> TableFacts:
-    """The TableFacts of a single file. Of its metadata only the entries that declare a base model are looked at."""
-    seen = ModelHeader(path=Path(), tensors=tensors, metadata=declared_metadata(metadata))  # no path: the same table gives the same facts
+def table_facts(
+    tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str], counts: Mapping[TensorInfo, int] | None = None
+) -> TableFacts:
+    """The TableFacts of a single file. Of its metadata only the entries that declare a base model are looked at.
+
+    `counts`: how many tensors have each dtype and shape, where that is at hand.
+    """
+    # no path: the same table gives the same facts
+    seen = ModelHeader(path=Path(), tensors=tensors, metadata=declared_metadata(metadata), counts=counts)
     dtype = dtype_of(tensors, seen.infos)
     if seen.names.cached(_is_adapter):
         return TableFacts(dtype, adapter_facts(seen), seen.names.cached(_is_unet), None, (), "", adapter_claims(seen))
@@ -74,11 +81,16 @@ def dtype_of(tensors: Mapping[str, TensorInfo], infos: Mapping[TensorInfo, int] 
     """
     sizes: Counter[str] = Counter()
     for info, count in (infos if infos is not None else Counter(tensors.values())).items():
-        sizes[info.dtype] += count * info.elements * DTYPE_BITS.get(info.dtype, GGUF_BITS)
+        sizes[info.dtype] += count * _bits(info)
     if not sizes:
         return None
     name = sizes.most_common(1)[0][0]
     return _quantised(tensors, [dtype for dtype, _ in sizes.most_common()]) or DTYPES.get(name, name.lower())
+
+
+@lru_cache(maxsize=8192)  # a file has few shapes, and files share them
+def _bits(info: TensorInfo) -> int:
+    return info.elements * DTYPE_BITS.get(info.dtype, GGUF_BITS)
 
 
 def _quantised(tensors: Mapping[str, TensorInfo], dtypes: Sequence[str]) -> str | None:
@@ -144,9 +156,12 @@ class TableReader:
         key = (blake3(table.encode()).digest(), size - len(raw), *declared_metadata(metadata).items())
         facts = self._known.get(key)
         if facts is None:
-            plain = plain_tensors(table, size - len(raw) - 8)
-            tensors = plain if plain is not None else parse_header(raw, path=path, file_bytes=size).tensors
-            facts = self._known[key] = table_facts(tensors, metadata)
+            plain = plain_table(table, size - len(raw) - 8)
+            if plain is None:
+                facts = table_facts(parse_header(raw, path=path, file_bytes=size).tensors, metadata)
+            else:
+                facts = table_facts(dict(zip(plain.names, plain.infos, strict=True)), metadata, plain.counts)
+            self._known[key] = facts
             if len(self._known) > KEPT:
                 del self._known[next(iter(self._known))]
         return metadata, facts

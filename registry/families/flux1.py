@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.adapters.peft_state import transformer_lora
@@ -23,6 +23,7 @@ from registry.architectures.transformer.model import JOINT_ATTENTION, refuse_oth
 from registry.architectures.transformer.packing import pack, position_ids, unpack
 from registry.architectures.vae.kl import decode, encode_images
 from registry.detect.few_step import FewStep
+from registry.detect.name_kinds import NameKinds
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, never_classifier_free, never_guided
@@ -146,10 +147,13 @@ def has_its_names(names: TensorNames) -> bool:
 
 def _marks(names: TensorNames) -> dict[str, _Mark]:
     """What the name of each module shows; {} where the names are not FLUX.1's, or there are more blocks than it has."""
-    marks = {module: _mark(module) for module in names.layers}
-    kinds = {mark.place for mark in marks.values()}
-    whole = all(mark.number < BLOCKS.get(mark.stack, mark.number + 1) for mark in marks.values())
-    return marks if whole and "foreign" not in kinds and kinds & {"double", "diffusers"} else {}
+    kinds = MARKS.of(names.modules)
+    marks = [kind.value for kind in dict.fromkeys(kinds)]
+    places = {mark.place for mark in marks}
+    if "foreign" in places or not places & {"double", "diffusers"}:
+        return {}
+    whole = all(mark.number < BLOCKS.get(mark.stack, mark.number + 1) for mark in marks)
+    return {module: kind.value for module, kind in zip(names.modules, kinds, strict=True)} if whole else {}
 
 
 def _alike(names: TensorNames) -> tuple[str, ...]:
@@ -198,7 +202,6 @@ FUSED = re.compile(r"(img|txt)_mlp[._]0$|single_blocks[._]\d+[._]linear1$")
 STACK = re.compile(r"((?:[a-z]+_)*blocks)[._](\d+)[._]")
 
 
-@lru_cache(maxsize=65536)  # files of one family share their names
 def _mark(module: str) -> _Mark:
     place = "foreign" if FOREIGN.search(module) else "double" if DOUBLE.search(module) else None
     if place is None and "single_transformer_blocks" in module:
@@ -206,6 +209,9 @@ def _mark(module: str) -> _Mark:
     block = STACK.match(module)
     stack, number = (block[1], int(block[2])) if block else ("", -1)
     return _Mark(place, bool(READS.search(module)), bool(FUSED.search(module)), stack, number)
+
+
+MARKS = NameKinds(_mark)
 
 
 # --- loading

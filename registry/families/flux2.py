@@ -22,10 +22,10 @@ from registry.architectures.transformer.flow_schedule import even_sigmas
 from registry.architectures.transformer.model import refuse_control, same_guidance, transformer_loader
 from registry.architectures.transformer.packing import position_ids
 from registry.detect.few_step import FewStep
+from registry.detect.name_kinds import NameKinds
 from registry.errors import BadFile
 from registry.family import FAMILIES, Family
 from registry.family_defaults import complete_with_guidance, encoding_of_empty, guided_above_one
-from registry.formats.adapter_keys import denoiser_keys
 from registry.formats.layers import AdapterNames, Layer, every
 from registry.formats.model_header import ModelHeader, TensorNames
 from registry.formats.transformer_file import FileNames
@@ -193,8 +193,7 @@ def has_its_names(names: TensorNames) -> bool:
 
 def _all_known(names: TensorNames) -> bool:
     """Whether every layer of an adapter has a name of FLUX.2's."""
-    keys = denoiser_keys(names.keys or {})
-    return bool(keys) and all(_is_known(module) for module in {key.module for key in keys.values()})
+    return bool(names.modules) and all(map(_is_known, names.modules))
 
 
 @lru_cache(maxsize=16384)  # files of one family share their names
@@ -228,12 +227,16 @@ def _claim_by_heights(header: ModelHeader) -> Match | None:
 
 def _fused(names: TensorNames) -> list[tuple[str, int, int]]:
     """(module, height, width in FLUX.2) of the modules whose name has one of HEIGHTS, in the file's order."""
-    return [(module, high, wide) for module in names.layers for high, wide in _heights(module)]
+    if not any(HIGH.distinct(names.modules)):
+        return []
+    return [(module, high, wide) for module in names.modules for high, wide in _heights(module)]
 
 
-@lru_cache(maxsize=16384)
 def _heights(module: str) -> tuple[tuple[int, int], ...]:
     return tuple((high, wide) for pattern, high, wide in HEIGHTS if pattern.search(module))
+
+
+HIGH = NameKinds(_heights)
 
 
 def architecture_of(parts: Parts) -> str:

@@ -1,11 +1,14 @@
 """The keys of adapter files: each tensor's module, its role there, and the dialect it is spelled in."""
 
+from __future__ import annotations
+
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
+from operator import attrgetter
+from typing import Any
 
 from registry.architectures.unet.cloneofsimo import named
 from registry.formats.dialects import DENOISER, DIALECTS
@@ -30,6 +33,32 @@ class AdapterKey:
     spelling: str  # of the ending
     prefix: str  # as in the file
     prefix_spelling: str
+
+    @cached_property
+    def kind(self) -> KeyKind:
+        """What it has in common with other keys of the file."""
+        return _kind(self.component, self.role, self.algorithm, self.spelling, self.prefix, self.prefix_spelling)
+
+
+@dataclass(frozen=True, eq=False)
+class KeyKind:
+    """What is said of an AdapterKey beside its module: a file has a few kinds of keys, each one object."""
+
+    component: str
+    role: str
+    algorithm: str
+    spelling: str
+    prefix: str
+    prefix_spelling: str
+
+
+_kind = lru_cache(maxsize=4096)(KeyKind)
+_KIND = attrgetter("kind")
+
+
+def kinds_of(keys: Mapping[str, AdapterKey]) -> dict[KeyKind, None]:
+    """The kinds of the keys, in the order of the first of each."""
+    return dict.fromkeys(map(_KIND, keys.values()))
 
 
 @dataclass(frozen=True)
@@ -56,7 +85,23 @@ def parse_key(key: str) -> AdapterKey | None:
     return _parse_key(key, tuple(DIALECTS))
 
 
-@lru_cache(maxsize=65536)  # files of one family share their names
+class _Parsed(dict[str, Any]):
+    """Key -> AdapterKey or None."""
+
+    MOST = 65536  # files of one family share their names
+
+    def __init__(self, dialects: tuple[str, ...]) -> None:
+        self._dialects = dialects
+
+    def __missing__(self, key: str) -> AdapterKey | None:
+        if len(self) >= self.MOST:
+            self.clear()
+        return self.setdefault(key, _parse_key(key, self._dialects))
+
+
+_parsed = lru_cache(maxsize=8)(_Parsed)
+
+
 def _parse_key(key: str, dialects: tuple[str, ...]) -> AdapterKey | None:
     if key.startswith("bundle_emb."):
         return AdapterKey("text_encoder", key.split(".", 2)[1], "embedding", "embedding", "kohya", "bundle_emb.", "kohya")
@@ -112,16 +157,18 @@ def adapter_keys(tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey] | N
 
 def keys_by_name(names: Collection[str]) -> dict[str, AdapterKey] | None:
     """The same as far as the names alone show it: the modules of cloneofsimo's keys are still numbers."""
-    dialects = tuple(DIALECTS)
-    parsed = {name: key for name in names if (key := _parse_key(name, dialects)) is not None}
-    if not parsed or len(parsed) * 2 < len(names) or not any(key.role in STRONG for key in parsed.values()):
+    found = [*map(_parsed(tuple(DIALECTS)).__getitem__, names)]
+    parsed = dict(zip(names, found, strict=True))
+    if None in found:
+        parsed = {name: key for name, key in parsed.items() if key is not None}
+    if not parsed or len(parsed) * 2 < len(names) or not any(kind.role in STRONG for kind in kinds_of(parsed)):
         return None
     return parsed
 
 
 def needs_shapes(keys: Mapping[str, AdapterKey]) -> bool:
     """Whether the modules of some keys are numbers, which only the shapes of all tensors tell apart."""
-    return any(key.spelling == "cloneofsimo" for key in keys.values())
+    return any(kind.spelling == "cloneofsimo" for kind in kinds_of(keys))
 
 
 def numbered(keys: Mapping[str, AdapterKey], tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey]:
@@ -144,20 +191,21 @@ def is_addressed(key: str) -> bool:
 
 def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
     """The row of DIALECTS that the file as a whole is spelled in, by its keys."""
-    prefixes = Counter(key.prefix_spelling for key in keys.values())
-    endings = Counter(key.spelling for key in keys.values() if key.role != "alpha")
+    kinds = kinds_of(keys)
+    prefixes = {kind.prefix_spelling for kind in kinds}
+    endings = {kind.spelling for kind in kinds if kind.role != "alpha"}
     for name, row in reversed(DIALECTS.items()):
         if row.distinct and (name in endings or name in prefixes):
             return name
-    if set(prefixes) == {"peft"}:
+    if prefixes == {"peft"}:
         return "peft"
     if "lycoris" in prefixes or "lycoris" in endings:
         return "lycoris"
     if "bfl" in prefixes or any("double_blocks." in key.module for key in keys.values()):
         return "bfl"
-    if prefixes.get("kohya") or ("kohya" in endings and not prefixes.get("diffusers")):
+    if "kohya" in prefixes or ("kohya" in endings and "diffusers" not in prefixes):
         return "kohya"
-    return "diffusers" if prefixes.get("diffusers") else "peft"
+    return "diffusers" if "diffusers" in prefixes else "peft"
 
 
 def declared_dialect(by_keys: str, metadata: Mapping[str, str]) -> str:
@@ -181,14 +229,22 @@ def malformed(names: Collection[str]) -> str | None:
 TEXT_MODULE = re.compile(r"(^|[._])(text_model|encoder[._]layers)[._]")
 
 
-def denoiser_keys(keys: Mapping[str, AdapterKey]) -> dict[str, AdapterKey]:
+def denoiser_keys(keys: Mapping[str, AdapterKey]) -> Mapping[str, AdapterKey]:
     """The keys of the denoiser: names of a text encoder's layers are like those of other families' denoisers, and show nothing of it."""
-    return {
-        name: key for name, key in keys.items() if key.component == DENOISER or (not key.component and not TEXT_MODULE.search(key.module))
-    }
+    kinds = kinds_of(keys)
+    if all(kind.component == DENOISER for kind in kinds):
+        return keys
+    components = {kind.component for kind in kinds} & {DENOISER, ""}
+    return (
+        {name: key for name, key in keys.items() if key.component in components and (key.component or not TEXT_MODULE.search(key.module))}
+        if components
+        else {}
+    )
 
 
 def is_language_model(keys: Mapping[str, AdapterKey]) -> bool:
     """Whether the adapted modules are those of a language model, none of an image model."""
+    if not any(kind.prefix_spelling in ("peft", "") for kind in kinds_of(keys)):
+        return False
     modules = {key.module for key in keys.values() if key.prefix_spelling in ("peft", "")}
     return bool(modules) and len(modules) == len({k.module for k in keys.values()}) and all(map(LANGUAGE_MODEL.search, modules))

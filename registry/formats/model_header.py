@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,6 +16,7 @@ from registry.formats.dialects import DIALECTS
 from registry.formats.safetensors_header import TensorInfo
 
 T = TypeVar("T")
+_MODULE = attrgetter("module")
 # the header's metadata in which trainers declare the base model; detection by tensors looks at no others
 DECLARED_KEYS = ("modelspec.architecture", "ss_base_model_version", "modelspec.prediction_type", "modelspec.predict_key")
 
@@ -33,6 +35,11 @@ class TensorNames:
         self._results: dict[Hashable, Any] = {}
 
     @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """The denoiser's layers that an adapter touches, in the file's order."""
+        return tuple(dict.fromkeys(map(_MODULE, denoiser_keys(self.keys or {}).values())))
+
+    @cached_property
     def layers(self) -> dict[str, list[str]]:
         """Module -> the names of its tensors, of the denoiser's layers that an adapter touches, in the file's order."""
         places: dict[tuple[str, str], list[str]] = {}
@@ -42,8 +49,12 @@ class TensorNames:
 
     def parts(self, module: str) -> tuple[Part, ...]:
         """The tensors of one of these layers with what each is."""
-        keys = self.keys or {}
-        return next(iter(layer_parts({name: keys[name] for name in self.layers[module]}, self.cached(_all_names)).values()))
+        keys, names = self.keys or {}, self.layers[module]
+        return next(iter(layer_parts({name: keys[name] for name in names}, self._all).values()))
+
+    @cached_property
+    def _all(self) -> frozenset[str]:
+        return frozenset(self.names)
 
     def cached(self, function: Callable[..., T], *arguments: Hashable) -> T:
         """The result of a function of these names and what else it takes, computed once."""
@@ -93,6 +104,7 @@ class ModelHeader:
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[TensorInfo, int] | None = field(default=None, repr=False, compare=False)  # see `infos`, where they are at hand
 
     @property
     def is_folder(self) -> bool:
@@ -114,7 +126,7 @@ class ModelHeader:
     @cached_property
     def infos(self) -> Mapping[TensorInfo, int]:
         """Dtype and shape -> how many tensors have them."""
-        return Counter(self.tensors.values())
+        return self.counts if self.counts is not None else Counter(self.tensors.values())
 
     @property
     def adapter_keys(self) -> dict[str, AdapterKey] | None:
@@ -142,10 +154,6 @@ class ModelHeader:
     @cached_property
     def _sizes(self) -> dict[str, LayerSize]:
         return {}
-
-
-def _all_names(names: TensorNames) -> frozenset[str]:
-    return frozenset(names.names)
 
 
 def _are_numbers(names: TensorNames) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -193,10 +194,50 @@ def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
     return entry, text[end:].rstrip(" ")
 
 
-def plain_tensors(text: str, data_bytes: int) -> dict[str, TensorInfo] | None:
-    """The tensors in the text that `split_header` gives, all rules checked, of a file with so many bytes of data; None for other forms."""
-    found = _plain_table(text, data_bytes)
-    return dict(zip(found[0], found[1], strict=True)) if found is not None else None
+class PlainTable(NamedTuple):
+    """A whole table of tensors in the order of their data, each beginning where the last one ends."""
+
+    names: Sequence[str]
+    infos: Sequence[TensorInfo]
+    stops: Sequence[int]  # the byte of the data that each ends at
+    counts: Mapping[TensorInfo, int]  # how many have each dtype and shape, in the order of the first of them
+
+
+def plain_table(text: str, data_bytes: int) -> PlainTable | None:
+    """The table in the text that `split_header` gives, all rules checked, of a file with so many bytes of data; None for other forms."""
+    if text == "}" and not data_bytes:
+        return PlainTable([], [], [], {})
+    words = text.split('"')
+    if len(words) % QUOTES != 1 or words[0] not in ("{", ",") or "\\" in text:
+        return None
+    count = len(words) // QUOTES
+    for place, word in BETWEEN.items():
+        if words[place::QUOTES].count(word) != count:
+            return None
+    names = [*map(PLAIN.__getitem__, words[1::QUOTES])]
+    if not names or None in names or len({*names}) != count or "__metadata__" in names:
+        return None
+    dtypes, shapes = words[5::QUOTES], words[8::QUOTES]
+    if dtypes.count(dtypes[0]) == count:  # as nearly every file has it
+        sized = _of_dtype(dtypes[0])
+        found = [*map(sized.__getitem__, shapes)]
+        counts = {sized[shape][0]: number for shape, number in Counter(shapes).items()}
+    else:
+        found = [_of_dtype(dtype)[shape] for dtype, shape in zip(dtypes, shapes, strict=True)]
+        counts = Counter([info for info, _ in found])
+    infos, sizes = zip(*found, strict=True)
+    if None in sizes or sum(sizes) != data_bytes:
+        return None
+    stops = [*accumulate(sizes)]
+    return PlainTable(names, infos, stops, counts) if '"'.join(words[QUOTES::QUOTES]) == _offsets(stops) else None
+
+
+def _offsets(stops: Sequence[int]) -> str:
+    """What is between the names of tensors that end at these bytes: `:[0,2560]},":[2560,5120]}}`."""
+    ends, count = [*map(str, stops)], len(stops)
+    parts = [']},":['] * (4 * count - 1)
+    parts[0], parts[4::4], parts[1::4], parts[2::4] = "0", ends[:-1], [","] * count, ends
+    return f":[{''.join(parts)}]}}}}"
 
 
 def _plain_header(raw: bytes, file_bytes: int) -> Header | None:
@@ -205,55 +246,57 @@ def _plain_header(raw: bytes, file_bytes: int) -> Header | None:
         return None
     metadata, text = split
     data_start = 8 + len(raw)
-    found = _plain_table(text, file_bytes - data_start)
+    found = plain_table(text, file_bytes - data_start)
     if found is None:
         return None
-    names, infos, stops = found
-    offsets = dict(zip(names, zip([0, *stops], stops, strict=False), strict=True))  # each begins where the last one ends
-    return Header(dict(zip(names, infos, strict=True)), offsets, metadata, data_start, file_bytes)
+    offsets = dict(zip(found.names, zip([0, *found.stops], found.stops, strict=False), strict=True))
+    return Header(dict(zip(found.names, found.infos, strict=True)), offsets, metadata, data_start, file_bytes)
 
 
-def _plain_table(text: str, data_bytes: int) -> tuple[Sequence[str], Sequence[TensorInfo], Sequence[int]] | None:
-    """(names, dtypes and shapes, the byte each ends at) of a whole table, each beginning where the last one ends; None for other forms."""
-    if text == "}" and not data_bytes:
-        return [], [], []
-    words = text.split('"')
-    if len(words) % QUOTES != 1 or words[0] not in ("{", ",") or "\\" in text:
-        return None
-    names = words[1::QUOTES]
-    if any(words[place::QUOTES].count(word) != len(names) for place, word in BETWEEN.items()):
-        return None
-    infos, sizes = zip(*map(_sized, words[5::QUOTES], words[8::QUOTES]), strict=True) if names else ((), ())
-    if not names or None in sizes or sum(sizes) != data_bytes:
-        return None
-    stops = [*accumulate(sizes)]
-    ends = [*map(str, stops)]
-    offsets = ']},":['.join(map(",".join, zip(["0", *ends], ends, strict=False)))
-    if '"'.join(words[QUOTES::QUOTES]) != f":[{offsets}]}}}}" or len({*names}) != len(names) or "__metadata__" in names:
-        return None
-    if not all(map(_is_plain, names)):
-        return None
-    return names, infos, stops
+class _PlainNames(dict[str, Any]):
+    """A text between two quotes -> the same text, one object for all files; None where it is no name as it is."""
+
+    MOST = 32768  # files of one family share their names
+
+    def __missing__(self, name: str) -> str | None:
+        if len(name) > LONGEST_NAME or CONTROL.search(name):
+            return None
+        if len(self) >= self.MOST:
+            self.clear()
+        self[name] = name
+        return name
 
 
-@lru_cache(maxsize=32768)  # files of one family share their names
-def _is_plain(name: str) -> bool:
-    """Whether a text between two quotes is a name as it is: no control character, not too long."""
-    return len(name) <= LONGEST_NAME and CONTROL.search(name) is None
+class _Sizes(dict[str, tuple[TensorInfo, Any]]):
+    """`:[4,320],` -> (dtype and shape, bytes; None where no tensor can be so), of one dtype."""
 
+    MOST = 8192  # a file has few shapes, and files share them
 
-@lru_cache(maxsize=8192)  # a file has few shapes, and files share them
-def _sized(dtype: str, sizes: str) -> tuple[TensorInfo, int | None]:
-    """(dtype and shape, bytes; None where no tensor can be so) of F16 and `:[4,320],`."""
-    found = PLAIN_SHAPE.fullmatch(sizes)
-    shape = tuple(map(int, found[1].split(","))) if found and found[1] else ()
-    info, bits = TensorInfo(dtype, shape), DTYPE_BITS.get(dtype) if found else None
-    total = bits or 0
-    for size in shape:
-        total *= size
-        if size >> 64 or total >> 67:
+    def __init__(self, dtype: str) -> None:
+        self._dtype = dtype
+
+    def __missing__(self, sizes: str) -> tuple[TensorInfo, int | None]:
+        found = PLAIN_SHAPE.fullmatch(sizes)
+        shape = tuple(map(int, found[1].split(","))) if found and found[1] else ()
+        info, bits = TensorInfo(self._dtype, shape), DTYPE_BITS.get(self._dtype)
+        total = bits or 0
+        for size in shape:
+            total *= size
+            if size >> 64 or total >> 67:
+                return info, None
+        if found is None or bits is None or total & 7:
             return info, None
-    return info, None if bits is None or total & 7 else total >> 3
+        if len(self) >= self.MOST:
+            self.clear()
+        return self.setdefault(sizes, (info, total >> 3))
+
+
+PLAIN = _PlainNames()
+
+
+@lru_cache(maxsize=32)
+def _of_dtype(dtype: str) -> _Sizes:
+    return _Sizes(dtype)
 
 
 def _json(raw: bytes, path: Path) -> dict[str, Any]:

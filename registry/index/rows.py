@@ -23,6 +23,7 @@ from registry.record import Hashes, Record
 DERIVED = ("name", "kind", "family", "variant", "prediction", "dialect", "algorithms", "dora", "rank", "alpha", "dtype", "components",
            "files", "triggers", "licence", "parents", "metadata", "evidence", "candidates", "warnings")  # fmt: skip
 MANY = 500  # ids in one query
+AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
 SHELVES = {"dataset": "dataset", "run": "run"}  # separate namespaces for models, datasets and runs
 
 
@@ -89,9 +90,8 @@ def put_record(connection: Connection, record: Record, created: str | None = Non
 
 
 def _record_row(record: Record) -> dict[str, Any]:
-    plain = record.to_json()
-    values = {key: plain[key] for key in DERIVED}
-    row = {"kind": record.kind, "family": record.family, "stem": record.name, "data": json.dumps(values, ensure_ascii=False)}
+    values = record.to_json(DERIVED)
+    row = {"kind": record.kind, "family": record.family, "stem": record.name, "data": AS_JSON(values)}
     return row | catalogued(values)
 
 
@@ -108,13 +108,13 @@ def put_place(connection: Connection, record_id: str, place: Place, *, turn: int
     )
 
 
-def put_fresh(connection: Connection, fresh: Sequence[tuple[Record, Place]]) -> None:
-    """Insert many new records, each with its place."""
+def put_fresh(connection: Connection, fresh: Sequence[tuple[str, Record, Place]]) -> None:
+    """Insert many new records, each under its id and with its place."""
     if not fresh:
         return
     created, turn = now(), time.time_ns()
-    connection.execute(insert(tables.record), [{"id": record.id, "created": created, **_record_row(record)} for record, _ in fresh])
-    places = [{"record_id": record.id, "missing": 0, "turn": turn, **vars(place)} for record, place in fresh]
+    connection.execute(insert(tables.record), [{"id": id_, "created": created, **_record_row(record)} for id_, record, _ in fresh])
+    places = [{"record_id": id_, "missing": 0, "turn": turn, **vars(place)} for id_, _, place in fresh]
     connection.execute(insert(tables.location), places)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from registry.aliases import declared_family
+from registry.detect.name_kinds import NameKinds
 from registry.family import FAMILIES
+from registry.formats.adapter_keys import needs_shapes
 from registry.formats.adapter_shapes import Part, layer_parts, layer_size
 from registry.formats.dialects import DENOISER
 from registry.formats.model_header import ModelHeader, TensorNames
@@ -150,23 +151,29 @@ class _Named(NamedTuple):
 
 def _by_names(names: TensorNames) -> _Named | None:
     """The facts in the names of an adapter for a UNet of this line; None for another architecture's."""
-    numbered = {
-        name: f"{'unet' if key.component == DENOISER else key.component}.{key.module}.lora.{key.role}.weight"
-        for name, key in (names.keys or {}).items()
-        if key.spelling == "cloneofsimo"
-    }
-    marks = {name: _mark(numbered.get(name, name)) for name in names.names}
-    if any(mark.foreign for mark in marks.values()):
+    numbered = (
+        {
+            name: f"{'unet' if key.component == DENOISER else key.component}.{key.module}.lora.{key.role}.weight"
+            for name, key in (names.keys or {}).items()
+            if key.spelling == "cloneofsimo"
+        }
+        if names.keys and needs_shapes(names.keys)
+        else {}
+    )
+    kinds = MARKS.of([numbered.get(name, name) for name in names.names] if numbered else names.names)
+    marks = [kind.value for kind in dict.fromkeys(kinds)]
+    if any(mark.foreign for mark in marks):
         return None
-    unet, text = any(mark.unet for mark in marks.values()), tuple(dict.fromkeys(mark.text for mark in marks.values() if mark.text))
-    if (not unet and not text) or (unet and not any(mark.block for mark in marks.values())):
+    unet, text = any(mark.unet for mark in marks), tuple(dict.fromkeys(mark.text for mark in marks if mark.text))
+    if (not unet and not text) or (unet and not any(mark.block for mark in marks)):
         return None
+    each = [*zip(names.names, kinds, strict=True)]
     return _Named(
         unet=unet,
-        depth=max(mark.depth for mark in marks.values()),
+        depth=max(mark.depth for mark in marks),
         text=text,
-        reads=tuple((name, mark.text) for name, mark in marks.items() if mark.text is not None and mark.reads),
-        cross=tuple(name for name, mark in marks.items() if mark.cross),
+        reads=tuple((name, mark.text) for name, kind in each if (mark := kind.value).text is not None and mark.reads) if text else (),
+        cross=tuple(name for name, kind in each if kind.value.cross),
     )
 
 
@@ -182,7 +189,6 @@ class _Mark(NamedTuple):
     reads: bool  # the factor of a q, k or v that reads its input
 
 
-@lru_cache(maxsize=65536)  # files of one family share their names
 def _mark(key: str) -> _Mark:
     unet = key.startswith(UNET_KEYS)
     text = _encoder_of(key)
@@ -196,6 +202,9 @@ def _mark(key: str) -> _Mark:
         text=text,
         reads=down and bool(re.search(r"[qkv]_proj", key)),
     )
+
+
+MARKS = NameKinds(_mark)
 
 
 def _cross_of_products(header: ModelHeader) -> int | None:

@@ -68,7 +68,7 @@ def _write(batch: Sequence[Seen], matches: Mapping[str, Match], index: Index, ma
         known = rows.ids_by_paths(connection, [seen.place.path for seen in batch])
         alive = rows.ids_that_are(connection, [record_id for record_id, _ in matches.values() if record_id is not None])
         hashes = cached_hashes(connection, [seen.place for seen in batch if "root" not in seen.record.metadata])
-        new: list[tuple[Record, Place]] = []
+        new: list[tuple[str, Record, Place]] = []
         for seen in batch:
             path = seen.place.path
             record_id, action = matches[path]
@@ -79,7 +79,7 @@ def _write(batch: Sequence[Seen], matches: Mapping[str, Match], index: Index, ma
             if action == "added":
                 if path in known:
                     rows.empty_place(connection, path)
-                new.append((replace(seen.record, id=record_id), seen.place))
+                new.append((record_id, seen.record, seen.place))
             elif action == "unchanged":  # another link to a file that has its record
                 rows.put_place(connection, record_id, seen.place, turn=0)
             else:

@@ -273,7 +273,7 @@ def test_the_librarys_own_form_is_read_as_any_other(tmp_path: Path) -> None:
     ],
 )
 def test_the_fast_reader_takes_no_other_form(table: bytes) -> None:
-    assert header_module.plain_tensors(table.decode(), 8) is None
+    assert header_module.plain_table(table.decode(), 8) is None
 
 
 def test_the_order_and_bytes_are_the_librarys() -> None:
