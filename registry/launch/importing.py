@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from registry.launch.late import finder
+
 MANY = 100  # modules that make setting aside worth it
 
 _of_a_command = False
@@ -29,7 +31,19 @@ def process_of_a_command() -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """No garbage collection inside the block."""
+    """No garbage collection inside the block, and modules that are seldom used are late ones."""
+    if finder not in sys.meta_path:
+        sys.meta_path.insert(0, finder)
+    finder.active += 1
+    try:
+        with _without_collection():
+            yield
+    finally:
+        finder.active -= 1
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
