@@ -1,26 +1,26 @@
 """Near duplicates: the same image in another file format, quality or size, found by small copies of the images.
 
 No pair is missed, and few are compared. With d the difference of two copies, |mean(s d)| <= mean|d| for every mask s of values in [-1, 1]:
-near duplicates are near in every such projection, and a k-d tree over a few of them gives the candidates.
+near duplicates are near in every such projection, and a grid over a few of them gives the candidates.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
 from registry.formats.image_file import Size
 from registry.images.image_hash import SIDE
+from train.data.near_points import near_pairs
 
 MEAN = 3.2  # of 255: a JPEG of quality 30 to 95 and a copy of half to double size differ from the original by at most 3.1 (ink, blob)
 LARGEST = 40.0  # of 255, of one value: it is 32 in a JPEG of 64 pixels, and 89 in two faces of blob that differ in the mouth alone
 SPREAD = 0.25  # of a small copy's own mean deviation: it is below 0.12 in JPEGs of line art, and above 0.55 in other drawings
 SHAPE = 0.02  # relative difference of the aspect ratios
 PARTS = 4  # a side, that the projections tell apart
-CHUNK = 1024  # copies whose candidates are looked up at a time
-FEW = 1000  # points that are compared with all others in less time than importing the k-d tree takes
+CHUNK = 1024  # copies, or pairs of them, that are looked at in one piece
 CROWD = 24  # copies in one cell of width CELL, from which on each is compared with the cell's first one alone
 CELL = 0.8  # of 255
 
@@ -37,6 +37,8 @@ class Sized(Protocol):
 
 def near_duplicates(samples: Sequence[Sized]) -> list[list[int]]:
     """The places of samples that show one image, a list for each such image; those that occur once are left out."""
+    import numpy
+
     groups = _Groups(len(samples))
     firsts: dict[tuple[bytes, float], int] = {}  # equal copies are one
     for place, sample in enumerate(samples):
@@ -44,23 +46,42 @@ def near_duplicates(samples: Sequence[Sized]) -> list[list[int]]:
             groups.join(firsts.setdefault((sample.small, _shape(sample.size)), place), place)
     places = list(firsts.values())
     del firsts
-    for one, others in _candidates(samples, places):
-        apart = [other for other in others if groups.root(other) != groups.root(one)]
-        for other in _same(samples, one, apart) if apart else ():
-            groups.join(one, other)
+    if len(places) < 2:
+        return groups.several()
+    points, reach = _projections(samples, places)
+    alone = []  # copies that are compared with all near ones
+    for cell in _cells(points):
+        joined: set[int] = set()
+        if len(cell) > CROWD:  # frames of one still scene: their pairs are too many to look at
+            joined = set(_join(groups, samples, [(places[cell[0]], places[number]) for number in cell[1:]]))
+        alone += [number for number in cell if places[number] not in joined]
+    alone.sort()
+    of = numpy.array(places)[alone]
+    for ones, others in near_pairs(points[alone], reach[alone]):
+        for start in range(0, len(ones), CHUNK):
+            pairs = zip(of[ones[start : start + CHUNK]].tolist(), of[others[start : start + CHUNK]].tolist(), strict=True)
+            _join(groups, samples, [(one, other) for one, other in pairs if groups.root(one) != groups.root(other)])
     return groups.several()
 
 
-def _same(samples: Sequence[Sized], one: int, others: Sequence[int]) -> list[int]:
-    """Those of the others that show the same image as one does."""
+def _join(groups: _Groups, samples: Sequence[Sized], pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Join the pairs that show one image; gives the others of these."""
+    same = [pair for start in range(0, len(pairs), CHUNK) for pair in _same(samples, pairs[start : start + CHUNK])]
+    for one, other in same:
+        groups.join(one, other)
+    return [other for _, other in same]
+
+
+def _same(samples: Sequence[Sized], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of the pairs of places that show the same image."""
     import numpy
 
-    copy, copies = _values(samples, [one])[0], _values(samples, others)
-    differences = numpy.abs(copies - copy)
-    allowed = numpy.minimum(MEAN, SPREAD * numpy.minimum(_spread(copies), _spread(copy[None])))
-    shapes = numpy.array([_shape(samples[other].size) for other in others])
-    same = (differences.mean(1) <= allowed) & (differences.max(1) <= LARGEST) & (numpy.abs(shapes / _shape(samples[one].size) - 1) <= SHAPE)
-    return [other for other, holds in zip(others, same, strict=True) if holds]
+    ones, others = (_values(samples, places) for places in zip(*pairs, strict=True))
+    differences = numpy.abs(ones - others)
+    allowed = numpy.minimum(MEAN, SPREAD * numpy.minimum(_spread(ones), _spread(others)))
+    shapes, against = (numpy.array([_shape(samples[place].size) for place in places]) for places in zip(*pairs, strict=True))
+    same = (differences.mean(1) <= allowed) & (differences.max(1) <= LARGEST) & (numpy.abs(against / shapes - 1) <= SHAPE)
+    return [pair for pair, holds in zip(pairs, same.tolist(), strict=True) if holds]
 
 
 def _spread(copies: Any) -> Any:
@@ -70,44 +91,12 @@ def _spread(copies: Any) -> Any:
     return numpy.abs(copies - copies.mean(1, keepdims=True)).mean(1)
 
 
-def _candidates(samples: Sequence[Sized], places: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Each copy with the later ones that may show the same image: near in every projection."""
+def _projections(samples: Sequence[Sized], places: Sequence[int]) -> tuple[Any, Any]:
+    """((places, projections), how far another may be in each of them), float32."""
     import numpy
 
-    if len(places) < 2:
-        return
     chunks = [_projected(samples, places[start : start + CHUNK]) for start in range(0, len(places), CHUNK)]
-    points, reach = numpy.concatenate([chunk[0] for chunk in chunks]), numpy.concatenate([chunk[1] for chunk in chunks])
-    alone = []  # copies that are compared with all near ones
-    for cell in _cells(points):
-        first = places[cell[0]]
-        joined: set[int] = set()
-        if len(cell) > CROWD:  # frames of one still scene: their pairs are too many to look at
-            members = [places[number] for number in cell[1:]]
-            joined = set(_same(samples, first, members))
-            yield first, members
-        alone += [number for number in cell if places[number] not in joined]
-    alone.sort()
-    for number, found in _near(points[alone], reach[alone]):
-        others = sorted(places[alone[place]] for place in found if place != number)
-        if others:
-            yield places[alone[number]], others
-
-
-def _near(points: Any, reach: Any) -> Iterator[tuple[int, Sequence[int]]]:
-    """The number of each point with those of the points that are within its reach in every coordinate, itself among them."""
-    import numpy
-
-    if len(points) <= FEW:
-        for number, (point, far) in enumerate(zip(points.astype(numpy.float64), reach, strict=True)):
-            yield number, numpy.flatnonzero((numpy.abs(points - point) <= far).all(1)).tolist()
-        return
-    from scipy.spatial import KDTree
-
-    tree = KDTree(points)
-    for start in range(0, len(points), CHUNK):
-        end = start + CHUNK
-        yield from enumerate(tree.query_ball_point(points[start:end], reach[start:end], p=numpy.inf), start)
+    return numpy.concatenate([chunk[0] for chunk in chunks]), numpy.concatenate([chunk[1] for chunk in chunks])
 
 
 def _cells(points: Any) -> list[list[int]]:

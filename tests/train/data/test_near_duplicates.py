@@ -63,9 +63,7 @@ def by_all_pairs(copies: list[Copied]) -> set[tuple[int, int]]:
 @pytest.mark.parametrize(
     "copies", [photos(120, seed=1, noise=3.6), photos(90, seed=2, noise=1.0), drawings(120)], ids=["edge", "near", "lines"]
 )
-@pytest.mark.parametrize("few", [0, room.FEW], ids=["by tree", "by all points"])
-def test_no_pair_is_missed_and_none_is_made_up(copies: list[Copied], few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "FEW", few)
+def test_no_pair_is_missed_and_none_is_made_up(copies: list[Copied]) -> None:
     groups = near_duplicates(copies)
     pairs = by_all_pairs(copies)
     assert 20 <= len(pairs) < 60
@@ -79,9 +77,9 @@ def comparisons(copies: list[Copied], monkeypatch: pytest.MonkeyPatch) -> int:
     counts: list[int] = []
     compare = room._same
 
-    def counting(samples: Sequence[Sized], one: int, others: Sequence[int]) -> list[int]:
-        counts.append(len(others))
-        return compare(samples, one, others)
+    def counting(samples: Sequence[Sized], pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        counts.append(len(pairs))
+        return compare(samples, pairs)
 
     with monkeypatch.context() as patch:
         patch.setattr(room, "_same", counting)
