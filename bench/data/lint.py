@@ -18,7 +18,7 @@ BARE = """
 import hashlib, io, sys
 from pathlib import Path
 from PIL import Image
-for file in sorted(Path(sys.argv[1]).glob("*.jpg")):
+for file in sorted(file for file in Path(sys.argv[1]).iterdir() if file.suffix in (".jpg", ".png")):
     data = file.read_bytes()
     hashlib.sha256(data).hexdigest()
     with Image.open(io.BytesIO(data)) as image:
@@ -42,8 +42,8 @@ CAPTION = "a photo of zwxman in the old town near green hills under grey clouds 
 POOL = 64  # textures, of which each image is one under a colour curve and a crop of its own
 
 
-def write_set(folder: Path, number: int, side: int) -> None:
-    """The images and captions of a set, unless they are there."""
+def write_set(folder: Path, number: int, side: int, *, png: int = 0) -> None:
+    """The images and captions of a set, unless they are there; one of `png` images is a PNG (0: none)."""
     import numpy
     from PIL import Image
 
@@ -78,7 +78,10 @@ def write_set(folder: Path, number: int, side: int) -> None:
         image = Image.fromarray(numpy.ascontiguousarray(pixels))
         names = [f"{place:06d}"] if place % 50 else [f"{place:06d}", f"{place:06d}-again"]
         for name, quality in zip(names, (90, 60), strict=False):
-            image.save(folder / f"{name}.jpg", quality=quality)
+            if png and place % png == 0:
+                image.save(folder / f"{name}.png", compress_level=1)
+            else:
+                image.save(folder / f"{name}.jpg", quality=quality)
             (folder / f"{name}.txt").write_text(" ".join([*words[:4], *random.permutation(words[4:]).tolist(), str(place)]))
     done.touch()
 

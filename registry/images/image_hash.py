@@ -24,7 +24,12 @@ def small_copy(image: Image, box: tuple[float, float, float, float] | None = Non
     """The image (of an overview: the box that it fills) averaged to 16 x 16 pixels, RGB."""
     from PIL import Image
 
-    return image.resize((SIDE, SIDE), Image.Resampling.BOX, box).tobytes()
+    left, top, right, bottom = box or (0, 0, *image.size)
+    across = image.width // SIDE
+    is_even = left == 0 and right == image.width == across * SIDE and across & (across - 1) == 0
+    if is_even and image.height <= image.width:  # the same values in half the time; of taller images Pillow averages the columns first
+        image, right = image.reduce((across, 1)), SIDE
+    return image.resize((SIDE, SIDE), Image.Resampling.BOX, (left, top, right, bottom)).tobytes()
 
 
 @dataclass(frozen=True)

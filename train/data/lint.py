@@ -81,7 +81,7 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     measures: dict[str, ImageMeasures] = {}
 
     def measured(sample: Sample, image: Image, view: Overview) -> None:
-        measures[sample.name] = measure(image, view)
+        measures[sample.name] = measure(image, view, sample.small)
 
     found = inspect_sets(parts, config, report=report, measure=measured)
     faults, notes = list(found.faults), list(found.notes)

@@ -3,9 +3,10 @@
 import io
 
 import numpy
+import pytest
 from PIL import Image
 
-from registry.images.image_hash import Copies, hash_bits
+from registry.images.image_hash import Copies, hash_bits, small_copy
 
 
 def drawn(seed: int, side: int = 96) -> Image.Image:
@@ -37,3 +38,10 @@ def test_images_without_anything_in_them_have_one_hash() -> None:
     white, grey = (Image.new("RGB", (20, 30), colour) for colour in ("white", "#777"))
     assert (hash_bits(white) == hash_bits(grey)).all() and hash_bits(white).shape == (63,)
     assert Copies([]).nearest(white) is None and Copies([white]).nearest(white, but=0) is None
+
+
+@pytest.mark.parametrize("size", [(256, 256), (512, 300), (256, 256 - 7), (32, 16), (128, 256), (300, 200), (16, 16), (1024, 1024)])
+def test_a_small_copy_is_the_average_of_boxes(size: tuple[int, int]) -> None:
+    image = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=numpy.uint8))
+    for box in (None, (0.0, 0.0, float(size[0]), size[1] - 0.75)):
+        assert small_copy(image, box) == image.resize((16, 16), Image.Resampling.BOX, box).tobytes()

@@ -10,7 +10,6 @@ from train.data.linting.finding import Finding
 from train.data.linting.measures import ImageMeasures
 
 PLAIN = 0.997  # share of the pixels that have one brightness; the emptiest drawing of ink has 0.93
-COLOURS = 4  # levels of 255 by which an average of a small copy may differ from the others, in an image of one colour
 BLURRED = 0.01  # of the sharpness: 0.05 to 0.3 in focus, 0.005 with a Gaussian blur of 2 pixels at 512
 OF_THE_SET = 0.25  # of the set's median, below which a soft image is an exception and not the set's style
 USUAL = 1024  # pixels: the resolution that is assumed where none is given
@@ -19,12 +18,13 @@ USUAL = 1024  # pixels: the resolution that is assumed where none is given
 def image_findings(samples: Sequence[Sample], measures: Mapping[str, ImageMeasures], *, resolution: int | None) -> list[Finding]:
     """What there is to say about the images, in the order of the set."""
     found = []
-    plain = [sample.name for sample in samples if _is_plain(sample, measures[sample.name])]
+    plain = [sample.name for sample in samples if measures[sample.name].plain >= PLAIN]
     if plain:
         found.append(
             Finding("one-colour", "almost one colour", tuple(plain), "Remove them, or check that they were saved as they should be")
         )
-    measured = {sample.name: measures[sample.name] for sample in samples if sample.name not in set(plain)}
+    known = {*plain}
+    measured = {sample.name: measures[sample.name] for sample in samples if sample.name not in known}
     blurred = _blurred(measured)
     if blurred:
         found.append(
@@ -32,7 +32,7 @@ def image_findings(samples: Sequence[Sample], measures: Mapping[str, ImageMeasur
                 "blurred", "blurred, far more than the set's other images", tuple(blurred), "Remove them: blur is learned like any content"
             )
         )
-    known = {*plain, *blurred}
+    known |= {*blurred}
     side = resolution or USUAL
     soft = [s for s in samples if s.name not in known and measures[s.name].detail < 1 and s.size.short * measures[s.name].detail < side]
     if soft:
@@ -53,11 +53,3 @@ def _blurred(measures: Mapping[str, ImageMeasures]) -> list[str]:
         return []
     usual = median(one.sharpness for one in measures.values())
     return [name for name, one in measures.items() if one.sharpness < min(BLURRED, OF_THE_SET * usual)]
-
-
-def _is_plain(sample: Sample, measures: ImageMeasures) -> bool:
-    """Of one brightness, and of one colour on the small copy."""
-    if measures.plain < PLAIN:
-        return False
-    channels = [sample.small[channel::3] for channel in range(3)]
-    return all(max(values) - min(values) <= COLOURS for values in channels if values)
