@@ -8,9 +8,9 @@ import pytest
 
 from infer.output.gallery import Gallery
 from infer.output.report import write_report
+from tests.browser import launched
 from tests.infer.images import gallery
 from tests.infer.output.opened import NASTY, Shown
-from tests.infer.vote.made import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=options)
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from loraloom.queue import folder as files
 from loraloom.queue.job import Job, State
 from loraloom.queue.queue import Queue
 from tests import tiny
+from tests.patience import until
 
 ADDER = "import sys, time; from pathlib import Path; from loraloom.queue.queue import Queue; here = Path.cwd()\n"
 
@@ -34,13 +35,6 @@ def process_of(queue: Queue, job: Job) -> int:
     begin = queue.folder / job.id / files.BEGIN
     until(lambda: "process" in files.read_plain(begin))
     return int(files.read_plain(begin)["process"])
-
-
-def until(found: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -128,7 +122,7 @@ def test_what_a_killed_job_had_started_is_killed_with_it(queue: Queue, tmp_path:
     child = int((tmp_path / "child").read_text())
     os.kill(process_of(queue, job), signal.SIGKILL)  # it alone
     until(lambda: queue.job(job.id).state is State.lost)
-    until(lambda: not runs(child), seconds=10)
+    until(lambda: not runs(child))
     assert queue.job(job.id).state is State.lost and not runs(child)
 
 

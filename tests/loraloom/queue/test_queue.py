@@ -1,7 +1,6 @@
 """The queue's order, states, logs and refusals; few jobs are run, the rest wait in a paused queue."""
 
 import json
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from loraloom.queue.environment import job_environment, kept
 from loraloom.queue.job import Job, State
 from loraloom.queue.queue import Queue
 from registry.errors import Ambiguous, BadFile, Faults, NotFound, Refused, UnknownName
+from tests.patience import until
 
 LIST = ("registry", "list")
 
@@ -42,12 +42,8 @@ def ended(queue: Queue, job: str, exit_code: int) -> None:
     files.write_plain(queue.folder / job / files.END, {"exit_code": exit_code, "ended": "2026-01-01T10:00:05+00:00"})
 
 
-def wait_for(job: Callable[[], Job], seconds: float = 60) -> Job:
-    until = time.monotonic() + seconds
-    while not (found := job()).state.has_ended:
-        assert time.monotonic() < until, found
-        time.sleep(0.05)
-    return found
+def wait_for(job: Callable[[], Job]) -> Job:
+    return until(lambda: found if (found := job()).state.has_ended else None)
 
 
 def test_jobs_wait_in_the_order_in_which_they_were_added_and_are_moved(queue: Queue, add: Callable[..., str]) -> None:

@@ -1,13 +1,12 @@
 """What the tests of the Studio share: a served one, and a browser."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser import launched
 from tests.loraloom.studio.opened import Served, serving
 
 if TYPE_CHECKING:
@@ -24,11 +23,5 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")  # another module's own playwright cannot begin while one is open
 def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = os.environ.get("LORALOOM_CHROMIUM") or shutil.which("chromium")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=options)
+    with launched() as opened:
         yield opened
-        opened.close()

@@ -15,6 +15,7 @@ from loraloom.studio.guard import Guard
 from loraloom.studio.routes import Routes
 from loraloom.studio.server import listening, serve
 from registry.home import home_dir
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,7 +32,7 @@ class Served:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
         """One request exactly as given; `path` is the whole path."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
@@ -87,8 +88,8 @@ def serving(
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(PATIENCE)
         yield Served(studio, place.getsockname()[1], guard.token)
     finally:
         loop.call_soon_threadsafe(tasks[0].cancel)
-        thread.join(30)
+        thread.join(PATIENCE)

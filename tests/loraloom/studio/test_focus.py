@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.loraloom.studio.opened import Served
+from tests.patience import until
 from tests.train.data.editing.conftest import image
 
 if TYPE_CHECKING:
@@ -55,11 +56,7 @@ def press(page: "Page", row: str, label: str, title: str) -> None:
 
 def becomes(page: "Page", wanted: str, script: str = FOCUS) -> bool:
     """Whether this is so soon: the event `close` of a dialog comes after the key."""
-    for _ in range(200):
-        if page.evaluate(script) == wanted:
-            return True
-        page.wait_for_timeout(50)
-    return False
+    return until(lambda: bool(page.evaluate(script) == wanted))
 
 
 def focused(page: "Page", wanted: str) -> bool:

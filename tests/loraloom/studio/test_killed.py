@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.loraloom.studio.opened import ROOT
+from tests.patience import PATIENCE, until
 from tests.tiny import tiny_sd1
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ class Server:
         self.process, self.address = process, urlsplit(process.stdout.readline().strip())
 
     def ask(self, method: str, path: str, value: object = None) -> Any:
-        connection = HTTPConnection("127.0.0.1", self.address.port or 0, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.address.port or 0, timeout=PATIENCE)
         headers = {"Content-Type": "application/json", "Origin": f"http://{self.address.netloc}"} if method == "POST" else {}
         connection.request(method, f"{self.address.path}api/{path}", None if value is None else json.dumps(value).encode(), headers)
         answer = connection.getresponse()
@@ -48,15 +48,6 @@ def server(folder: Path) -> Iterator[Server]:
             yield Server(process)
         finally:
             process.kill()
-
-
-def until(found: Any, *, seconds: float = 120) -> Any:
-    """What `found` gives, once it is not empty."""
-    end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-    return value
 
 
 def test_a_run_goes_on_when_its_server_is_killed(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from infer.vote.page.server import VotingServer
 from infer.vote.page.session import Session
 from infer.vote.votes import NAME, read_votes
 from loraloom.cli import main
-from tests.infer.vote.made import chromium, made_grid
+from tests.browser import launched
+from tests.infer.vote.made import made_grid
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -99,12 +100,8 @@ def test_a_grid_without_images_is_refused(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--no-first-run"])
-        yield found
-        found.close()
+    with launched() as opened:
+        yield opened
 
 
 @pytest.fixture

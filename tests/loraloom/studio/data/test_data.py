@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from registry.formats.image_file import Size
 from tests.infer.output.opened import NASTY
 from tests.loraloom.studio.data.conftest import png
 from tests.loraloom.studio.opened import Served, serving
+from tests.patience import until
 from tests.train.data.editing.conftest import files_of, image
 from train.config import DataConfig
 from train.data.buckets import buckets_of, nearest
@@ -88,11 +89,8 @@ def test_findings_are_those_of_lint(served: Served, photos: Path) -> None:
     shutil.copy(photos / "a.png", photos / "twin.png")
     words = served.post("data/lint", set=str(photos), trigger="-sks", resolution="64")[1]["words"]
     assert words == ["data", "lint", str(photos), "--trigger=-sks", "--resolution", "64"] and main(words) in (0, 2)
-    for _ in range(200):
-        _, looked = served.post("data/lint", set=str(photos), trigger="-sks", resolution="64")
-        if not looked["running"]:
-            break
-        time.sleep(0.02)
+    ask = partial(served.post, "data/lint", set=str(photos), trigger="-sks", resolution="64")
+    looked = until(lambda: found if not (found := ask()[1])["running"] else None)
     (found,) = [one for one in looked["findings"] if one["check"] == "same-image"]
     assert found["images"] == ["a.png", "twin.png"]
     shown = served.get("data/set", set=photos, finding="same-image")[1]["items"]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.infer.output.opened import DESK, NASTY, PHONE, faint_texts
 from tests.loraloom.studio.opened import Served
+from tests.patience import until
 from tests.train.data.editing.conftest import image
 from train.config import DataConfig, TrainConfig
 from train.data.dataset import inspect_set, read_set
@@ -26,7 +27,6 @@ INK = Path(__file__).resolve().parents[4] / "datasets" / "ink"
 
 def opened(browser: "Browser", served: Served, folder: Path, size: dict[str, int] = DESK, scheme: str = "light") -> "Page":
     page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_default_timeout(20000)
     page.goto(f"{served.address}#/data/{quote(str(folder), safe='')}")
     page.wait_for_selector(".row")
     return page
@@ -114,11 +114,7 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
         page.keyboard.press(key)
     page.get_by_role("button", name="Save the mask").click()
     expect(page.locator("#command")).to_contain_text("--set-mask")
-    for _ in range(100):
-        if len(journal.history(ink)) == 2:
-            break
-        page.wait_for_timeout(30)
-    assert len(journal.history(ink)) == 2
+    until(lambda: len(journal.history(ink)) == 2)
     expect(page.locator("#command")).not_to_have_text(first)
     new = image(ink.with_name("other.png"), 3, (128, 128))
     EditRequest(path=str(ink), masks={"fox.png": str(new)}).make()
@@ -131,11 +127,7 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
     page.get_by_role("button", name="Close", exact=True).last.click()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Save the mask").click()
-    for _ in range(100):
-        if len(journal.history(ink)) == 4:
-            break
-        page.wait_for_timeout(30)
-    assert len(journal.history(ink)) == 4
+    until(lambda: len(journal.history(ink)) == 4)
     page.get_by_role("button", name="Remove the mask").click()
     expect(page.locator("#command")).to_contain_text("--remove-mask")
     page.close()

@@ -88,7 +88,6 @@ def test_a_run_becomes_a_chosen_checkpoint(
 def test_a_checkpoint_is_chosen_in_the_page(trained: tuple[Served, Path], browser: "Browser") -> None:
     served, _ = trained
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.goto(f"{served.address}#/runs")
@@ -100,7 +99,7 @@ def test_a_checkpoint_is_chosen_in_the_page(trained: tuple[Served, Path], browse
     page.get_by_label("Prompts of your own").fill("\n".join(f"a circle, number {number}" for number in range(14)))
     page.locator("tr", has_text="Images").filter(has_text="28").wait_for()
     page.get_by_role("button", name="Draw the images").click()
-    page.get_by_role("button", name="Vote").click(timeout=120_000)
+    page.get_by_role("button", name="Vote").click()
     frame = page.frame_locator("iframe.grid-frame")
     frame.get_by_label("Your name").fill("anna")
     frame.get_by_role("button", name="Start").click()

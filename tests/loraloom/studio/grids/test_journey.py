@@ -18,7 +18,6 @@ pytestmark = pytest.mark.browser
 
 def test_from_settings_to_a_ranking(studio: Served, browser: "Browser") -> None:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
@@ -84,7 +83,7 @@ def test_the_bar_has_the_scores_that_are_ticked(studio: Served, browser: "Browse
 def test_a_telephone_has_all_of_it(studio: Served, browser: "Browser") -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page.goto(f"{studio.address}#/grids/new")
-    page.locator(".plan-faults li").first.wait_for(timeout=60_000)
+    page.locator(".plan-faults li").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and faint_texts(page)[1] == {}
     page.keyboard.press("Tab")
     unnamed = "all => all.filter((one) => !one.labels?.length && !one.getAttribute('aria-label')).map((one) => one.outerHTML)"
@@ -94,7 +93,6 @@ def test_a_telephone_has_all_of_it(studio: Served, browser: "Browser") -> None:
 
 def test_models_are_picked_from_their_cards(studio: Served, browser: "Browser") -> None:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
     page.goto(f"{studio.address}#/grids/new?adapter=nowhere")
     page.get_by_role("button", name="Pick base").click()
     page.locator(".pick-card", has_text="pocket").click()

@@ -17,6 +17,7 @@ from registry.store import Store
 from tests.infer.metadata.images import png
 from tests.infer.output.opened import DESK, PHONE, faint_texts
 from tests.loraloom.studio.models.conftest import HOSTILE, MODULES, Shelf, grid
+from tests.patience import until
 from tests.registry.made import lora
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ def page(shelf: Shelf, browser: "Browser", troubles: list[str]) -> Iterator["Pag
     opened = browser.new_page(viewport={"width": DESK["width"], "height": DESK["height"]})
     opened.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.set_default_timeout(8000)
     yield opened
     opened.close()
     assert troubles == []
@@ -89,10 +89,7 @@ class Twin:
         self._page.evaluate(NOTE_DONE)
         for click in clicks:
             click.click()
-        for _ in range(200):
-            if self._page.evaluate("done.length"):
-                break
-            self._page.wait_for_timeout(40)
+        until(lambda: self._page.evaluate("done.length"))
         words = words_of(self._page.evaluate("done[0]"))
         now = annotations(self._home)
         assert words[0] == "loraloom" and now != self._before, words

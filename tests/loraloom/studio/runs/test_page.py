@@ -87,7 +87,7 @@ def test_a_curve_grows_while_its_run_is_watched(served: Served, browser: "Browse
     readout = page.locator(".chart .readout").first
     readout.get_by_text("step 20").wait_for()
     add_rows(folder, 21, 33)
-    readout.get_by_text("step 33").wait_for(timeout=5000)
+    readout.get_by_text("step 33").wait_for()
     page.get_by_role("slider", name="Step that is shown").fill("0")
     assert page.locator(".stage-bar output").inner_text() == "base"
     page.get_by_role("button", name="Enlarge a bell, base").click()
