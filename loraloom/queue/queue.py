@@ -71,13 +71,26 @@ class Queue:
             raise Refused(f"{folder} is no folder, and a job runs in one.")
         return self._add(files.CommandLine(words, folder, datetime.now(UTC), kept()), first=first)
 
-    def _add(self, line: files.CommandLine, *, first: bool) -> Job:
+    def _add(self, line: files.CommandLine, *, first: bool, once: bool = False) -> Job:
         with self._alone():
+            if once:
+                self._refuse_twice(line)
             job = self._make(line)
             waiting = [name for name in self._waiting() if name != job]
             self._write(Waiting((job, *waiting) if first else (*waiting, job), self._order().paused))
             self._advance()
         return self.job(job)
+
+    def _refuse_twice(self, line: files.CommandLine) -> None:
+        """Raise Refused where a job with these words waits or runs in this folder already."""
+        for name, state in self._states().items():
+            if state not in (State.waiting, State.running):
+                continue
+            with suppress(BadFile, FileNotFoundError):
+                other = files.read_command(self.folder / name)
+                if (other.words, other.folder) == (line.words, line.folder):
+                    more = shell_line("loraloom", "queue", "add", *line.words)
+                    raise Refused(f"It is in the queue again already: the job {name} is {state}. Once more in {line.folder}: {more}")
 
     def _make(self, line: files.CommandLine) -> str:
         """A new folder with its job.json, whole or not there; gives its id."""
@@ -187,7 +200,7 @@ class Queue:
     def resume(self, id: str) -> Job:
         """Add an ended job again: a training that did not reach its end goes on with its run folder, all else begins anew.
 
-        Raises Refused for a job that has not ended.
+        Raises Refused for a job that has not ended, and where it was added again already and has not ended since.
         """
         path = self._path(id)
         job = self.job(path.name)
@@ -195,7 +208,7 @@ class Queue:
             raise Refused(f"The job {job.id} has not ended: it is {job.state}.")
         line = files.read_command(path)
         again = replace(line, words=resumed_words(job), created=datetime.now(UTC))
-        return self._add(again, first=False)
+        return self._add(again, first=False, once=True)
 
     def log(self, id: str, *, start: int = 0, most: int = 65536) -> tuple[str, int]:
         """What the job wrote from a byte on, at most so many bytes, and the byte to continue from. A negative start counts from the end."""
@@ -261,11 +274,19 @@ class Queue:
 
     def _advance(self) -> Job | None:
         states = self._states()
-        waiting = self._in_order(states)
-        if self._order().paused or not waiting or State.running in states.values():
+        if self._order().paused or State.running in states.values():
             return None
-        start_process(self.folder / waiting[0])
-        return self.job(waiting[0])
+        for name in self._in_order(states):
+            try:
+                files.read_command(self.folder / name)
+            except FileNotFoundError:
+                continue
+            except BadFile as error:  # it cannot run, and keeps no other from running
+                log.warning("%s", error)
+                continue
+            start_process(self.folder / name)
+            return self.job(name)
+        return None
 
     def _waiting(self) -> list[str]:
         return self._in_order(self._states())

@@ -111,7 +111,12 @@ def test_a_training_goes_on_with_its_run_folder(queue: Queue, add: Callable[...,
     (queue.folder / job / "made.jsonl").write_text(json.dumps(str(run)) + "\n")
     ended(queue, job, 130)
     assert queue.job(job).made == (run,)
-    assert queue.resume(job).words == ("train", f"resume={run}")
+    again = queue.resume(job)
+    assert again.words == ("train", f"resume={run}")
+    with pytest.raises(Refused, match=rf"in the queue again already: the job {again.id} is waiting.*queue add train 'resume="):
+        queue.resume(job)
+    queue.remove(again.id)
+    assert queue.resume(job).words == again.words
     (run / "result.json").touch()
     assert queue.resume(job).words == ("train", "base=x", "data.path=y", "lora.rank=2")
 
@@ -266,6 +271,18 @@ def test_a_damaged_job_hides_no_other_and_is_removed(
     queue.remove(one)
     caplog.clear()
     assert [job.id for job in queue.jobs()] == [two] and caplog.text == ""
+
+
+def test_a_damaged_job_that_waits_keeps_no_other_from_running(
+    queue: Queue, add: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    queue.pause()
+    one, two = add(), add()
+    (queue.folder / one / "job.json").write_text("{")
+    started = queue.start()
+    assert started is not None and started.id == two and f"loraloom queue remove {one}" in caplog.text
+    assert wait_for(lambda: queue.job(two)).state is State.done and queue.find(one) == (one, State.waiting)
+    assert queue.start() is None
 
 
 def test_damaged_notes_of_a_job_are_left_out(queue: Queue, add: Callable[..., str]) -> None:
