@@ -12,7 +12,7 @@ from registry.home import expanded
 from registry.printable import as_lines, counted, some
 
 if TYPE_CHECKING:
-    from train.data.editing.edit_plan import EditPlan
+    from train.data.editing.edit_plan import Choice, EditPlan
     from train.data.editing.journal import Made
     from train.data.editing.operations import Operation
     from train.data.editing.request import EditRequest
@@ -154,11 +154,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.answer_json({**plan.to_json(), "edit": made.edit.to_json() if made else None})
     else:
-        console.answer_lines(_in_words(plan, made, dry_run=arguments.dry_run))
+        console.answer_lines(_in_words(plan, made, request.choice, dry_run=arguments.dry_run))
     return 0
 
 
-def _in_words(plan: EditPlan, made: Made | None, *, dry_run: bool) -> str:
+def _in_words(plan: EditPlan, made: Made | None, choice: Choice, *, dry_run: bool) -> str:
+    if not plan.looked_at:
+        return as_lines([f"{plan.folder}: no image {'of --files ' if choice.files else ''}has {choice.to_text()}: nothing is to be done"])
     head = f"{plan.folder}: {plan.summary} "
     bare = [f"{counted(plan.without_caption, 'image')} without a caption: not changed"] if plan.without_caption else []
     if not plan.changes:

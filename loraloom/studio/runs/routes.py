@@ -35,7 +35,7 @@ def listed(studio: Studio, ask: Ask) -> object:
     """A page of jobs and runs: `text`, `state`, `offset`, `limit`."""
     state = ask.text("state", "")
     if state and state not in run_listing.STATES:
-        raise Refused(f"state: {suggest(state, run_listing.STATES)}")
+        raise Refused(f"Unknown state {state!r:.60}. {suggest(state, run_listing.STATES, whole=True)}")
     limit = ask.number("limit", PAGE, low=1, high=MOST)
     return run_listing.listing(studio, text=ask.text("text", ""), state=state, offset=ask.number("offset", 0), limit=limit)
 

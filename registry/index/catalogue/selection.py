@@ -42,13 +42,13 @@ class Selection:
 
         faults = []
         if self.kind is not None and self.kind not in KINDS:
-            faults.append(f"Unknown kind {self.kind!r}. {suggest(self.kind, KINDS)}")
+            faults.append(f"Unknown kind {self.kind!r}. {suggest(self.kind, KINDS, whole=True)}")
         if self.family not in (None, NONE) and self.family not in (known := families()):
             faults.append(f"Unknown family {self.family!r}. {suggest(str(self.family), known)}")
         if self.rank not in (None, NONE) and not (str(self.rank).isascii() and str(self.rank).isdigit()):
             faults.append(f"Unknown rank {self.rank!r}: expected a whole number, or {NONE} for records without one.")
         if sort is not None and sort not in SORTS:
-            faults.append(f"Unknown order {sort!r}. {suggest(sort, SORTS)}")
+            faults.append(f"Unknown order {sort!r}. {suggest(sort, SORTS, whole=True)}")
         if faults:
             raise Faults("These records cannot be selected:", faults)
 

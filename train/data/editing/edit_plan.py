@@ -85,6 +85,11 @@ class Choice:
         wanted = {" ".join(tag.split()).casefold() for tag in self.tagged}
         return [entry for entry in chosen if wanted <= _tags(entry)] if wanted else chosen
 
+    def to_text(self) -> str:
+        """What a caption must have, for a person: of a choice that has `only` or `tagged`."""
+        only = [f"{self.only!r} in a caption (--only)"] if self.only is not None else []
+        return " and ".join([*only, *(f"the tag {tag!r} (--tagged)" for tag in self.tagged)])
+
 
 def _tags(entry: Entry) -> set[str]:
     return {tag.casefold() for caption in entry.captions for tag in tags_of(caption)}

@@ -15,7 +15,12 @@ addEventListener("beforeunload", (event) => { if ([...drafts.values()].some((one
 
 export async function showSet(main, path, query) {
   const view = new SetView(main, path, query);
-  await view.load();
+  try {
+    await view.load();
+  } catch (error) { // what is said then is all there is: no list, nothing to filter
+    main.replaceChildren(heading(view.name, make("a", { class: "as-button", href: "#/data" }, "All sets")));
+    throw error;
+  }
   return view.watched();
 }
 

@@ -93,10 +93,27 @@ export function showList(main, query) {
       if (by("command-kind").textContent !== "Done") showCommand(words());
       if (page.images_wait) setTimeout(() => { if (!gone) load(); }, 1500);
     } catch (error) {
-      fail(error);
+      if (error.status === 400) refused(error);
+      else fail(error);
     } finally {
       main.removeAttribute("aria-busy");
     }
+  }
+
+  const cleared = { text: "", kind: null, family: null, rank: null, licence: null, warning: null, tags: [], missing: false };
+
+  function clearing(label, more = {}) {
+    const node = make("button", { type: "button" }, label);
+    node.addEventListener("click", () => { search.value = ""; if ("sort" in more) sort.value = ""; change({ ...cleared, ...more }); });
+    return node;
+  }
+
+  // An address that was typed, or is of another version: what is known, and a way on.
+  function refused(error) {
+    const faults = error.faults.length ? error.faults : [error.message];
+    count.textContent = "";
+    pager.replaceChildren();
+    body.replaceChildren(nothing("These filters select nothing:", make("ul", { class: "plain", role: "alert" }, ...faults.map((text) => make("li", { class: "field-fault" }, text))), clearing("Clear all filters and the order", { sort: null })));
   }
 
   function drawFacets(page) {
@@ -127,9 +144,7 @@ export function showList(main, query) {
     missing.addEventListener("change", () => change({ missing: missing.checked }));
     facets.append(make("label", { class: "check" }, missing, `File is gone (${page.missing.toLocaleString("en")})`));
     if (state.text || state.missing || state.tags.length || FACETS.some(([name]) => state[name])) {
-      const clear = make("button", { type: "button" }, "Clear all filters");
-      clear.addEventListener("click", () => { search.value = ""; change({ text: "", kind: null, family: null, rank: null, licence: null, warning: null, tags: [], missing: false }); });
-      facets.append(clear);
+      facets.append(clearing("Clear all filters"));
     }
     if (held) [...facets.querySelectorAll("[data-facet]")].find((one) => one.dataset.facet === held)?.focus();
   }

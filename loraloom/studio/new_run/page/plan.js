@@ -35,7 +35,8 @@ export function planOf({ asked, planned, command, shows }) {
 
   function show(found) {
     const own = found.faults.filter((fault) => fault.setting === null || !shows(fault.setting));
-    faults.replaceChildren(...own.map((fault) => make("li", { class: "field-fault" }, fault.text)));
+    const elsewhere = ({ setting }) => (setting === null ? "" : ` (${setting} is not among the settings of this page: give it on the command line.)`);
+    faults.replaceChildren(...own.map((fault) => make("li", { class: "field-fault" }, `${fault.text}${elsewhere(fault)}`)));
     faults.hidden = !own.length;
     node.classList.toggle("refused", found.faults.length > 0);
     if (found.faults.length) {

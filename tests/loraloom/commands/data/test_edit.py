@@ -78,3 +78,13 @@ def test_a_set_that_is_read_only_is_refused(photos: Path, capsys: pytest.Capture
         return
     photos.chmod(0o555)
     assert main(["data", "edit", str(photos), "--sort", "--add", "x"]) == 2 and "cannot be written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_a_choice_of_no_image_says_what_no_caption_has(dry_run: list[str], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files_of(photos)
+    words = ["data", "edit", str(photos), "--add", "sks", "--only", "zebra", "--tagged", "hat", "--tagged", "no\nne", *dry_run]
+    assert main(words) == 0
+    wanted = "no image has 'zebra' in a caption (--only) and the tag 'hat' (--tagged) and the tag 'no\\nne' (--tagged)"
+    assert capsys.readouterr().out == f"{photos}: {wanted}: nothing is to be done\n"
+    assert files_of(photos) == before

@@ -233,3 +233,15 @@ def test_what_is_refused_leaves_the_page_as_it_was(browser: "Browser", served: S
     expect(page.get_by_text("cannot be decoded")).to_be_visible()
     expect(page.get_by_text("1 of 1: bad.png")).to_have_count(0)
     page.close()
+
+
+def test_a_set_that_is_not_there_has_no_toolbar(browser: "Browser", served: Served) -> None:
+    from playwright.sync_api import expect
+
+    page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
+    page.goto(f"{served.address}#/data/{quote(str(served.studio.folder / 'gone'), safe='')}")
+    expect(page.get_by_role("alert").get_by_text("there is no such file")).to_be_visible()
+    expect(page.locator("main input, main select, main button")).to_have_count(0)
+    page.get_by_role("link", name="All sets").click()
+    expect(page.get_by_text("There is no folder with images")).to_be_visible()
+    page.close()

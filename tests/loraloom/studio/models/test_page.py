@@ -337,3 +337,16 @@ def test_it_can_be_read_on_a_phone_and_a_desk(shelf: Shelf, page: "Page", scheme
             unlabelled = "all => all.filter((one) => !one.labels?.length && !one.getAttribute('aria-label')).map((one) => one.outerHTML)"
             assert page.locator("input, select, textarea").evaluate_all(unlabelled) == []
             assert page.title() != "owned"
+
+
+def test_an_address_that_selects_nothing_says_what_is_known(shelf: Shelf, page: "Page", troubles: list[str]) -> None:
+    page.goto(f"{shelf.served.address}#/models?kind=adaptr&sort=bigest")
+    said = page.locator(".models-body [role=alert]")
+    said.get_by_text("Unknown order 'bigest'. Known: name, newest, oldest, size.").wait_for()
+    assert "Did you mean 'adapter'? There are: adapter, checkpoint" in said.inner_text()
+    assert page.locator(".message").count() == 0
+    page.get_by_role("button", name="Clear all filters and the order").click()
+    page.locator(".model-card").first.wait_for()
+    assert page.get_by_label("Order").input_value() == "" and "sort" not in page.url and "kind" not in page.url
+    assert [one for one in troubles if "400" not in one] == []
+    troubles.clear()  # the browser's own words about the answer 400
