@@ -37,7 +37,7 @@ DTYPES = {
     "U8": "uint8",
 }
 SCALED = {"F8_E4M3": "fp8 scaled", "F8_E5M2": "fp8 e5m2 scaled", "I8": "int8 scaled"}
-SCALE_ENDINGS = (".scale_weight", ".weight_scale", ".weight_scale_inv", ".SCB")
+SCALE_ENDINGS = (".scale_weight", ".weight_scale", ".weight_scale_inv", "._weight_scale", ".SCB")
 FOUR_BITS = re.compile(r"\.quant_state\.bitsandbytes__(nf4|fp4)$")
 TEXT_PREFIXES = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.", "text_encoder.")
 VAE_PREFIXES = ("first_stage_model.", "vae.")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from registry.quantised.codings import Shape, numbers_of
@@ -54,3 +54,16 @@ def scale_shape(shape: tuple[int, ...], scale: tuple[int, ...]) -> Shape | None:
     numbers = [size for size in scale if size != 1] if len(scale) != 2 else list(scale)
     tall, wide = (1, 1) if not numbers else (numbers[0], 1) if len(numbers) == 1 else tuple(numbers) if len(numbers) == 2 else (0, 0)
     return (tall, wide) if tall and wide and height % tall == 0 and width % wide == 0 else None
+
+
+def codes_of(key: str, read: Callable[[str], Tensor]) -> tuple[Tensor, ...]:
+    """The bytes of a weight's codes, (O, I), by a reader of single tensors."""
+    import torch
+
+    codes = read(key)
+    return (codes.reshape(codes.shape[0], -1).view(torch.uint8),)
+
+
+def scaled_buffers(key: str, scale: str, blocks: Shape, read: Callable[[str], Tensor]) -> tuple[Tensor, ...]:
+    """Codes, and scales (M, N) in fp32."""
+    return (*codes_of(key, read), read(scale).float().reshape(blocks))

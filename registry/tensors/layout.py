@@ -19,8 +19,9 @@ WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".
 INDEX = re.compile(r"\.safetensors\.index(\.[\w-]+)?\.json$")
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # computed with; tensors of other dtypes are copied
 EMA = ("model_ema.", "ema.", "ema_model.")  # EMA weights that training leaves in a file
+TORCHAO = "._weight_qdata"  # codes of a weight, in place of it
 QUANTISED = re.compile(
-    r"\.(absmax|quant_map|quant_state\.\S+|nested_absmax|SCB|scale_weight|scale_input|weight_scale|qweight|qzeros)$|(^|\.)scaled_fp8$"
+    r"\.(absmax|quant_map|quant_state\.\S+|nested_absmax|SCB|scale_weight|scale_input|weight_scale|_weight_qdata|qweight|qzeros)$|(^|\.)scaled_fp8$"
 )
 
 
@@ -173,7 +174,9 @@ def _refuse_bare(path: Path, folder: Path, found: Iterable[Path]) -> None:
 
 
 def _stored(path: Path, header: Header) -> dict[str, Stored]:
-    return {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
+    found = {name: Stored(path, header.data_start + header.offsets[name][0], info) for name, info in header.tensors.items()}
+    codes = {f"{name.removesuffix(TORCHAO)}.weight": stored for name, stored in found.items() if name.endswith(TORCHAO)}
+    return found | codes  # a model's layers are known by their weights, quantised ones too
 
 
 def quantised(tensors: Mapping[str, Stored]) -> str | None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from registry.formats.gguf import as_in_the_model, read_gguf
 from registry.formats.model_folder import weight_files, weights_of
-from registry.formats.quantised.bitsandbytes import MARK
+from registry.formats.quantised import bitsandbytes, torchao
 from registry.formats.safetensors_header import Header, TensorInfo, read_header
 
 GGUF = ".gguf"
+MARKS = (bitsandbytes.MARK, torchao.MARK)  # in a key of a header that has not the tensors of the model itself
 
 
 def model_header(path: Path) -> Header:
@@ -31,8 +32,8 @@ def folder_tensors(folder: Path) -> dict[str, TensorInfo]:
 
 
 def _is_packed(keys: Iterable[str]) -> bool:
-    """Whether the shapes are those of codes of 4 bits."""
-    return any(MARK in key for key in keys)
+    """Whether the names or the shapes are those of codes."""
+    return any(mark in key for key in keys for mark in MARKS)
 
 
 def _unpacked(path: Path, header: Header) -> Header:

@@ -12,16 +12,12 @@ import json
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry.formats.quantised.bitsandbytes import json_of
 from registry.formats.quantised.packed import Found, Packed, Read, Tensors
 from registry.formats.safetensors_header import TensorInfo
-from registry.quantised.codings import Shape
-from registry.quantised.scaled import scale_shape, scaled, unscaled
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from registry.quantised.scaled import codes_of, scale_shape, scaled, scaled_buffers, unscaled
 
 SCALES = ("scale_weight", "weight_scale", "weight_scale_inv")
 INPUTS = ("scale_input", "input_scale")
@@ -38,7 +34,8 @@ def find_scaled(tensors: Tensors, metadata: Mapping[str, str], read: Read, found
     configs = _configs(tensors, metadata, read, found)
     marked = {key for key in tensors if MARK.search(key)}
     found.beside |= marked
-    weights = {key: info for key, info in tensors.items() if info.dtype in WORDS and key not in found.packed and key not in marked}
+    known = found.packed.keys() | found.beside
+    weights = {key: info for key, info in tensors.items() if info.dtype in WORDS and key not in known}
     places = {key: scale for key in weights if (scale := _scale_of(tensors, key)) is not None}
     for key, info in weights.items():
         layer = key.removesuffix(".weight")
@@ -49,7 +46,7 @@ def find_scaled(tensors: Tensors, metadata: Mapping[str, str], read: Read, found
             found.faults.append(f"{key} has no scale ({layer}.weight_scale or .scale_weight), but others of its weights have one")
         elif info.dtype != "I8" and info.shape:
             coding = unscaled(f"{WORDS[info.dtype]} without scales", _dtype(info))
-            found.packed[key] = Packed(coding, info, partial(_codes, key))
+            found.packed[key] = Packed(coding, info, partial(codes_of, key))
         elif info.dtype == "I8" and key.endswith(".weight"):
             found.faults.append(f"{key} is I8, and nothing says what its numbers are")
         found.beside |= {name for word in INPUTS if (name := f"{layer}.{word}") in tensors}
@@ -77,24 +74,13 @@ def _add_scaled(tensors: Tensors, key: str, scale: str, found: Found) -> None:
     elif blocks is None:
         found.faults.append(f"{scale} is {beside.shape}, which is no scale of {key} {info.shape}: one, one a row or one a block")
     else:
-        found.packed[key] = Packed(scaled(f"{WORDS[info.dtype]} scaled", _dtype(info)), info, partial(_scaled_buffers, key, scale, blocks))
+        found.packed[key] = Packed(scaled(f"{WORDS[info.dtype]} scaled", _dtype(info)), info, partial(scaled_buffers, key, scale, blocks))
 
 
 def _dtype(info: TensorInfo) -> Any:
     from registry.formats.atomic_file import torch_dtype
 
     return torch_dtype(info.dtype)
-
-
-def _codes(key: str, read: Read) -> tuple[Tensor, ...]:
-    import torch
-
-    codes = read(key)
-    return (codes.reshape(codes.shape[0], -1).view(torch.uint8),)
-
-
-def _scaled_buffers(key: str, scale: str, blocks: Shape, read: Read) -> tuple[Tensor, ...]:
-    return (*_codes(key, read), read(scale).float().reshape(blocks))
 
 
 # --- what ComfyUI writes of each layer

@@ -15,6 +15,7 @@ from registry.formats.quantised.bitsandbytes import find_four_bits, find_rows
 from registry.formats.quantised.gguf_file import gguf_header
 from registry.formats.quantised.packed import Found, Packed
 from registry.formats.quantised.scaled_fp8 import find_scaled
+from registry.formats.quantised.torchao import find_torchao
 from registry.formats.safetensors_header import FP8, Header, TensorInfo, fp8_scale, read_header
 from registry.printable import some
 from registry.quantised.stored import StoredWeight
@@ -88,6 +89,7 @@ def weights_file(path: Path) -> WeightsFile:
     with raw_reading(path, header) as read:
         find_four_bits(header.tensors, read, found)
         find_rows(header.tensors, found)
+        find_torchao(header.tensors, header.metadata, read, found)
         find_scaled(header.tensors, header.metadata, read, found)
     tensors = {key: info for key, info in header.tensors.items() if key not in found.beside}
     left = fp8_scale({key: info for key, info in tensors.items() if info.dtype not in FP8 or key in found.packed})

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, or_, select
 from registry.detect.inspect import inspect, record_of, refuse_partial
 from registry.detect.table_facts import TableReader
 from registry.errors import BadFile
-from registry.formats.quantised.bitsandbytes import MARK
+from registry.formats.quantised.model_shapes import MARKS
 from registry.formats.safetensors_header import read_header_bytes
 from registry.index import database as tables
 from registry.index import rows
@@ -105,7 +105,7 @@ def _inspect(entry: Entry, found: ScanReport, reader: TableReader) -> Seen | Non
         path = Path(entry.path)
         size, raw = read_header_bytes(path)
         place = rows.place_of(entry.path, entry.stat, fingerprint=fingerprint(raw))
-        if MARK.encode() in raw:  # the shapes of the model are in the file's data
+        if any(mark.encode() in raw for mark in MARKS):  # the names and shapes of the model are elsewhere in the file
             return Seen(place, inspect(path))
         metadata, table = reader.read(path, size, raw)
         return Seen(place, record_of(path, size, metadata, table, beside=entry.beside))
