@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import JobFailed, LoomError, Refused, is_out_of_memory
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
+
+LINES = 500  # of a table that are written at once
+BETWEEN = "\x1f"  # cells of a row: a control character, which no cell has (registry/printable)
 
 PACKAGES = ("registry", "infer", "train", "loraloom")  # whose log records are shown from INFO on
 
@@ -89,14 +93,16 @@ def answer_json_rows(rows: Iterable[object]) -> None:
     _answer("\n]" if begun else "[]")
 
 
-def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, widest: int | None = None) -> None:
+def answer_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, widest: int | None = None) -> None:
     """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut.
 
     `widest`: characters that a plain column is wide at most; a longer cell moves the rest of its own row.
     """
-    cells = [["" if cell is None else one_line(cell) for cell in row] for row in rows]
+    cells = (["" if cell is None else one_line(cell) for cell in row] for row in rows)
     if not sys.stdout.isatty() or find_spec("rich") is None:  # doctor's tables are read where packages are missing
-        _answer(_plain_table(columns, cells, widest))
+        lines = _plain_table(columns, cells, widest)
+        while some := [*islice(lines, LINES)]:
+            _answer("\n".join(some))
         return
     from rich import box
     from rich.console import Console
@@ -109,11 +115,15 @@ def answer_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, wi
     Console().print(table)
 
 
-def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], widest: int | None) -> str:
-    lines = [list(columns), *rows]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+def _plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], widest: int | None) -> Iterator[str]:
+    """The lines of a table. Until all widths are known a row is one text: a table may have a hundred thousand."""
+    widths, texts = [0] * len(columns), []
+    for row in chain([columns], rows):
+        widths = [max(width, len(cell)) for width, cell in zip(widths, row, strict=True)]
+        texts.append(BETWEEN.join(row))
     widths = widths if widest is None else [min(width, widest) for width in widths]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    for text in texts:
+        yield "  ".join([cell.ljust(width) for cell, width in zip(text.split(BETWEEN), widths, strict=True)]).rstrip()
 
 
 def say(text: str) -> None:

@@ -201,7 +201,8 @@ class Store(Annotations):
                 for record in self._embedded.records(connection)
                 if kind in (None, record.kind) and family in (None, record.family) and (tag is None or tag in record.tags)
             ]
-            yield Listing(connection, own, records.listed(connection, kind=kind, family=family, tag=tag))
+            ids = records.listed(connection, kind=kind, family=family, tag=tag)
+            yield Listing(connection, [*(record.id for record in own), *ids], own)
 
     @contextlib.contextmanager
     def browse(self, selection: Selection, *, sort: str | None = None) -> Iterator[Browsed]:
@@ -264,8 +265,14 @@ class Store(Annotations):
 
     def search(self, words: Sequence[str]) -> list[Record]:
         """Records that contain every word, ignoring case, in name, tags, notes, triggers, evidence, path, hashes or metadata."""
+        with self.searched(words) as found:
+            return list(found)
+
+    @contextlib.contextmanager
+    def searched(self, words: Sequence[str]) -> Iterator[Listing]:
+        """The same, composed as they are read. One state of the index until the block ends."""
         with self._index.reading() as connection:
-            return search(connection, self._embedded, words)
+            yield search(connection, self._embedded, words)
 
     def duplicates(self) -> list[Duplicate]:
         """Duplicates among the hashed records: the same files, and the same weights in any dialect."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from registry.index import database as tables
 from registry.index.overrides import apply_overrides
-from registry.index.rows import select_many
+from registry.index.rows import MANY, select_many
 from registry.record import FileEntry, Hashes, Record, Warn
 from registry.references import without_alias
 
@@ -40,6 +40,18 @@ def load(connection: Connection, ids: Collection[str] | None = None) -> list[Rec
 
 def listed(connection: Connection, *, kind: str | None = None, family: str | None = None, tag: str | None = None) -> list[str]:
     """The ids of the records that are shown with this kind, family and tag, in the order of `load`; no record is composed for it."""
+    return [id_ for id_, _ in named(connection, kind=kind, family=family, tag=tag)]
+
+
+def named(
+    connection: Connection,
+    *,
+    ids: Collection[str] | None = None,
+    kind: str | None = None,
+    family: str | None = None,
+    tag: str | None = None,
+) -> list[tuple[str, str]]:
+    """(id, name) of the same, or of those of these ids among them."""
     table, given, label = tables.record, tables.given, tables.label
     wanted = select(table.c.id, table.c.created, table.c.stem)
     if kind is not None or family is not None:
@@ -50,12 +62,15 @@ def listed(connection: Connection, *, kind: str | None = None, family: str | Non
     if tag is not None:
         tagged = select(label.c.record_id).where(label.c.record_id == table.c.id, label.c.kind == "tag", label.c.value == tag)
         wanted = wanted.where(tagged.exists())
-    names, aliases = _grouped(connection, tables.given_name, None), _grouped(connection, tables.alias, None)
+    names, aliases = _grouped(connection, tables.given_name, ids), _grouped(connection, tables.alias, ids)
+    some = None if ids is None else [*ids]
+    queries = [wanted] if some is None else [wanted.where(table.c.id.in_(some[at : at + MANY])) for at in range(0, len(some), MANY)]
     found = [
         (sys.intern(created or ""), shown_name(stem, names.get(id_, ()), aliases.get(id_, ())), id_)
-        for id_, created, stem in connection.execute(wanted)
+        for query in queries
+        for id_, created, stem in connection.execute(query)
     ]
-    return [id_ for _, _, id_ in sorted(found)]
+    return [(id_, name) for _, name, id_ in sorted(found)]
 
 
 def _derived(row: Row[Any]) -> Record:

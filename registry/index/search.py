@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, select
 from registry.index import database as tables
 from registry.index import records
 from registry.index.embedded import Embedded
+from registry.index.listing import Listing
 from registry.record import Record
 
 PLAIN = re.compile(r"[a-z0-9_.-]+")  # characters that every database lower-cases and JSON does not escape
@@ -32,12 +33,16 @@ TEXTS = (
 )
 
 
-def search(connection: Connection, embedded: Embedded, words: Sequence[str]) -> list[Record]:
-    """Records that contain every word, ignoring case; matches in names first, then in annotations."""
-    wanted = [_plain(word) for word in words]
-    found = [*embedded.records(connection), *records.load(connection, _narrowed(connection, wanted))]
-    ranked = [(rank, record) for record in found if (rank := _rank(record, wanted)) is not None]
-    return [record for _, record in sorted(ranked, key=lambda one: one[0])]  # a stable sort: oldest first among equals
+def search(connection: Connection, embedded: Embedded, words: Sequence[str]) -> Listing:
+    """Records that contain every word, ignoring case; matches in names first, then in annotations, the oldest first among equals."""
+    wanted, own = [_plain(word) for word in words], embedded.records(connection)
+    named, ids = {record.id: record.name for record in own}, records.named(connection, ids=_narrowed(connection, wanted))
+    named |= dict(ids)
+    ranks = dict.fromkeys((id_ for id_, name in named.items() if all(word in _plain(name) for word in wanted)), 0)
+    for record in Listing(connection, [id_ for id_ in named if id_ not in ranks], own):
+        if (rank := _rank(record, wanted)) is not None:
+            ranks[record.id] = rank
+    return Listing(connection, sorted((id_ for id_ in named if id_ in ranks), key=ranks.__getitem__), own)
 
 
 def search_ranks(connection: Connection, embedded: Sequence[Record], names: Mapping[str, str], words: Sequence[str]) -> dict[str, int]:
@@ -46,8 +51,8 @@ def search_ranks(connection: Connection, embedded: Sequence[Record], names: Mapp
     narrowed = _narrowed(connection, wanted)
     ids = names.keys() if narrowed is None else narrowed & names.keys()
     named = {id_ for id_ in ids if all(word in name for name in (_plain(names[id_]),) for word in wanted)}
-    found = [*embedded, *records.load(connection, ids - named)]
-    ranks = {record.id: rank for record in found if (rank := _rank(record, wanted)) is not None}
+    rest = Listing(connection, [*(record.id for record in embedded), *(ids - named)], embedded)
+    ranks = {record.id: rank for record in rest if (rank := _rank(record, wanted)) is not None}
     return dict.fromkeys(named, 0) | ranks
 
 

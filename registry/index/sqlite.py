@@ -27,6 +27,7 @@ FULL, BROKEN, READ_ONLY = "database or disk is full", "disk I/O error", "readonl
 LEAST_FREE = 1 << 16  # bytes; below it the shared memory of WAL cannot be made, which SQLite calls an I/O error
 SHARED_MEMORY = 1 << 15  # bytes of WAL's shared memory; a disk that was full when it was made leaves a smaller file
 BUSY_SECONDS = 60  # how long a writer waits for another process
+CACHE_KIB = 768  # of the file in memory, a connection: what is read again comes from the system's own cache
 
 
 class SqliteFile:
@@ -213,6 +214,7 @@ def _prepare(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
     _write_ahead(cursor)
+    cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL a crash cannot damage the file
     cursor.close()
 

@@ -130,3 +130,12 @@ def test_bytes_with_their_unit(count: int, text: str) -> None:
 def test_one_long_name_leaves_the_other_rows_as_narrow_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     console.answer_table(["name", "rank"], [["x" * 240, 4], ["b", 8]], widest=20)
     assert capsys.readouterr().out.splitlines() == ["name" + " " * 18 + "rank", "x" * 240 + "  4", "b" + " " * 21 + "8"]
+
+
+def test_a_long_table_is_the_same_in_pieces(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[f"name-{number}", "x\x1fy" if number % 2 else None, number] for number in range(11)]
+    console.answer_table(["name", "text", "rank"], rows)
+    whole = capsys.readouterr().out
+    monkeypatch.setattr(console, "LINES", 3)
+    console.answer_table(["name", "text", "rank"], iter(rows))
+    assert capsys.readouterr().out == whole and whole.splitlines()[2] == "name-1   x\\x1fy  1"

@@ -74,6 +74,19 @@ def test_list_find_and_scan(capsys: pytest.CaptureFixture[str], ink: Path) -> No
     assert isinstance(hashed, dict) and hashed["records"][0]["hashes"]["sha256"]
 
 
+def test_checkpoints_of_a_run_are_steps_and_no_strangers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for step in range(10, 80, 10):
+        folder = tmp_path / "runs" / "hat" / "checkpoints" / f"step-{step:06d}"
+        lora(folder / "adapter.safetensors", sd1_attention(128, channels=48, blocks=(0,)), seed=str(step))
+        (folder / "training.pt").write_bytes(b"PK\x03\x04" + bytes(20) + b"archive/data.pkl")
+        (folder / "state.json").write_text(json.dumps({"step": step, "files": {"adapter.safetensors": "", "training.pt": ""}}))
+    lora(tmp_path / "runs" / "hat" / "hat.safetensors", sd1_attention(128, channels=48, blocks=(0,)), seed="70")
+    lines = said(capsys, "scan", str(tmp_path / "runs")).splitlines()
+    assert lines[0].startswith("8 added") and [line.split()[0] for line in lines[2:3]] == ["hat"] and "not registered" not in lines
+    assert lines[4].startswith("checkpoints of runs (7): ")
+    assert lines[6].split(maxsplit=1) == [str(tmp_path / "runs" / "hat"), "10, 20, 30, 40, ..., 70 (7)"]
+
+
 def test_a_long_listing_comes_in_parts(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loraloom.commands.registry.listing.MOST", 3)
     for number in range(5):

@@ -60,7 +60,7 @@ def answer_all(records: list[Record], arguments: argparse.Namespace) -> int:
 
 def show_table(records: Iterable[Record]) -> None:
     """Show Records as a table."""
-    rows = [
+    rows = (
         [
             record.name,
             record.kind,
@@ -72,5 +72,5 @@ def show_table(records: Iterable[Record]) -> None:
             " ".join(warning.code for warning in record.warnings),
         ]
         for record in records
-    ]
+    )
     console.answer_table(["name", "kind", "family", "rank", "dtype", "size", "tags", "warnings"], rows, widest=WIDEST)

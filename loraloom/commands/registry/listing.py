@@ -15,11 +15,12 @@ from loraloom.commands.registry.subcommand import REFERENCE, add_command, open_s
 from registry.errors import LoomError, NotFound, Refused
 from registry.formats.model_folder import CODE, shard_faults
 from registry.index.catalogue.selection import NONE, SORTS, Selection
-from registry.record import KINDS, Warn
+from registry.record import KINDS, Record, Warn
 
 if TYPE_CHECKING:
     from registry.index.catalogue.browse import Browsed
     from registry.index.listing import Listing
+    from registry.store import Store
 
 MOST = 1000  # rows of a table that was not asked for a number
 PLACE = 30
@@ -102,8 +103,10 @@ def find(arguments: argparse.Namespace) -> int:
     store = open_store()
     if len(arguments.words) == 1 and (image := image_named(arguments.words[0])) is not None:
         return answer_models(image, store, arguments)
-    found = store.search(arguments.words)
-    if not found and len(arguments.words) == 1 and is_digits(arguments.words[0]):
+    if _answer_searched(store, arguments):
+        return 0
+    found: list[Record] = []
+    if len(arguments.words) == 1 and is_digits(arguments.words[0]):
         with console.progress() as report:
             found = store.search(arguments.words) if store.hash_rest(report=report) else []
     if not found and len(arguments.words) == 1:
@@ -112,6 +115,18 @@ def find(arguments: argparse.Namespace) -> int:
         except NotFound as error:  # a listing of nothing is an answer
             console.say(f"note: {error}")
     return answer_all(found, arguments)
+
+
+def _answer_searched(store: Store, arguments: argparse.Namespace) -> bool:
+    """Show what holds the words, a part at a time; False where nothing does."""
+    with store.searched(arguments.words) as found:
+        if not len(found):
+            return False
+        if arguments.json:
+            console.answer_json([record.to_json() for record in found])
+        else:
+            show_table(found)
+        return True
 
 
 def show(arguments: argparse.Namespace) -> int:

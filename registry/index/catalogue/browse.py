@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from registry.index import records
 from registry.index.catalogue.selection import FACETS, NONE, SORTS, Selection
 from registry.index.catalogue.summary import Summary, summaries, summary_of
-from registry.index.listing import PART
+from registry.index.listing import Listing
 from registry.index.search import search_ranks
 from registry.record import Record
 
@@ -24,19 +23,14 @@ class Browsed:
     everything: int  # records that there are, selected or not
     facets: Mapping[str, Mapping[str, int]]  # facet -> value (NONE: without one) -> how many, were that facet not filtered by
     missing: int  # of the selected words: how many have lost their file
-    _connection: Connection = field(repr=False)
-    _embedded: Mapping[str, Record] = field(repr=False)
+    _listing: Listing = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def part(self, first: int, count: int) -> Iterator[Record]:
         """At most `count` records from the `first` on, counted from 0."""
-        wanted = self.ids[first : first + count]
-        for begin in range(0, len(wanted), PART):
-            ids = wanted[begin : begin + PART]
-            found = {**{record.id: record for record in records.load(self._connection, ids)}, **self._embedded}
-            yield from (found[id_] for id_ in ids)
+        return self._listing.part(first, count)
 
 
 def browse(connection: Connection, embedded: Sequence[Record], selection: Selection, sort: str | None) -> Browsed:
@@ -56,7 +50,8 @@ def browse(connection: Connection, embedded: Sequence[Record], selection: Select
         kept = sorted(kept, key=lambda one: (ranks.get(one.id, 0), one.id not in own, one.created, one.name))
     facets = {name: counted(known, selection, name) for name in FACETS}
     gone = sum(one.missing for one in known)
-    return Browsed([one.id for one in kept], len(everything), facets, gone, connection, {record.id: record for record in embedded})
+    ids = [one.id for one in kept]
+    return Browsed(ids, len(everything), facets, gone, Listing(connection, ids, embedded))
 
 
 def counted(known: Sequence[Summary], selection: Selection, facet: str) -> dict[str, int]:

@@ -21,6 +21,7 @@ from registry.formats.safetensors_header import read_header_bytes
 from registry.index import database as tables
 from registry.index import rows
 from registry.index.database import Index
+from registry.index.run_checkpoints import checkpoint_with
 from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, fingerprint
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import mark_missing, upsert
@@ -28,7 +29,8 @@ from registry.index.scanning.walk import Entry, problem_of, walk
 from registry.progress import Report, Tick
 
 REPORT_EVERY = 16  # files
-BATCH = 500  # files written in one transaction
+BATCH = 200  # records written in one transaction; all of them are in memory until then
+FILES = 1000  # of these records at most: a diffusers folder has dozens
 
 
 def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Report, digest: Digest) -> ScanReport:
@@ -41,32 +43,34 @@ def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Repo
     matcher, reader = RecordMatcher(index, digest), TableReader()
     batch: list[Seen] = []
     changed: list[Seen] = []
-    present: set[str] = set()
     for number, entry in enumerate(walk(folder, embedded, found.problems, known.files), 1):
-        present.add(entry.path)
-        if _is_unchanged(entry, known):
+        row = known.files.pop(entry.path, None)  # what is left in the end was not seen
+        if row is not None and _is_unchanged(entry, row, known):
             found.unchanged += 1
-            found.ids[known.files[entry.path][1]] = None
+            found.ids[row[1]] = None
         elif (seen := _inspect(entry, found, reader)) is not None:
-            (changed if entry.path in known.files else batch).append(seen)
-        if len(batch) >= BATCH:
+            (changed if row is not None else batch).append(seen)
+        if len(batch) >= BATCH or (entry.folder and sum(len(one.record.files) for one in batch) >= FILES):
             upsert(index, batch, found, matcher)
             batch = []
         if number % REPORT_EVERY == 0 or entry.folder:
             report(Tick("scan", number, 0, os.path.basename(entry.path)))
     upsert(index, batch, found, matcher)
     upsert(index, changed, found, matcher)  # last: files that were in these places may have been matched elsewhere
-    mark_missing(index, [path for path in known.files if path not in present], found, matcher)
+    mark_missing(index, [*known.files], found, matcher)
     return found
 
 
 # --- one entry
 
 
+Row = tuple[str, str, str, int, int, int]  # path, record, inode, mtime_ns, ctime_ns, bytes
+
+
 class _Known(NamedTuple):
     """What the index knows below a folder."""
 
-    files: dict[str, tuple[str, str, str, int, int, int]]  # path -> path, record, inode, mtime_ns, ctime_ns, bytes
+    files: dict[str, Row]
     prints: dict[str, str | None]  # path -> fingerprint, of folders
     missing: set[str]
 
@@ -84,10 +88,10 @@ def _known_below(connection: Connection, folder: Path) -> _Known:
     return _Known(files, {path: fingerprint for path, _, fingerprint in found}, {path for path, missing, _ in found if missing})
 
 
-def _is_unchanged(entry: Entry, known: _Known) -> bool:
+def _is_unchanged(entry: Entry, row: Row, known: _Known) -> bool:
     """Whether the index knows the file with this stat. For a folder that is the fingerprint of its files."""
-    row, seen = known.files.get(entry.path), entry.stat
-    if row is None or entry.path in known.missing:
+    seen = entry.stat
+    if entry.path in known.missing:
         return False
     if entry.folder:
         return _folder_fingerprint(entry.path) == known.prints.get(entry.path)
@@ -110,7 +114,11 @@ def _inspect(entry: Entry, found: ScanReport, reader: TableReader) -> Seen | Non
         metadata, table = reader.read(path, size, raw)
         return Seen(place, record_of(path, size, metadata, table, beside=entry.beside))
     except Exception as error:  # whatever one file raises is that file's problem
-        found.problems.append(problem_of(entry.path, error))
+        own = checkpoint_with(Path(entry.path)) if isinstance(error, BadFile) and error.code == "pickle" else None
+        if own is not None:
+            found.checkpoints.append(own)
+        else:
+            found.problems.append(problem_of(entry.path, error))
     return None
 
 

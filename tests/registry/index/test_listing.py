@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.index import listing, records
+from registry.index import listing, records, search
 from registry.record import Record
 from registry.store import Store
 from tests.registry.made import lora, sd1_attention
@@ -65,3 +65,15 @@ def test_parts_of_it(store: Store) -> None:
         for first in (0, 1, 2, 5, len(everything) - 1, len(everything), 40):
             for count in (1, 2, 3, 21, 100):
                 assert list(found.part(first, count)) == everything[first : first + count], (first, count)
+
+
+def test_a_search_in_parts_finds_what_one_over_all_records_does(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = composed(store)
+    for words in ("SET sd1", "name-1 kept", "é", "pocket", "nothing"):
+        wanted = words.split()
+        ranked = [(rank, one) for one in everything if (rank := search._rank(one, [word.lower() for word in wanted])) is not None]
+        for part in (3, 500):
+            monkeypatch.setattr(listing, "PART", part)
+            assert store.search(wanted) == [one for _, one in sorted(ranked, key=lambda pair: pair[0])], (words, part)
+            with store.searched(wanted) as found:
+                assert len(found) == len(ranked) and list(found.part(1, 2)) == store.search(wanted)[1:3]

@@ -44,7 +44,7 @@ def test_a_scan_registers_and_a_second_finds_nothing_new(store: Store, models: P
     assert all(record.hashes.sha256 is None for record in first.records())
     again = store.scan(models)
     assert counts(again) == {"unchanged": 3} and {record.name for record in again.records()} == {"a", "b", "base"}
-    assert set(again.to_json()) == {"added", "updated", "relinked", "unchanged", "missing", "problems", "records"}
+    assert set(again.to_json()) == {"added", "updated", "relinked", "unchanged", "missing", "problems", "checkpoints", "records"}
     hashed = store.scan(models, hash=True)
     assert all(record.hashes.sha256 for record in hashed.records())
 
@@ -301,3 +301,39 @@ def test_a_header_of_more_tensors_than_any_model_has_is_refused_by_their_number(
     (tmp_path / "many.safetensors").write_bytes(raw_file(b"{" + entries.encode() + b"}"))
     (problem,) = store.scan(tmp_path).problems
     assert problem.code == "header-too-large" and "300,001 tensors; at most 300,000" in problem.message
+
+
+def checkpoint(run: Path, step: int, /, **state: Any) -> Path:
+    """A checkpoint as training writes it; gives its training.pt."""
+    folder = run / "checkpoints" / f"step-{step:06d}"
+    make(folder / "adapter.safetensors", str(step))
+    (folder / "training.pt").write_bytes(b"PK\x03\x04" + bytes(20) + b"archive/data.pkl" + bytes(10))
+    files = {"adapter.safetensors": "0" * 64, "training.pt": "0" * 64}
+    (folder / "state.json").write_text(json.dumps({"version": 1, "step": step, "files": files, "history": {}, **state}))
+    return folder / "training.pt"
+
+
+def test_the_training_state_of_a_runs_checkpoint_is_known_for_what_it_is(store: Store, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "hat" / "20261129-101500"
+    for step in (20, 40):
+        checkpoint(run, step)
+    for found in (store.scan(tmp_path / "runs"), store.scan(tmp_path / "runs")):
+        assert found.problems == [] and sorted((one.run, one.step) for one in found.checkpoints) == [(str(run), 20), (str(run), 40)]
+        assert len(found.records()) == 2 == len(found.to_json()["checkpoints"])
+
+
+def test_a_training_pt_of_any_other_place_is_a_pickle(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    known = checkpoint(root / "run", 20)
+    shutil.copy(known, root / "training.pt")
+    shutil.copy(known, root / "run" / "checkpoints" / "training.pt")
+    shutil.copytree(known.parent, root / "step-000020")  # not in a run's checkpoints
+    shutil.copytree(known.parent, root / "run" / "checkpoints" / "step-000021")  # of another step
+    shutil.copy(known, known.with_name("other.pt"))
+    odd: tuple[dict[str, Any], ...] = ({"files": {"adapter.safetensors": "0" * 64}}, {"files": None}, {"step": "20"})
+    for number, state in enumerate(odd):
+        checkpoint(root / f"odd-{number}", 20, **state)
+    checkpoint(root / "bare", 20).with_name("state.json").unlink()
+    found = store.scan(root)
+    assert [one.folder for one in found.checkpoints] == [str(known.parent)]
+    assert len(found.problems) == 9 and {problem.code for problem in found.problems} == {"pickle"}
