@@ -76,10 +76,11 @@ def quantised(setting: str) -> Alias:
     """What a base is quantised to, in the words of OneTrainer, SimpleTuner and ai-toolkit."""
 
     def other(value: str) -> Answer:
-        return Answer((), f"there is no such setting here: {setting} is int8, fp8 or nf4, of weights alone, made while loading")
+        return Answer((), f"there is no such setting here: {setting} is int8, fp8, nf4 or nf4-dq, of weights alone, made while loading")
 
     return choice(
         ("nf4 nfloat4 nf4bnb nf4torchao", Answer((f"{setting}=nf4",))),
+        ("nf4-dq nf4dq bnbnf4dq", Answer((f"{setting}=nf4-dq",), "with double quantisation")),
         ("int8 int8quanto int8torchao int8bnb qint8", Answer((f"{setting}=int8",), "a scale a row, weights alone")),
         ("fp8 float8 float8e4m3fn fp8quanto fp8torchao qfloat8 true", Answer((f"{setting}=fp8",), "with a scale a row")),
         ("none null false nochange float32 float16 bfloat16 tfloat32 bf16 fp16 fp32", Answer((f"{setting}=null",), "the default")),

@@ -1,5 +1,7 @@
 """A transformer whose layers are bitsandbytes' own, saved by its state dict: its outputs, and ours of the same folder.
 
+Then a weight of ours in nf4-dq, dequantised by bitsandbytes.
+
     python -m pip install bitsandbytes==0.50.2
     python -m bench.quantised.against_bitsandbytes
 
@@ -19,6 +21,8 @@ import torch
 from safetensors.torch import save_file
 
 from registry.formats.diffusers_folder import load_module
+from registry.quantised.codings import CODINGS, NF4_BLOCK, NF4_LEVELS
+from registry.quantised.double import BLOCK, LEVELS
 from registry.quantised.skeleton import stored_titles
 
 SIZES: dict[str, Any] = {
@@ -67,7 +71,27 @@ def with_four_bits(model: Any, kind: str, *, nested: bool) -> Any:
     return model
 
 
+def double_quantised() -> None:
+    """Our codes and scales of nf4-dq, given to bitsandbytes: its weight of them, and how many codes of the scales are its own."""
+    weight, coding = torch.randn(512, 640, generator=torch.Generator().manual_seed(0)) * 0.03, CODINGS["nf4-dq"]
+    codes, scales, largest, offset = coding.quantise(weight)
+    nested = bnb.functional.QuantState(absmax=largest, blocksize=BLOCK, code=torch.tensor(LEVELS), dtype=torch.float32)
+    levels = torch.tensor(NF4_LEVELS)
+    own = {"blocksize": NF4_BLOCK, "code": levels, "quant_type": "nf4", "dtype": torch.float32}
+    state = bnb.functional.QuantState(absmax=scales, shape=weight.shape, offset=offset[0], state2=nested, **own)
+    made, ours = bnb.functional.dequantize_4bit(codes[:, None], state), coding.make((codes, scales, largest, offset), (512, 640))
+    packed, theirs = bnb.functional.quantize_4bit(weight, quant_type="nf4", blocksize=NF4_BLOCK, compress_statistics=True)
+    same = codes.equal(packed.flatten()), largest.equal(theirs.state2.absmax), float(offset) == float(theirs.offset)
+    print(f"nf4-dq: bitsandbytes' weight of our codes differs by {float((made - ours).abs().max())};")
+    print(f"codes, nested scales and offset are its own: {same};")
+    lost, its = (float((one - weight).norm() / weight.norm()) for one in (ours, bnb.functional.dequantize_4bit(packed, theirs)))
+    other = int((scales != theirs.absmax).sum())
+    print(f"{other} of {len(scales)} scales have another code (its kernel for the CPU takes a neighbour of the nearest);")
+    print(f"weight error {lost:.5%}, bitsandbytes' {its:.5%}")
+
+
 def main() -> None:
+    double_quantised()
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad():
         for kind, nested in (("nf4", False), ("nf4", True), ("fp4", False), ("fp4", True)):
             torch.manual_seed(0)

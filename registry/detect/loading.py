@@ -57,8 +57,8 @@ def load_base(
     """The family and the loaded Parts of a Record, a reference or a path, every weight in `dtype`, in eval mode, with no network.
 
     `base_config` is a diffusers folder of the same build, for single files that need its configs or tokenizers. `prediction` (epsilon,
-    v_prediction) overrides what the record or its files declare. `base_dtype` and `text_encoder_dtype` (int8, fp8, nf4) are what the linear
-    layers are kept in. A reference is looked up in `store` (None: the home's own). Raises NotFound, FamilyMismatch, Refused.
+    v_prediction) overrides what the record or its files declare. `base_dtype` and `text_encoder_dtype` (int8, fp8, nf4, nf4-dq) are what
+    the linear layers are kept in. A reference is looked up in `store` (None: the home's own). Raises NotFound, FamilyMismatch, Refused.
     """
     if not isinstance(base, Record):
         from registry.store import Store

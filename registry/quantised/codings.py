@@ -18,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from registry.names import Table
+from registry.quantised.double import BLOCK, quantised_scales, scales_of
 
 if TYPE_CHECKING:
     import torch
@@ -80,19 +81,25 @@ class Coding(Kept):
     packed: int = 1  # numbers of a byte
     signed: bool = False  # codes are int8, else uint8
 
-    def sizes(self, shape: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of the codes and of the scales: those of blocks are flat."""
+    def sizes(self, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        """Shapes of what is kept, of the codes and of the scales: those of blocks are flat."""
         if self.block is None:
             return shape, (shape[0], 1)
         blocks = -(-math.prod(shape) // self.block)
         return (blocks * self.block // self.packed,), (blocks,)
 
     def bytes_of(self, shape: Shape) -> int:
-        """Bytes of codes and scales."""
-        codes, scales = self.sizes(shape)
-        return math.prod(codes) + 4 * math.prod(scales)
+        """Bytes of what is kept."""
+        return sum(buffer.nbytes for buffer in self.empty(shape))
 
-    def quantise(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def empty(self, shape: Shape) -> tuple[Tensor, ...]:
+        """What is kept of a weight, on the meta device: sizes and dtypes alone."""
+        import torch
+
+        codes, scales, *others = (torch.empty(size, device="meta") for size in self.sizes(shape))
+        return codes.to(torch.int8 if self.signed else torch.uint8), scales.to(torch.uint8) if others else scales, *others
+
+    def quantise(self, weight: Tensor) -> tuple[Tensor, ...]:
         """Codes and scales of a weight (O, I) of any real dtype. The last block is filled with zeros."""
         import torch
 
@@ -110,8 +117,13 @@ class Coding(Kept):
         return codes.reshape(kept[0]), scales.reshape(kept[1])
 
     def make(self, buffers: Sequence[Tensor], shape: Shape, dtype: torch.dtype | None = None, *, room: Tensor | None = None) -> Tensor:
-        codes, scales = buffers
+        codes, scales = self.with_scales(buffers)
         return self.dequantise(codes, scales, shape, dtype, room=room)
+
+    def with_scales(self, buffers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Codes, and scales in fp32, of what is kept."""
+        codes, scales = buffers
+        return codes, scales
 
     def dequantise(
         self, codes: Tensor, scales: Tensor, shape: Shape, dtype: torch.dtype | None = None, *, room: Tensor | None = None
@@ -130,14 +142,16 @@ class Coding(Kept):
         flat = weight.reshape(-1)
         return (flat if flat.numel() == math.prod(shape) else flat[: math.prod(shape)]).reshape(shape)
 
-    def in_one(self, codes: Tensor, scales: Tensor, shape: Shape) -> Tensor:
+    def in_one(self, buffers: Sequence[Tensor], shape: Shape) -> Tensor:
         """The weight (O, I) in fp32, in one expression without pieces: for a compiler."""
+        codes, scales = self.with_scales(buffers)
         width = self.block or shape[1]
         weight = self.decode(codes.reshape(-1, width // self.packed)) * scales.reshape(-1, 1)
         return weight.reshape(-1)[: math.prod(shape)].reshape(shape)
 
-    def squares(self, weight: Tensor, codes: Tensor, scales: Tensor) -> tuple[float, float]:
+    def squares(self, weight: Tensor, *buffers: Tensor) -> tuple[float, float]:
         """||W||^2 and ||W' - W||^2 of the weight that was quantised."""
+        codes, scales = self.with_scales(buffers)
         groups = self._groups(weight)
         codes, scales = codes.reshape(groups.shape[0], -1), scales.reshape(-1, 1)
         whole = lost = 0.0
@@ -156,6 +170,25 @@ class Coding(Kept):
         flat = weight.reshape(-1)
         missing = -len(flat) % self.block
         return (torch.nn.functional.pad(flat, (0, missing)) if missing else flat).reshape(-1, self.block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubleCoding(Coding):
+    """One of blocks whose scales are quantised once more."""
+
+    buffers: tuple[str, ...] = ("codes", "scales", "nested_scales", "offset")
+
+    def sizes(self, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        codes, scales = super().sizes(shape)
+        return codes, scales, (-(-scales[0] // BLOCK),), (1,)
+
+    def quantise(self, weight: Tensor) -> tuple[Tensor, ...]:
+        codes, scales = super().quantise(weight)
+        return codes, *quantised_scales(scales)
+
+    def with_scales(self, buffers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        codes, scales, largest, offset = buffers
+        return codes, scales_of(scales, largest, offset)
 
 
 def view_of(room: Tensor, size: Shape, dtype: torch.dtype) -> Tensor:
@@ -271,4 +304,15 @@ CODINGS.add("int8")(
 CODINGS.add("fp8")(Coding(title="fp8 (e4m3), a scale a row", bits=8.0, largest=FP8_LARGEST, encode=_encode_fp8, decode=_decode_fp8))
 CODINGS.add("nf4")(
     Coding(title="nf4, a scale a block of 64", bits=4.5, largest=1.0, encode=_encode_nf4, decode=_decode_nf4, block=NF4_BLOCK, packed=2)
+)
+CODINGS.add("nf4-dq")(
+    DoubleCoding(
+        title="nf4, a scale of 8 bits a block of 64",
+        bits=4.127,
+        largest=1.0,
+        encode=_encode_nf4,
+        decode=_decode_nf4,
+        block=NF4_BLOCK,
+        packed=2,
+    )
 )

@@ -19,7 +19,7 @@ TIME = r"(.*\.)?time_emb_proj"  # of a UNet's residual blocks: the timestep into
 # quarter of FLUX.1's: kept whole they would be most of what is left, so they have 8 bits where the rest has 4.
 MODULATION = r".*\.(norm|norm1|norm1_context)\.linear|.*\.(img|txt)_mod\.\d+|.*\.adaLN_modulation\.\d+"
 EIGHT_BITS = "int8"
-NARROW = ("nf4",)  # those with fewer than 8 bits
+NARROW = ("nf4", "nf4-dq")  # those with fewer than 8 bits
 
 
 @dataclass(frozen=True, kw_only=True)

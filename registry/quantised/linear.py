@@ -78,14 +78,10 @@ class QuantisedLinear(nn.Linear):
         """Keep this weight (O, I) from now on; its dtype is that of the products. On the meta device: the sizes alone."""
         coding = self.coding
         assert isinstance(coding, Coding)
-        if weight.device.type == "meta":
-            codes, scales = (torch.empty(size, device="meta") for size in coding.sizes(self.shape))
-            codes = codes.to(torch.int8 if coding.signed else torch.uint8)
-        else:
-            codes, scales = coding.quantise(weight)
-        self._keep((codes, scales), weight.dtype)
+        kept = coding.empty(self.shape) if weight.device.type == "meta" else coding.quantise(weight)
+        self._keep(kept, weight.dtype)
         if weight.device.type != "meta":
-            self.squared_weight, self.squared_error = coding.squares(weight, codes, scales)
+            self.squared_weight, self.squared_error = coding.squares(weight, *kept)
             give_back(weight.numel())
 
     def set_stored(self, stored: StoredWeight, dtype: torch.dtype) -> None:
@@ -162,9 +158,8 @@ class _Room(threading.local):
         if given is not None:
             return given.to(layer.codes.device, dtype)
         if torch.compiler.is_compiling() and isinstance(layer.coding, Coding):  # one kernel makes it; where in memory is the compiler's
-            codes, scales = kept
             with torch.no_grad():
-                return layer.coding.in_one(codes, scales, layer.shape).to(made).to(dtype)
+                return layer.coding.in_one(kept, layer.shape).to(made).to(dtype)
         if layer.codes.device.type == "cpu":
             needed = layer.coding.numbers(layer.shape) * made.itemsize
             if self.bytes.nbytes < needed:

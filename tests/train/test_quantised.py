@@ -163,7 +163,7 @@ def test_counted_bytes_are_those_of_the_loaded_model(settings: Settings, store: 
 
 
 def test_what_cannot_be_is_refused_by_name() -> None:
-    with pytest.raises(Faults, match=r"base_dtype must be int8, fp8, nf4, or null.*got 'nf5'"):
+    with pytest.raises(Faults, match=r"base_dtype must be int8, fp8, nf4, nf4-dq, or null.*got 'nf5'"):
         TrainConfig(base_dtype="nf5")
     with pytest.raises(Faults, match=r"adapter\.training must be null beside base_dtype"):
         TrainConfig(base_dtype="nf4", adapter=AdapterConfig(training="x"))

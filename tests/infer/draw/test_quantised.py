@@ -54,7 +54,7 @@ def test_the_key_has_the_dtypes_where_they_are_given_and_only_there(shelf: Shelf
 
 def test_what_cannot_be_drawn_is_refused_by_name(shelf: Shelf, tmp_path: Path) -> None:
     resolver = Resolver(shelf.store)
-    with pytest.raises(Faults, match=r"base_dtype is nf5\. Expected int8, fp8, nf4"):
+    with pytest.raises(Faults, match=r"base_dtype is nf5\. Expected int8, fp8, nf4, nf4-dq"):
         resolver.resolve(cell(base_dtype="nf5"))
     layer = tiny_parts("sd1")[1].denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
     file = write_kind("lokr", {QUERY: tuple(layer.weight.shape)}, tmp_path / "lokr.safetensors")
