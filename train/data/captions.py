@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from registry.printable import counted
 
@@ -31,7 +32,12 @@ def check_caption(caption: str) -> str | None:
 
 def has_trigger(caption: str, trigger: str) -> bool:
     """Whether the caption contains the trigger as a separate word, ignoring case."""
-    return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
+    return _as_word(trigger).search(caption) is not None
+
+
+@lru_cache(maxsize=64)
+def _as_word(trigger: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
 
 
 def trigger_counts(captions: Iterable[str], trigger: str, count: Count | None) -> tuple[int, int]:
@@ -65,25 +71,41 @@ def read_part(text: str, count: Count | None) -> str:
         return text
     ends = [word.end() for word in re.finditer(r"\S+", text)]
     low, high = 0, len(ends)  # so many words fit; so many do not
+    middle, step = high * fits // needs, 1  # words have about equally many tokens, so that the search begins where they would end
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(text[: ends[middle - 1]])[0] <= fits else (low, middle)
+        middle = min(max(middle, low + 1), high - 1)
+        if count(text[: ends[middle - 1]])[0] <= fits:
+            low, middle = middle, middle + step
+        else:
+            high, middle = middle, middle - step
+        step *= 2
+        if not low < middle < high:
+            middle = (low + high) // 2
     return text[: ends[low - 1]] if low else ""
 
 
-def syntax_notes(texts: Iterable[str]) -> list[str]:
+Syntax = dict[str, list[tuple[str, str]]]  # what user interfaces take as a command -> (name, the words) of each text that has it
+
+
+def syntax_of(texts: Mapping[str, str]) -> Syntax:
+    """What of SYNTAX the texts hold, by their names."""
+    found = {what: [(name, held[0]) for name, text in texts.items() if (held := sign.search(text))] for what, sign in SYNTAX.items()}
+    return {what: held for what, held in found.items() if held}
+
+
+def syntax_notes(texts: Sequence[str]) -> list[str]:
     """Notes on what user interfaces take as commands and training reads as it is written; `texts` are the parts that are read."""
-    every = list(texts)
-    notes = []
-    for what, pattern in SYNTAX.items():
-        held = [found[0] for text in every if (found := pattern.search(text))]
-        if held:
-            notes.append(
-                f"{len(held)} of {counted(len(every), 'caption')} {'holds' if len(held) == 1 else 'hold'} {what} ({shortened(held[0])!r}): "
-                "it is trained as it is written, but a user"
-                " interface takes it as a command, and reads other tokens when the same text is typed. Take it out of the captions"
-            )
-    return notes
+    return notes_of_syntax(syntax_of({str(number): text for number, text in enumerate(texts)}), len(texts))
+
+
+def notes_of_syntax(found: Syntax, captions: int) -> list[str]:
+    """syntax_notes of what was found in so many captions."""
+    return [
+        f"{len(held)} of {counted(captions, 'caption')} {'holds' if len(held) == 1 else 'hold'} {what} ({shortened(held[0][1])!r}): "
+        "it is trained as it is written, but a user"
+        " interface takes it as a command, and reads other tokens when the same text is typed. Take it out of the captions"
+        for what, held in found.items()
+    ]
 
 
 def tag_frequency(prompts: Iterable[str]) -> dict[str, int]:

@@ -169,11 +169,15 @@ def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure:
     except OSError as error:
         return Findings(faults=[f"{error.filename or folder} cannot be read ({error.strerror or error})"])
     found = Findings(faults=reading.faults)
-    entries = [(file.relative_to(folder).as_posix(), file.read_bytes, captions) for file, captions in reading.captions]
-    files = {file.relative_to(folder).as_posix(): file for file, _ in reading.captions}
+    front = len(os.fspath(folder / "-")) - 1  # of every file's path
+    names = [os.fspath(file)[front:].replace(os.sep, "/") for file, _ in reading.captions]
+    entries = [(name, file.read_bytes, captions) for name, (file, captions) in zip(names, reading.captions, strict=True)]
+    files = {name: file for name, (file, _) in zip(names, reading.captions, strict=True)}
     _decode_all(found, entries, subset, report, measure, files=files)
     found.notes += reading.notes
-    _attach_masks(found, {subset.prefix + file.relative_to(folder).as_posix(): masks for file, masks in reading.masks.items()}, config)
+    _attach_masks(
+        found, {subset.prefix + os.fspath(file)[front:].replace(os.sep, "/"): masks for file, masks in reading.masks.items()}, config
+    )
     return found
 
 

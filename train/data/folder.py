@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from registry.printable import counted
 from train.config import DataConfig
 from train.data.editing.journal import interruption
-from train.data.images import is_image, unread_reason
+from train.data.images import is_image, is_image_suffix, reason_of_suffix, unread_reason
+from train.data.listing import Listing, listed
 from train.data.metadata import METADATA, read_rows
-from train.data.sidecars import SIDECARS, match_sidecars, unread_captions
+from train.data.sidecars import SIDECARS, Sidecars, match_sidecars, unread_captions
 from train.data.texts.beside import Captions, FolderReading, captions_beside
 from train.data.wording import names_of
 from train.masks.files import FOLDER as MASKS
@@ -30,14 +31,12 @@ def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReadi
     found = FolderReading()
     if fault := interruption(folder):
         found.faults.append(fault)
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
-    files = sorted(entries, key=lambda entry: entry.name)
-    _note_hidden(folder, found)
-    sidecars = [file for file in files if file.suffix.lower() in SIDECARS]
-    tables = [file for file in files if file.name.lower() in METADATA]
-    unread = _unread_images(files, found)
-    images = [file for file in files if is_image(file)]
-    inside = _note_subfolders(folder, found, empty=not images and not unread, read=(MASKS,) if reads_files(config.masks) else ())
+    listing = listed(folder)
+    _note_hidden(listing, found)
+    images, sidecars, unread, others = _sorted_out(listing.files)
+    _note_unread(unread, images, found)
+    tables = [file for file in others if file.name.lower() in METADATA]
+    inside = _note_subfolders(listing, found, empty=not images and not unread, read=(MASKS,) if reads_files(config.masks) else ())
     if not images and not tables:
         if not unread:
             found.faults.append(f"there are no images in it{inside}. {EXPECTED}")
@@ -45,15 +44,17 @@ def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReadi
     if len(tables) > 1:
         found.faults.append(f"there are {counted(len(tables), 'metadata file')} ({names_of(tables)}); keep one")
         return found
+    matched = match_sidecars(images, sidecars)
     if tables:
-        found.captions = _captions_of_table(folder, tables[0], images, sidecars, config, found)
+        found.captions = _captions_of_table(folder, tables[0], images, matched, config, found)
     else:
-        images = _without_masks(images, {*match_sidecars(images, sidecars).of}, folder, config, found)
-        captions_beside(images, sidecars, files, config, found, word=subset.word)
-    known = {*images, *tables, *sidecars, *unread, *found.read}
-    rest = [file for file in files if file not in known and not is_image(file)]
+        own = _without_masks(images, {*matched.of}, folder, config, found)
+        matched = matched if len(own) == len(images) else match_sidecars(own, sidecars)
+        captions_beside(own, matched, others, config, found, word=subset.word)
+    known = {*tables, *found.read}
+    rest = [file for file in others if file not in known]
     bare = [file for file, captions in found.captions if not captions]
-    lone = match_sidecars(images, sidecars).lone
+    lone = matched.lone
     trigger = subset.word or subset.trigger or config.trigger
     looking = unread_captions(folder, bare, [*lone, *rest], trigger) if not tables or config.caption_column is None else {}
     found.faults += looking
@@ -71,10 +72,28 @@ def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReadi
     return found
 
 
-def _unread_images(files: Sequence[Path], found: FolderReading) -> list[Path]:
+def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], list[Path], dict[Path, str], list[Path]]:
+    """(images, text files, image files that are not read with the reason, all others) by the files' suffixes."""
+    kinds: dict[str, list[Path]] = {}
+    images: list[Path] = []
+    sidecars: list[Path] = []
+    others: list[Path] = []
+    unread: dict[Path, str] = {}
+    for file in files:
+        suffix = file.suffix.lower()
+        kind = kinds.get(suffix)
+        if kind is None:
+            kind = kinds[suffix] = sidecars if suffix in SIDECARS else images if is_image_suffix(suffix) else others
+        if kind is others and (reason := reason_of_suffix(suffix)):
+            unread[file] = reason
+        else:
+            kind.append(file)
+    return images, sidecars, unread, others
+
+
+def _note_unread(unread: Mapping[Path, str], images: Sequence[Path], found: FolderReading) -> None:
     """Image files that are not read: a fault, unless an image that is read has the name (a camera's raw file beside its JPEG)."""
-    unread = {file: reason for file in files if (reason := unread_reason(file))}
-    read = {file.stem for file in files if is_image(file)}
+    read = {file.stem for file in images} if unread else set()
     reasons: dict[str, list[Path]] = defaultdict(list)
     for file, reason in unread.items():
         if file.stem not in read:
@@ -83,7 +102,6 @@ def _unread_images(files: Sequence[Path], found: FolderReading) -> list[Path]:
     beside = [file for file in unread if file.stem in read]
     if beside:
         found.notes.append(f"not read, the image of the same name beside them is: {names_of(beside)}")
-    return list(unread)
 
 
 def _without_masks(images: Sequence[Path], captioned: set[Path], folder: Path, config: DataConfig, found: FolderReading) -> list[Path]:
@@ -95,23 +113,23 @@ def _without_masks(images: Sequence[Path], captioned: set[Path], folder: Path, c
             f" masks; with data.masks={config.masks} move them away, or give each a caption of its own if it is an image to learn"
         )
     apart = set(masks)
-    rest = [image for image in images if image not in apart]
+    rest = [image for image in images if image not in apart] if masks else list(images)
     found.masks = mask_files(folder, rest, masks, config.masks)
     if lone := lone_masks(folder, rest, config.masks):
         found.notes.append(f"masks with no image of their name: {names_of(lone)}")
     return rest
 
 
-def _note_hidden(folder: Path, found: FolderReading) -> None:
-    hidden = [entry for entry in sorted(entry for entry in folder.iterdir() if entry.name.startswith(".")) if is_image(entry)]
+def _note_hidden(listing: Listing, found: FolderReading) -> None:
+    hidden = [entry for entry in listing.hidden if is_image(entry)]
     if hidden:
         found.notes.append(f"hidden files are not read: {names_of(hidden)}")
 
 
-def _note_subfolders(folder: Path, found: FolderReading, *, empty: bool, read: Sequence[str]) -> str:
+def _note_subfolders(listing: Listing, found: FolderReading, *, empty: bool, read: Sequence[str]) -> str:
     """A note on subfolders with images, which are not read; gives the words for a folder that has only those."""
     counts = {}
-    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+    for inner in listing.folders:
         count = sum(1 for file in inner.rglob("*") if is_image(file) or unread_reason(file))
         if count and inner.name not in read:
             counts[inner.name] = count
@@ -126,11 +144,9 @@ def _note_subfolders(folder: Path, found: FolderReading, *, empty: bool, read: S
 
 
 def _captions_of_table(
-    folder: Path, table: Path, images: Sequence[Path], sidecars: Sequence[Path], config: DataConfig, found: FolderReading
+    folder: Path, table: Path, images: Sequence[Path], sidecars: Sidecars, config: DataConfig, found: FolderReading
 ) -> Captions:
-    matched = match_sidecars(images, sidecars)
-    lone = set(matched.lone)
-    beside = [file for file in sidecars if file not in lone]
+    beside = sorted({file for files in sidecars.of.values() for file in files}, key=lambda file: file.name)
     if beside:
         found.faults.append(f"captions come from both {table.name} and {names_of(beside)}; keep one of the two")
     rows, faults = read_rows(table, image_column=config.image_column, caption_column=config.caption_column)

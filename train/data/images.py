@@ -19,13 +19,21 @@ UNREAD = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd"
 
 def is_image(file: PurePath) -> bool:
     """Whether a file of this name is read as an image."""
-    suffix = file.suffix.lower()
+    return is_image_suffix(file.suffix.lower())
+
+
+def is_image_suffix(suffix: str) -> bool:
+    """Whether files of this suffix, in lower case, are read as images."""
     return suffix in SUFFIXES or any(suffix in plugin.suffixes and plugin.installed for plugin in PLUGINS)
 
 
 def unread_reason(file: PurePath) -> str | None:
     """Why an image file of this name is not read, and what to do; None for what is read, or is no image."""
-    suffix = file.suffix.lower()
+    return reason_of_suffix(file.suffix.lower())
+
+
+def reason_of_suffix(suffix: str) -> str | None:
+    """unread_reason of files of this suffix, in lower case."""
     for plugin in PLUGINS:
         if suffix in plugin.suffixes:
             return None if plugin.installed else plugin.need

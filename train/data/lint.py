@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry.printable import as_lines, counted, some
 from registry.progress import Report, silent
 from train.config import DataConfig
-from train.data.captions import Count, prompt_of, read_part, shortened, syntax_notes, trigger_counts
+from train.data.captions import Count, Syntax, notes_of_syntax, prompt_of, read_part, shortened, syntax_of, trigger_counts
 from train.data.dataset import Findings, Sample, inspect_sets
 from train.data.linting.caption_checks import TokenCounts, caption_findings, count_tokens
 from train.data.linting.finding import Finding
@@ -96,12 +96,14 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     notes += _remarks(found.samples, resolution)
     masks = [sample.mask for sample in found.samples if sample.mask is not None]
     notes += [f"masks: {summary(masks)}"] if masks else []
-    notes += _caption_remarks(found.samples, config.trigger, count)
     prompts = {sample.name: prompt_of(sample.caption, None) for sample in found.samples if sample.caption}
+    syntax = syntax_of(prompts if count is None else {name: read_part(prompt, count) for name, prompt in prompts.items()})
+    trigger = trigger_counts(prompts.values(), config.trigger, count) if config.trigger is not None else None
+    notes += _caption_remarks(found.samples, prompts, trigger if config.trigger else None, syntax, count)
     tokens = count_tokens(prompts, count)
     notes += [tokens.to_text()] if tokens else []
     findings = [*_twins(found), *image_findings(found.samples, measures, resolution=resolution)]
-    findings += caption_findings(prompts, count, tokens)
+    findings += caption_findings(prompts, tokens, syntax)
     findings += trigger_findings(prompts, config.trigger) if config.trigger else []
     return Lint(
         path,
@@ -111,7 +113,7 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
         tuple(notes),
         findings=tuple(findings),
         tokens=tokens,
-        trigger=_trigger(prompts, config.trigger, count),
+        trigger=_trigger(len(prompts), config.trigger, trigger),
     )
 
 
@@ -125,12 +127,12 @@ def _twins(found: Findings) -> list[Finding]:
     return [Finding(check, what, tuple(names), advice, is_noted=True) for check, what, names in pairs if names]
 
 
-def _trigger(prompts: Mapping[str, str], trigger: str | None, count: Count | None) -> dict[str, Any] | None:
+def _trigger(captions: int, trigger: str | None, counts: tuple[int, int] | None) -> dict[str, Any] | None:
     """The captions with the trigger in numbers."""
-    if trigger is None:
+    if counts is None:
         return None
-    inside, late = trigger_counts(prompts.values(), trigger, count)
-    return {"word": trigger, "captions": inside, "behind_limit": late, "without": len(prompts) - inside - late}
+    inside, late = counts
+    return {"word": trigger, "captions": inside, "behind_limit": late, "without": captions - inside - late}
 
 
 def _remarks(samples: Sequence[Sample], resolution: int | None) -> list[str]:
@@ -144,9 +146,10 @@ def _remarks(samples: Sequence[Sample], resolution: int | None) -> list[str]:
     return remarks
 
 
-def _caption_remarks(samples: Sequence[Sample], trigger: str | None, count: Count | None) -> list[str]:
+def _caption_remarks(
+    samples: Sequence[Sample], named: Mapping[str, str], trigger: tuple[int, int] | None, syntax: Syntax, count: Count | None
+) -> list[str]:
     """Captions in numbers: repeated ones, lines, tokens, the trigger and commands, judged on what the base reads."""
-    named = {sample.name: prompt_of(sample.caption, None) for sample in samples if sample.caption}
     captions = list(named.values())
     if not captions:
         return []
@@ -159,15 +162,15 @@ def _caption_remarks(samples: Sequence[Sample], trigger: str | None, count: Coun
         else []
     )
     remarks += _lengths(named, count)
-    if trigger:
-        inside, late = trigger_counts(captions, trigger, count)
+    if trigger is not None:
+        inside, late = trigger
         remarks.append(f"{inside} of {counted(len(captions), 'caption')} {'contains' if inside == 1 else 'contain'} the trigger")
         behind = (
             f"{late} of {counted(len(captions), 'caption')} {'contains' if late == 1 else 'contain'} it only "
             "behind the token limit, unread; it is prepended to those"
         )
         remarks += [behind] if late else []
-    return remarks + syntax_notes(read_part(caption, count) for caption in captions)
+    return remarks + notes_of_syntax(syntax, len(captions))
 
 
 def _lengths(named: Mapping[str, str], count: Count | None) -> list[str]:

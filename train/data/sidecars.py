@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.printable import counted
+from train.data.listing import listed
 from train.data.wording import names_of
 
 SIDECARS = (".txt", ".caption")
@@ -29,6 +30,8 @@ class Sidecars:
 
 def match_sidecars(images: Sequence[Path], files: Sequence[Path]) -> Sidecars:
     """The text files of each image: NAME.EXT.txt is of NAME.EXT alone, NAME.txt of every image called NAME."""
+    if not files:
+        return Sidecars({}, {}, [])
     by_name = {image.name: image for image in images}
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for image in images:
@@ -37,7 +40,8 @@ def match_sidecars(images: Sequence[Path], files: Sequence[Path]) -> Sidecars:
     shared: dict[Path, list[Path]] = {}
     lone = []
     for file in files:
-        owners = [by_name[file.stem]] if file.stem in by_name else by_stem.get(file.stem, [])
+        stem = file.stem
+        owners = [by_name[stem]] if stem in by_name else by_stem.get(stem, [])
         for image in owners:
             found[image].append(file)
         if not owners:
@@ -65,7 +69,8 @@ def unread_captions(folder: Path, bare: Sequence[Path], files: Iterable[Path], t
     others = list(files)
     stems = {image.stem.casefold() for image in bare}
     alike = [file for file in others if file.suffix.lower() in TEXTS and _begins_like(file.name.casefold(), stems)]
-    tables = [file for file in others if file not in alike and file.suffix.lower() in TABLES and _names_images(file, bare)]
+    known = set(alike)
+    tables = [file for file in others if file not in known and file.suffix.lower() in TABLES and _names_images(file, bare)]
     faults = {}
     alone = "" if trigger is None else f" As they are, data.trigger alone ({trigger!r}) would be the caption of those images."
     if alike:
@@ -80,7 +85,7 @@ def unread_captions(folder: Path, bare: Sequence[Path], files: Iterable[Path], t
             f" metadata.csv with the columns file_name and text; else move it out of the folder.{alone}"
         )
         faults[fault] = tables
-    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+    for inner in listed(folder).folders:
         texts = [file for file in inner.iterdir() if file.suffix.lower() in TEXTS and _begins_like(file.name.casefold(), stems)]
         if texts and not _has_own_images(texts, inner):
             fault = (

@@ -32,7 +32,7 @@ def settings_notes(config: TrainConfig, split: TrainSplit, order: Order, prompts
     for trigger in triggers:
         own = [sample.caption for sample in split.train if sample.caption and trigger_of(sample, config.data) == trigger]
         remarks += trigger_notes(own, trigger, count) if own else []
-    remarks += syntax_notes(read_part(prompt, count) for prompt in prompts)
+    remarks += syntax_notes([read_part(prompt, count) for prompt in prompts])
     if not triggers and not captions:
         remarks.append("no captions")
     tags = tags_json([""] * len(prompts), prompts)

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from registry.printable import counted
-from train.data.captions import SYNTAX, Count, read_part, shortened
+from train.data.captions import Count, Syntax, shortened
 from train.data.linting.finding import Finding, share
 from train.data.linting.words import segments, words
 
@@ -53,10 +53,9 @@ def count_tokens(prompts: Mapping[str, str], count: Count | None) -> TokenCounts
     return TokenCounts({name: need for name, (need, _) in needs.items()}, next(iter(needs.values()))[1])
 
 
-def caption_findings(prompts: Mapping[str, str], count: Count | None, tokens: TokenCounts | None) -> list[Finding]:
-    """The findings; `prompts` are the captions by the names of their images."""
-    found = [*cut_captions(tokens), *copied_captions(prompts), *mixed_manners(prompts)]
-    return found + syntax_findings({name: read_part(prompt, count) for name, prompt in prompts.items()})
+def caption_findings(prompts: Mapping[str, str], tokens: TokenCounts | None, syntax: Syntax) -> list[Finding]:
+    """The findings; `prompts` are the captions by the names of their images, `syntax` what is in the parts of them that are read."""
+    return [*cut_captions(tokens), *copied_captions(prompts), *mixed_manners(prompts), *syntax_findings(syntax)]
 
 
 def cut_captions(tokens: TokenCounts | None) -> list[Finding]:
@@ -120,11 +119,9 @@ def manner(prompt: str) -> str:
     return "sentence" if total >= SENTENCE and total / max(1, len(parts)) >= SENTENCE_WORDS else "short"
 
 
-def syntax_findings(prompts: Mapping[str, str]) -> list[Finding]:
+def syntax_findings(syntax: Syntax) -> list[Finding]:
     """Captions with what user interfaces take as commands; a note has the words already."""
-    found = []
-    for what, pattern in SYNTAX.items():
-        names = tuple(name for name, prompt in prompts.items() if pattern.search(prompt))
-        if names:
-            found.append(Finding("syntax", f"captions hold {what}", names, "Take it out of the captions", is_noted=True))
-    return found
+    return [
+        Finding("syntax", f"captions hold {what}", tuple(name for name, _ in held), "Take it out of the captions", is_noted=True)
+        for what, held in syntax.items()
+    ]

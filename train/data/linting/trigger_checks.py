@@ -77,11 +77,15 @@ def fused_words(prompts: Mapping[str, str], trigger: str) -> list[Finding]:
         return []
     least = len(prompts) * (1 - SLIPS)
     own = {*words(trigger), *SMALL_WORDS}
-    counts = Counter(word for prompt in prompts.values() for word in {*words(prompt)} - own)
-    common = {word for word, count in counts.items() if count >= least}
+    counts: Counter[str] = Counter()
+    for prompt in prompts.values():
+        counts.update(set(words(prompt)))
+    common = {word for word, count in counts.items() if count >= least and word not in own}
     if not common:
         return []
-    runs = Counter(run for prompt in prompts.values() for run in _runs(prompt, common))
+    runs: Counter[tuple[str, ...]] = Counter()
+    for prompt in prompts.values():
+        runs.update(_runs(prompt, common))
     often = sorted((run for run, count in runs.items() if count >= least), key=lambda run: (-len(run), run))
     named: list[tuple[str, ...]] = []
     for run in often:

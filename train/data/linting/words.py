@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 WORD = re.compile(r"\w[\w'’-]*")
+BETWEEN = re.compile(r"[,;.!?\n]")  # most captions that are sentences have none, and are not split
 SEGMENT = re.compile(r"[,;.!?\n]+(?:\s|$)|\n")
 _SMALL = """
     a an the and or but nor of in on at to by for from with without into onto over under above below near beside behind between across
@@ -19,6 +20,8 @@ SMALL_WORDS = frozenset(_SMALL.split())  # they name nothing that is seen
 
 def segments(text: str) -> list[str]:
     """The parts between commas and at the ends of sentences."""
+    if not BETWEEN.search(text):
+        return [part] if (part := text.strip()) else []
     return [part for part in map(str.strip, SEGMENT.split(text)) if part]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from train.config import DataConfig
-from train.data.sidecars import match_sidecars, read_captions
+from train.data.sidecars import Sidecars, match_sidecars, read_captions
 from train.data.texts.json_files import is_meta, may_hold, read_meta, read_object
 from train.data.wording import names_of
 
@@ -26,16 +26,16 @@ class FolderReading:
 
 
 def captions_beside(
-    images: Sequence[Path], sidecars: Sequence[Path], files: Sequence[Path], config: DataConfig, found: FolderReading, *, word: str | None
+    images: Sequence[Path], sidecars: Sidecars, others: Sequence[Path], config: DataConfig, found: FolderReading, *, word: str | None
 ) -> None:
     """Add the images' captions: by text files, by NAME.json where there is none, by kohya's meta file where no image has any.
 
+    `sidecars` are the text files, matched; `others` the folder's files beside these and the images.
     `word`: the caption that images without one will get.
     """
-    objects = [file for file in files if file.suffix.lower() == ".json"] if may_hold(config.caption_column) else []
+    objects = [file for file in others if file.suffix.lower() == ".json"] if may_hold(config.caption_column) else []
     pairs = _captions_of_sidecars(images, sidecars, config, found)
-    with_text = match_sidecars(images, sidecars).of
-    captionless = [image for image in images if image not in with_text]
+    captionless = [image for image in images if image not in sidecars.of]
     by_object = _captions_of_objects(captionless, objects, config, found)
     bare = [image for image in captionless if image not in by_object]
     if len(bare) == len(images):
@@ -45,8 +45,7 @@ def captions_beside(
     found.captions = [(image, captions or by_object.get(image, ())) for image, captions in pairs]
 
 
-def _captions_of_sidecars(images: Sequence[Path], sidecars: Sequence[Path], config: DataConfig, found: FolderReading) -> Captions:
-    matched = match_sidecars(images, sidecars)
+def _captions_of_sidecars(images: Sequence[Path], matched: Sidecars, config: DataConfig, found: FolderReading) -> Captions:
     _fault_shared(matched.shared, found)
     pairs: Captions = []
     for image in images:

@@ -7,6 +7,7 @@ import pytest
 
 from tests import tiny
 from train.config import DataConfig
+from train.data.captions import syntax_of
 from train.data.lint import lint
 from train.data.linting.caption_checks import caption_findings, copied_captions, count_tokens, manner, mixed_manners
 from train.data.linting.trigger_checks import fused_words, misspelt_trigger, other_case, trigger_findings
@@ -91,12 +92,12 @@ def test_two_manners_of_captioning_are_found() -> None:
     ["a cat, Steps: 20, Sampler: Euler a", "Negative prompt: blurry", "a cat --ar 16:9", "a cat --v 6", "(cat:1.2)", "cat BREAK dog"],
 )
 def test_another_tool_s_syntax_is_found(text: str) -> None:
-    assert [one.check for one in caption_findings({"0.png": text}, None, None)] == ["syntax"]
+    assert [one.check for one in caption_findings({"0.png": text}, None, syntax_of({"0.png": text}))] == ["syntax"]
 
 
 @pytest.mark.parametrize("text", ["steps: 3 of them, stone", "a cat -- a dog", "a well-lit cat, time 12:30", "a dog --verbose"])
 def test_plain_texts_are_no_syntax(text: str) -> None:
-    assert caption_findings({"0.png": text}, None, None) == []
+    assert caption_findings({"0.png": text}, None, syntax_of({"0.png": text})) == []
 
 
 def test_tokens_are_counted_by_the_base() -> None:
@@ -104,7 +105,7 @@ def test_tokens_are_counted_by_the_base() -> None:
     assert tokens is not None
     assert tokens.to_json() == {"fits": 6, "smallest": 3, "median": 4, "largest": 7, "longest": "1.png", "over": 1}
     assert tokens.to_text() == "captions have 3 to 7 tokens, 4 in the median (longest: 1.png); the base reads 6"
-    assert [one.images for one in caption_findings({}, None, tokens)] == [("1.png",)]
+    assert [one.images for one in caption_findings({}, tokens, {})] == [("1.png",)]
 
 
 def test_the_keys_of_the_json_document(tmp_path: Path) -> None:
