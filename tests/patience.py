@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-PATIENCE = 120  # seconds until what has not come is missing; what is there is waited for no longer than it takes
+PATIENCE = 240  # seconds until what has not come is missing; what is there is waited for no longer than it takes
 
 
 def until(found: Callable[[], T | None], *, every: float = 0.05) -> T:

@@ -13,6 +13,11 @@ export function showCommand(words, kind = "Command") {
   by("command-copy").disabled = !words;
 }
 
+// Shows the page's own command, when it was read: not in place of one that was done, nor of that of an open dialog.
+export function showOwn(words) {
+  if (by("command-kind").textContent !== "Done" && !document.querySelector("dialog[open]")) showCommand(words);
+}
+
 // The bar on the way to another page: empty, but for what a button did that led there.
 export function leaveCommand() {
   if (!led) showCommand(null);
@@ -111,6 +116,17 @@ export function facts(rows) {
   const body = make("tbody");
   for (const [name, value] of rows) if (value !== null && value !== undefined && value !== "") body.append(make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
   return make("table", { class: "settings" }, body);
+}
+
+// Draws a box anew, and keeps what is open in it and what is typed and not saved.
+export function drawAnew(box, ...inside) {
+  const label = (node) => node.textContent.replace(/\d+/g, "#");
+  const open = new Set([...box.querySelectorAll("details[open] > summary")].map(label));
+  const name = (node) => node.getAttribute("aria-label") ?? node.closest("label")?.textContent;
+  const typed = new Map([...box.querySelectorAll("input")].filter((node) => node.value !== node.defaultValue).map((node) => [name(node), node.value]));
+  box.replaceChildren(...inside);
+  for (const summary of box.querySelectorAll("details > summary")) if (open.has(label(summary))) summary.parentElement.open = true;
+  for (const node of box.querySelectorAll("input")) if (typed.has(name(node))) node.value = typed.get(name(node));
 }
 
 export function heading(title, ...actions) {

@@ -1,7 +1,7 @@
 // The registry as cards or as a table: facets, search, order, pages, and tags of many models at once.
 
 import { address, ask, read, watch, write } from "../api.js";
-import { button, fail, heading, nothing, say, showCommand, spellBytes, withCommand } from "../parts.js";
+import { button, fail, heading, nothing, say, showOwn, spellBytes, withCommand } from "../parts.js";
 import { dropZone, findFile } from "./drop.js";
 import { exportDialog } from "./forms.js";
 import { addDialog, startJob } from "./jobs.js";
@@ -76,7 +76,10 @@ export function showList(main, query) {
     history.replaceState(null, "", `#/models${query.size ? `?${query}` : ""}`);
   }
 
-  async function load() {
+  let wanted = false; // whether a load that somebody asked for is under way, or overtaken by one that nobody did
+
+  async function load({ behind = false } = {}) { // behind: nobody asked for it
+    wanted ||= !behind;
     request?.abort();
     request = new AbortController();
     main.setAttribute("aria-busy", "true");
@@ -90,8 +93,9 @@ export function showList(main, query) {
       known.replaceChildren(...page.facets.tag.values.map(([tag]) => make("option", { value: tag })));
       drawFacets(page);
       draw();
-      if (by("command-kind").textContent !== "Done") showCommand(words());
-      if (page.images_wait) setTimeout(() => { if (!gone) load(); }, 1500);
+      if (wanted) showOwn(words());
+      wanted = false;
+      if (page.images_wait) setTimeout(() => { if (!gone) load({ behind: true }); }, 1500);
     } catch (error) {
       if (error.status === 400) refused(error);
       else fail(error);
@@ -264,7 +268,7 @@ export function showList(main, query) {
   let seen = null, soon = null;
   const unwatch = watch("models", (value) => {
     const now = JSON.stringify(value);
-    if (seen !== null && seen !== now && !soon) soon = setTimeout(() => { soon = null; if (!gone) load().then(forget).then((lost) => lost && say(lost, { fault: true })).catch(fail); }, 1500);
+    if (seen !== null && seen !== now && !soon) soon = setTimeout(() => { soon = null; if (!gone) load({ behind: true }).then(forget).then((lost) => lost && say(lost, { fault: true })).catch(fail); }, 1500);
     seen = now;
   });
   load();

@@ -1,7 +1,7 @@
 // One model's page: its images, facts, annotations, lineage, what fits it, and what can be made of it.
 
 import { address, read, watch, write } from "../api.js";
-import { button, confirmed, fail, facts, heading, say, showCommand, spellBytes, withCommand } from "../parts.js";
+import { button, confirmed, drawAnew, fail, facts, heading, say, showOwn, spellBytes, withCommand } from "../parts.js";
 import { dropZone } from "./drop.js";
 import { convertDialog, exportDialog } from "./forms.js";
 import { startJob } from "./jobs.js";
@@ -21,9 +21,10 @@ export function showModel(main, id) {
   main.append(head, warnings, make("div", { class: "model-columns" }, make("div", { class: "section" }, images, own), make("div", { class: "section" }, about, files)), rest);
 
   async function load() {
-    const found = await read("models/one", { id });
+    const found = await read("models/one", { id }), first = one === null;
     if (gone) return;
     one = found;
+    if (first) showOwn(["registry", "show", one.reference]);
     document.title = `${one.record.name} · Models · LoRA Loom Studio`;
     drawHead(); drawWarnings(); drawImages(); drawOwn(); drawAbout(); drawFiles();
     if (one.images_wait) setTimeout(() => { if (!gone) load().catch(fail); }, 1500);
@@ -48,7 +49,6 @@ export function showModel(main, id) {
     }
     if (!one.embedded) actions.push(button("Remove", { act: remove, words: removeWords(reference), kind: "danger", title: "Out of the index; its files stay" }));
     head.replaceChildren(make("p", { class: "soft crumbs" }, make("a", { href: "#/models" }, "Models"), " / ", [record.kind, record.family].filter(Boolean).join(" · ")), heading(record.name, ...actions));
-    if (by("command-kind").textContent !== "Done") showCommand(["registry", "show", reference]);
   }
 
   async function verify() {
@@ -182,7 +182,7 @@ export function showModel(main, id) {
       ["Components", record.components.join(", ")], ["Size", one.bytes ? `${spellBytes(one.bytes)} (${one.bytes.toLocaleString("en")} bytes)` : null], ["Registered", record.created?.replace("T", " ").replace("Z", " UTC")], ["Id", record.id],
     ].map(([name, value]) => [name, value === null || value === undefined ? value : String(value)]);
     const evidence = record.evidence.length ? [make("details", {}, make("summary", {}, `Evidence (${record.evidence.length})`), make("ul", { class: "plain" }, ...record.evidence.map((line) => make("li", {}, line))))] : [];
-    about.replaceChildren(make("h2", {}, "Facts"), facts(rows), ...evidence, correction(record));
+    drawAnew(about, make("h2", {}, "Facts"), facts(rows), ...evidence, correction(record));
   }
 
   function correction(record) {
@@ -201,7 +201,7 @@ export function showModel(main, id) {
     if (record.files.length > 30) list.push(make("li", { class: "soft" }, `and ${record.files.length - 30} more`));
     const hashes = Object.entries(record.hashes).filter(([, value]) => value).map(([name, value]) => [name, make("code", {}, value)]);
     const metadata = Object.entries(record.metadata).filter(([name]) => !["copies", "root", "files_sha256"].includes(name));
-    files.replaceChildren(
+    drawAnew(files,
       make("h2", {}, one.there ? "Files" : "Files (gone)"), make("ul", { class: "plain paths" }, ...(list.length ? list : [make("li", {}, make("code", {}, one.path ?? ""))]), ...copies.map((path) => make("li", {}, make("code", {}, path), make("span", { class: "soft" }, " a copy")))),
       make("h2", {}, "Hashes"), hashes.length ? make("div", { class: "paths" }, facts(hashes)) : make("p", { class: "soft" }, "None yet: Verify computes them."),
       ...(record.recipe ? [make("details", {}, make("summary", {}, "Recipe"), make("pre", {}, JSON.stringify(record.recipe, null, 1)))] : []),

@@ -155,8 +155,7 @@ def test_what_a_person_says_of_a_model_is_what_the_commands_do(shelf: Shelf, pag
         twin.same(page.get_by_title(title, exact=True))
     page.get_by_text("Detection is wrong").click()
     page.get_by_label("Family").fill("sdxl")
-    twin.same(button("button", name="Set", exact=True))
-    page.get_by_text("Detection is wrong").click()
+    twin.same(button("button", name="Set", exact=True))  # what is drawn anew stays open
     twin.same(button("button", name="As detected"))
     twin.same(button("button", name="Remove", exact=True).first, page.locator("dialog").get_by_role("button", name="Remove", exact=True))
     page.locator(".model-card").first.wait_for()
@@ -350,3 +349,16 @@ def test_an_address_that_selects_nothing_says_what_is_known(shelf: Shelf, page: 
     assert page.get_by_label("Order").input_value() == "" and "sort" not in page.url and "kind" not in page.url
     assert [one for one in troubles if "400" not in one] == []
     troubles.clear()  # the browser's own words about the answer 400
+
+
+def test_what_is_read_again_behind_a_dialog_leaves_its_command(shelf: Shelf, page: "Page") -> None:
+    page.goto(f"{shelf.served.address}#/models")
+    page.locator(".model-card").first.wait_for()
+    data = (shelf.models / "ink-6.safetensors").read_bytes()
+    page.evaluate(DROP, ["x.safetensors", base64.b64encode(data).decode(), ""])
+    page.get_by_text("Registered under another name").wait_for()
+    found = page.locator("#command").inner_text()
+    lora(shelf.models / "one-more.safetensors", MODULES, seed="one more")
+    shelf.store.scan(shelf.models)
+    page.locator(".model-card", has_text="one-more").wait_for(state="attached")
+    assert found.startswith("loraloom registry find ") and page.locator("#command").inner_text() == found
