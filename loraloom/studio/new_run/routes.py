@@ -42,7 +42,7 @@ def plan(studio: Studio, ask: Ask) -> object:
 @ROUTES.read("new_run/from")
 def earlier(studio: Studio, ask: Ask) -> object:
     """The settings of an earlier run: `path`."""
-    return {"words": words_of_run(own_run(studio, ask.text("path")))}
+    return {"words": words_of_run(studio, own_run(studio, ask.text("path")))}
 
 
 @ROUTES.write("new_run/start")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom.studio.planning.planner import Planner
+from loraloom.studio.runs.listing import jobs_of
 from loraloom.training_aliases import ALIASES
+from registry.errors import Refused
 from registry.settings import spelled
+from train.config import TrainConfig, dotted_names, get
 from train.output.folder import read_config
 from train.run_report.settings import changed_settings
 
@@ -52,6 +56,48 @@ def other_tools() -> dict[str, str]:
     return {name: str(answer(VALUE, {name: VALUE})) for name, answer in ALIASES.items()}
 
 
-def words_of_run(folder: Path) -> list[list[str]]:
-    """[name, value as a command line has it] of what a run has that is not a default; what its plan filled in for null is among it."""
-    return [[name, spelled(value)] for name, value in changed_settings(read_config(folder)).items() if name not in NOT_SHOWN]
+def words_of_run(studio: Studio, folder: Path) -> list[list[str]]:
+    """[name, value as a command line has it] of what a run was given, presets too, where a job of the queue here began it.
+
+    Of another run what is not a default: what its plan filled in for null is among it, as nothing tells it apart.
+    """
+    config = read_config(folder)
+    given = _given(studio, folder)
+    if given is not None and _is_of(given, config):
+        pairs = [[name, value] for name, _, value in (word.partition("=") for word in given)]
+    else:
+        pairs = [[name, spelled(value)] for name, value in changed_settings(config).items()]
+    return [pair for pair in pairs if pair[0] not in NOT_SHOWN]
+
+
+def _given(studio: Studio, folder: Path) -> tuple[str, ...] | None:
+    """The settings of the job that began the run, None where there is none, or its words mean more than NAME=VALUE in this folder."""
+    active, ended = jobs_of(studio)
+    of_run = [job for job in (*active, *ended) if job.words[:1] == (JOB,) and folder in job.made]
+    began = min(of_run, key=lambda job: job.created, default=None)  # the others go on with it
+    if began is None or began.folder != studio.folder:
+        return None
+    words = began.words[1:]
+    return words if all("=" in word and not word.startswith("resume=") for word in words) else None
+
+
+def _is_of(words: Sequence[str], config: TrainConfig) -> bool:
+    """Whether the run still has what it was given: it may have been resumed with changes."""
+    from loraloom.commands.train import job
+    from loraloom.hydra.arguments import read_arguments
+    from loraloom.hydra.composer import Composer
+
+    made = job()
+    try:
+        composer = Composer(made, read_arguments(JOB, list(words), aliases=made.aliases, synonyms=made.synonyms))
+        given = composer.request().config
+    except Refused:
+        return False
+    if not {word.partition("=")[0] for word in words} <= {*dotted_names(), *composer.presets.groups}:
+        return False
+    return all(
+        value is None or value == (now := get(config, name)) or (name in CHOSEN and str(now).endswith(str(value).removeprefix("./")))
+        for name in dotted_names()
+        if name not in NOT_SHOWN
+        for value in [get(given, name)]
+    )

@@ -8,6 +8,7 @@ const GROUPS = { model: "model preset", experiment: "kind of training", hardware
 export function formOf({ settings, presets, chosen, first, others: tools }, sources, { changed }) {
   const values = new Map(); // setting -> its text as a command line has it; what is not given is not in it
   const picked = new Map(); // group of presets -> name
+  const selects = new Map(); // group -> its input
   const fields = new Map(); // setting -> its field, made when it is first shown
   const rows = new Map(settings.map((row) => [row.name, row]));
   let wrong = [], resolved = null;
@@ -39,6 +40,7 @@ export function formOf({ settings, presets, chosen, first, others: tools }, sour
     const about = make("small", { class: "soft" });
     const none = chosen[group];
     const select = make("select", { "aria-label": label, id: `preset-${group}` }, make("option", { value: "" }, none ? `${none} (default)` : "none"), ...Object.keys(presets[group]).filter((name) => name !== none).map((name) => make("option", { value: name }, name)));
+    selects.set(group, select);
     const tell = () => { about.textContent = presets[group][select.value || none] ?? ""; };
     select.value = picked.get(group) ?? "";
     select.addEventListener("change", () => {
@@ -47,6 +49,7 @@ export function formOf({ settings, presets, chosen, first, others: tools }, sour
       tell();
       changed();
     });
+    select.addEventListener("input", tell);
     tell();
     return make("label", { class: "field" }, make("span", { class: "field-name" }, label), select, about);
   }
@@ -129,6 +132,12 @@ export function formOf({ settings, presets, chosen, first, others: tools }, sour
     words: () => [...[...picked].map(([group, name]) => `${group}=${name}`), ...[...values].map(([name, text]) => `${name}=${text}`)],
     fill: (pairs) => {
       for (const [name, text] of pairs) {
+        if (presets[name]?.[text] !== undefined) { // it may be a setting of the same name, too: then it is one of its presets
+          picked.set(name, text);
+          const select = selects.get(name);
+          if (select) { select.value = text; select.dispatchEvent(new Event("input")); }
+          continue;
+        }
         if (!rows.has(name)) continue;
         values.set(name, text);
         fields.get(name)?.set(text);

@@ -39,6 +39,8 @@ def checkpoints(run: Path, least: int) -> list[str]:
 
 @pytest.mark.slow
 def test_from_a_folder_of_images_to_a_run_that_is_stopped_and_resumed(served: Served, browser: "Browser") -> None:
+    from playwright.sync_api import expect
+
     images_of(served)
     page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
     problems: list[str] = []
@@ -73,7 +75,10 @@ def test_from_a_folder_of_images_to_a_run_that_is_stopped_and_resumed(served: Se
     page.locator(".heading .state", has_text="running").wait_for()
     page.get_by_role("button", name="Stop").click()
     page.locator(".heading .state", has_text="stopped").wait_for()
-    assert Queue(served.studio.home).jobs()[0].words[1] == f"resume={run}" and problems == []
+    assert Queue(served.studio.home).jobs()[0].words[1] == f"resume={run}"
+    page.get_by_role("link", name="Again with changes").click()
+    expect(page.locator("#new-run-command")).to_have_text(command)  # without what its plan filled in
+    assert problems == []
     page.close()
 
 

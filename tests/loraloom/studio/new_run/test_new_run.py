@@ -1,5 +1,6 @@
 """What a new run begins with, its settings, the words of an earlier run, and a start that the command line does too."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from loraloom.queue.queue import Queue
 from loraloom.studio.new_run.settings import FIRST, NOT_SHOWN, other_tools, words_of_run
 from loraloom.studio.new_run.sources import Source, matching, sources
 from loraloom.studio.planning.child import described
+from registry.formats.atomic_file import write_text
 from registry.store import Store
 from tests.infer.output.opened import NASTY
 from tests.loraloom.studio.opened import Served, serving
 from tests.loraloom.studio.runs.made import make_run
+from train.config import changed, to_yaml
+from train.output.folder import CONFIG
 from train.run_report.settings import changed_settings
 
 
@@ -52,16 +56,42 @@ def test_the_names_of_other_tools_lead_to_settings() -> None:
     assert found["network_dropout"].startswith("there is no such setting here")
 
 
-def test_the_settings_of_an_earlier_run_come_back_as_words(tmp_path: Path) -> None:
+def test_the_settings_of_an_earlier_run_come_back_as_words(tmp_path: Path, served: Served) -> None:
     prompts = [NASTY, "null", "a, b"]
     folder = make_run(tmp_path, data__trigger=NASTY, preview__prompts=prompts, lora__rank=4, optim__lr=2e-4, optim__betas=[0.5, 0.9])
-    words = [f"{name}={text}" for name, text in words_of_run(folder)]
+    words = [f"{name}={text}" for name, text in words_of_run(served.studio, folder)]
     made = job()
     config = Composer(made, read_arguments("train", words, aliases=made.aliases)).request().config
     assert config.preview.prompts == prompts and config.data.trigger == NASTY
     from train.output.folder import read_config
 
     assert changed_settings(config) == changed_settings(read_config(folder))
+
+
+def test_a_run_of_a_job_comes_back_as_it_was_given(served: Served) -> None:
+    """Without what its plan filled in; of a run that was resumed with changes the settings that it has."""
+    words = ["experiment=ink", "name=x", "data.path=ink", f"data.trigger={NASTY}", "lora.rank=4", "steps=30"]
+    made = job()
+    composed = Composer(made, read_arguments("train", words, aliases=made.aliases)).request().config
+    filled = {
+        "lora.alpha": 4.0,
+        "heldout.every": 10,
+        "optim.betas": [0.9, 0.999],
+        "resolution": 64,
+        "data.path": str(served.studio.folder / "ink"),
+    }
+    folder = make_run(served.studio.folder, "x")
+    write_text(folder / CONFIG, to_yaml(changed(composed, filled)))
+    queue = Queue(served.studio.home)
+    queue.pause()
+    for one in (words, [f"resume={folder}"]):
+        begun = queue.folder / queue.add(["train", *one], folder=served.studio.folder).id
+        (begun / "made.jsonl").write_text(json.dumps(str(folder)) + "\n")
+    status, answer = served.get("new_run/from", path=folder)
+    assert status == 200 and [f"{name}={text}" for name, text in answer["words"]] == words
+    write_text(folder / CONFIG, to_yaml(changed(composed, {**filled, "steps": 60})))
+    resumed = dict(served.get("new_run/from", path=folder)[1]["words"])
+    assert resumed["steps"] == "60" and resumed["lora.alpha"] == "4.0" and "experiment" not in resumed
 
 
 def test_a_start_is_that_of_the_command_line(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
