@@ -8,6 +8,7 @@ from typing import Any
 
 from infer.vote.finished import FinishedGrid
 from loraloom.commands.choose import run_folder
+from loraloom.queue.queue import Queue
 from loraloom.studio.context import Studio
 from loraloom.studio.grids import voting
 from loraloom.studio.routes import Ask, Sent
@@ -77,7 +78,16 @@ def planned(studio: Studio, question: Question) -> dict[str, Any]:
         "plan": choice.to_json(),
         "words": question.words("--no-vote"),
         "folder": None if grid is None else str(grid.folder),
+        "jobs": drawing(studio, question),
     }
+
+
+def drawing(studio: Studio, question: Question) -> list[dict[str, Any]]:
+    """The jobs that wait or run for choices of this run, each with whether it is this one's."""
+    wanted = tuple(question.words("--no-vote"))
+    jobs = [job for job in Queue(studio.home).jobs(limit=0) if job.words[:1] == ("choose",)]
+    of_run = [job for job in jobs if any(job.folder / word == Path(question.run) for word in job.words[1:2])]
+    return [{"id": job.id, "command": job.command, "same": job.words == wanted} for job in of_run]
 
 
 def _drawn(choice: Choice) -> FinishedGrid:

@@ -18,28 +18,33 @@ export async function showChoice(main, query) {
   main.append(make("div", { class: "heading" }, make("a", { href: to("") }, "Grids"), make("h1", {}, "Choose a checkpoint")));
   if (!run) return showRuns(main);
   main.append(make("p", { class: "soft where-run" }, run));
-  const question = { run, texts: [] };
+  const question = { run, texts: query.getAll("text") };
+  const valueOf = (name, text) => (["prompts", "seeds"].includes(name) && /^\d+$/.test(text) ? Number(text) : text);
+  for (const [name] of FIELDS) if (query.get(name)) question[name] = valueOf(name, query.get(name));
   const form = make("div", { class: "card" }), plan = make("div", { class: "card", role: "status", "aria-live": "polite" }, make("p", { class: "soft" }, "Planning …")), place = make("div", { class: "voting" });
   main.append(form, plan, place);
-  let number = 0, later = null, end = null, drawing = false;
+  let number = 0, later = null, end = null, followed = null;
 
   const inputs = FIELDS.map(([name, label, help]) => {
-    const input = make("input", { type: "text", autocomplete: "off", spellcheck: false });
+    const input = make("input", { type: "text", autocomplete: "off", spellcheck: false, value: question[name] ?? "" });
     input.addEventListener("input", () => {
       const text = input.value.trim();
       if (!text) delete question[name];
-      else question[name] = ["prompts", "seeds"].includes(name) && /^\d+$/.test(text) ? Number(text) : text;
+      else question[name] = valueOf(name, text);
       clearTimeout(later);
       later = setTimeout(update, 250);
     });
     return make("label", { class: "field" }, make("span", {}, label), input, make("span", { class: "soft field-help" }, help));
   });
-  const texts = make("textarea", { rows: 2 });
+  const texts = make("textarea", { rows: 2, value: question.texts.join("\n") });
   texts.addEventListener("input", () => { question.texts = texts.value.split("\n").filter((one) => one.trim()); clearTimeout(later); later = setTimeout(update, 250); });
   form.append(make("div", { class: "fields" }, ...inputs, make("label", { class: "field" }, make("span", {}, "Prompts of your own"), texts, make("span", { class: "soft field-help" }, "one a line, in place of the captions"))));
 
   async function update() {
     const mine = ++number, asked = structuredClone(question); // the buttons do what is planned, whatever is typed meanwhile
+    const { texts: own, ...given } = question;
+    const address = new URLSearchParams([...Object.entries(given), ...own.map((text) => ["text", text])]);
+    history.replaceState(null, "", `#/grids/choose?${address}`); // a page that is opened again asks the same
     const slow = setTimeout(() => { if (mine === number) plan.replaceChildren(make("p", { class: "soft" }, "Planning …")); }, 500); // a slow one
     let found;
     try {
@@ -53,6 +58,8 @@ export async function showChoice(main, query) {
     }
     if (mine !== number) return;
     const { grid } = found.plan;
+    const same = found.folder ? null : found.jobs.find((job) => job.same);
+    if (same) follow(same.id);
     plan.replaceChildren(
       facts([
         ["Candidates", found.plan.candidates.join(" | ")],
@@ -61,29 +68,36 @@ export async function showChoice(main, query) {
         ["Winner", `becomes ${found.plan.alias}`],
       ]),
       ...grid.notes.map((note) => make("p", { class: "note" }, note)),
-      make("div", { class: "stage-bar" }, ...(found.folder ? drawn(found) : [draw(found)])),
+      ...found.jobs.filter((job) => !job.same).map((job) => make("p", { class: "note" }, "Another choice of this run is in the queue: ", make("a", { href: `#/runs/job/${job.id}` }, job.command))),
+      make("div", { class: "stage-bar" }, ...(found.folder ? drawn(found) : same ? [] : [draw(found)])),
     );
   }
 
   const draw = (found) => button("Draw the images", {
     kind: "primary", words: found.words,
     act: async () => {
-      const job = await write("grids/choose_draw", found.asked);
-      const box = jobBox();
-      drawing = true;
-      place.replaceChildren(box.node);
-      end?.();
-      end = watch(`grids-job:${job.id}`, (now, error) => {
-        if (error) { box.fail(error); return; }
-        box.fill(now);
-        if (drawing && ["done", "failed", "refused", "interrupted", "lost"].includes(now.state)) {
-          drawing = false;
-          if (now.state === "done") place.replaceChildren();
-          update();
-        }
-      });
+      follow((await write("grids/choose_draw", found.asked)).id);
+      await update();
     },
   });
+
+  // Shows how a job is until it ends; what there is to do then is planned anew.
+  function follow(id) {
+    if (followed === id) return;
+    followed = id;
+    const box = jobBox();
+    place.replaceChildren(box.node);
+    end?.();
+    end = watch(`grids-job:${id}`, (now, error) => {
+      if (followed !== id) return;
+      if (error) box.fail(error); // it was removed
+      else box.fill(now);
+      if (!error && ["waiting", "running"].includes(now.state)) return;
+      followed = null;
+      if (error || now.state === "done") place.replaceChildren();
+      update();
+    });
+  }
 
   const drawn = (found) => [
     button("Vote", {

@@ -1,7 +1,7 @@
 // A job of this section: how far it is, the end of its log; a grid is opened as soon as its folder is there.
 
-import { watch } from "../api.js";
-import { spellSeconds } from "../parts.js";
+import { watch, write } from "../api.js";
+import { button, spellSeconds } from "../parts.js";
 import { to } from "./links.js";
 
 const WORDS = { waiting: "waits for the jobs before it", running: "runs", done: "is done", failed: "failed", refused: "was refused", interrupted: "was interrupted", lost: "was killed" };
@@ -17,13 +17,21 @@ export async function showJob(main, query) {
   });
 }
 
+// The button that ends a job: one that waits is removed.
+function ending({ id, state }) {
+  if (state === "running") return [button("Stop", { act: () => write("runs/stop", { id }), words: ["queue", "stop", id], title: "As Ctrl-C: what is drawn stays" })];
+  return state === "waiting" ? [button("Remove from the queue", { act: () => write("runs/remove", { id }), words: ["queue", "remove", id] })] : [];
+}
+
 // What a page shows of a job: {node, fill(job), fail(text)}.
 export function jobBox() {
   const head = make("p", { role: "status" }), command = make("pre", { class: "job-command", tabIndex: 0 });
   const meter = make("div", { class: "meter", hidden: true }, make("span"));
   const log = make("pre", { class: "job-log", tabIndex: 0, "aria-label": "Log", hidden: true });
+  const tools = make("div", { class: "stage-bar" });
+  let state = null;
   return {
-    node: make("div", { class: "card" }, head, meter, command, log),
+    node: make("div", { class: "card" }, make("div", { class: "stage-bar" }, head, make("span", { class: "gap" }), tools), meter, command, log),
     fill(job) {
       const { progress } = job;
       const far = job.state === "running" && progress ? `: ${progress.stage} ${progress.done}${progress.total ? ` of ${progress.total}` : ""}${progress.seconds_left ? `, about ${spellSeconds(progress.seconds_left)} left` : ""}` : "";
@@ -31,9 +39,11 @@ export function jobBox() {
       meter.hidden = job.state !== "running" || !progress?.total;
       if (!meter.hidden) meter.firstChild.style.width = `${(100 * progress.done) / progress.total}%`;
       command.textContent = job.command;
+      if (state !== job.state) tools.replaceChildren(...ending(job));
+      state = job.state;
       log.hidden = !job.log;
       if (log.textContent !== job.log) log.textContent = job.log;
     },
-    fail(text) { head.textContent = text; head.className = "fault"; },
+    fail(text) { head.textContent = text; head.className = "fault"; tools.replaceChildren(); },
   };
 }

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from loraloom.cli import main
+from loraloom.queue.queue import Queue
 from loraloom.studio.grids.voting import SESSIONS
 from registry.store import Store
 from tests import tiny
@@ -98,7 +99,17 @@ def test_a_checkpoint_is_chosen_in_the_page(trained: tuple[Served, Path], browse
     page.get_by_label("Seeds").fill("1")
     page.get_by_label("Prompts of your own").fill("\n".join(f"a circle, number {number}" for number in range(14)))
     page.locator("tr", has_text="Images").filter(has_text="28").wait_for()
+    queue = Queue(served.studio.home)
+    queue.pause()
     page.get_by_role("button", name="Draw the images").click()
+    page.get_by_text("The job waits").wait_for()
+    page.reload()
+    page.get_by_text("The job waits").wait_for()
+    assert page.get_by_label("Checkpoints").input_value() == "2" and page.get_by_role("button", name="Draw the images").count() == 0
+    page.get_by_role("button", name="Remove from the queue").click()
+    page.get_by_role("button", name="Draw the images").click()
+    page.get_by_role("button", name="Remove from the queue").wait_for()
+    queue.start()
     page.get_by_role("button", name="Vote").click()
     frame = page.frame_locator("iframe.grid-frame")
     frame.get_by_label("Your name").fill("anna")
