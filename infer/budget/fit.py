@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer.budget.memory import BaseMemory, GridMemory, as_typed
+from infer.budget.memory import BaseMemory, GridMemory
 from infer.budget.need import Drawing, Largest
 from infer.budget.savings import SEARCHED, settings_of
 from infer.draw.render import Render
 from infer.prompt.dialect import PLAIN, read_prompt
+from registry.budget.chosen import as_typed
 from registry.budget.costs import MAIN_MEMORY, RESERVED
 from registry.budget.free import main_memory_bytes, process_bytes
 from registry.budget.search import Found, Values, cheapest
@@ -97,7 +98,7 @@ def _of_base(
             " can be found for it. Leave memory out, and give them."
         ) from error
     left = tuple(f"{name}={as_typed(given[name])}" for name in SEARCHED if name not in able and given[name] not in (None, 0))
-    made = BaseMemory(first.base, found, left, drawing.stages(found.chosen.values).largest[0])
+    made = BaseMemory(base=first.base, found=found, given=left, stage=drawing.stages(found.chosen.values).largest[0])
     if not found.fits:
         raise _refusal(memory, budget, made, given)
     return made

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from registry.budget.chosen import as_typed
 from registry.budget.costs import MAIN_MEMORY, RESERVED
 from registry.budget.free import main_memory_bytes
 from registry.budget.search import Values, cheapest
@@ -13,7 +14,7 @@ from registry.budget.text import AUTO, Budget, read_budget
 from registry.errors import Refused
 from train.config import TrainConfig, changed, get
 from train.plan.estimate import Estimate, Model, Peaks
-from train.plan.memory import MemoryPlan, as_typed, too_little
+from train.plan.memory import MemoryPlan, too_little
 from train.plan.savings import SEARCHED, Search, settings_of
 
 Adjust = Callable[[TrainConfig, Estimate], Estimate]
@@ -52,7 +53,15 @@ def search_settings(
             " found for it. Leave memory out, and give them."
         ) from error
     given = tuple(f"{name}={as_typed(get(config, name))}" for name in SEARCHED if search.leaves(config, name))
-    made = MemoryPlan(budget, reserved, found, given, memory.stage(found.chosen.values), search.kept, config.images_per_step)
+    made = MemoryPlan(
+        budget=budget,
+        reserved=reserved,
+        found=found,
+        given=given,
+        stage=memory.stage(found.chosen.values),
+        kept=search.kept,
+        images_per_step=config.images_per_step,
+    )
     if not found.fits and not search.kept:
         raise too_little(str(config.memory), made, changes_of(config, made), main_memory if model.on_device else None)
     return made

@@ -6,64 +6,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from registry.budget.search import Candidate, Found
+from registry.budget.chosen import Chosen, as_typed, reserved_words
+from registry.budget.search import Candidate
 from registry.budget.text import Budget, both_units, size_to_give
 from registry.errors import Refused
 
 
-@dataclass(frozen=True)
-class MemoryPlan:
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan(Chosen):
     """A budget, and the settings that were found for it."""
 
     budget: Budget
     reserved: int  # bytes of the peak that are no tensor's
-    found: Found
-    given: tuple[str, ...]  # settings that were left alone
-    stage: str  # the one that needs most; empty where all is in memory at once
-    kept: bool
+    kept: bool  # the run goes on with the settings that it has
     images_per_step: int
 
-    @property
-    def peak(self) -> int:
-        """Bytes that the run needs of the device, with what is reserved."""
-        return self.found.chosen.peak or 0
+    def settings(self, one: Candidate) -> dict[str, Any]:
+        """The values, and how many of the batches make a step."""
+        return {**one.values, "accumulate": self.images_per_step // one.values["batch_size"]}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, stable keys."""
-        chosen = self.found.chosen
-        near = (("cheaper", self.found.cheaper), ("dearer", self.found.dearer))
         return {
             "budget_bytes": self.budget.bytes,
             "auto": self.budget.is_auto,
             "peak_bytes": self.peak,
             "reserved_bytes": self.reserved,
             "fits": self.found.fits,
-            "chosen": self._settings(chosen),
-            "costs": _costs(chosen),
-            "time_factor": round(chosen.time, 4),
-            "weight_error": round(chosen.error, 6),
-            "given": list(self.given),
-            "alternatives": [
-                {
-                    "which": which,
-                    "settings": self._settings(one),
-                    "peak_bytes": one.peak,
-                    "time_factor": round(one.time, 4),
-                    "weight_error": round(one.error, 6),
-                }
-                for which, one in near
-                if one is not None
-            ],
+            **self.choices(),
         }
 
     def rows(self) -> list[tuple[str, str]]:
         """The plan's lines."""
-        kept = f", {both_units(self.reserved)} of it for CUDA and the allocator" if self.reserved else ""
         at = f" at the peak, while {self.stage}" if self.stage else ""
-        lines = [f"{self.budget}; needed{at}: {both_units(self.peak)}{kept}"]
+        lines = [f"{self.budget}; needed{at}: {both_units(self.peak)}{reserved_words(self.reserved)}"]
         lines += [self._chosen()]
         lines += [f"as given: {' '.join(self.given)}"] if self.given and not self.kept else []
-        lines += [f"next {which}: {self._beside(one)}" for which, one in self._near() if one is not None]
+        lines += [f"next {which}: {self.beside(one)}. {_price(one)}" for which, one in self.near()]
         return [("budget" if not number else "", line) for number, line in enumerate(lines)]
 
     def notes(self) -> list[str]:
@@ -72,31 +51,11 @@ class MemoryPlan:
             return []
         return [f"the run goes on with its own settings, which need {both_units(self.peak)}: more than memory has, {self.budget}"]
 
-    def _settings(self, one: Candidate) -> dict[str, Any]:
-        """The values, and how many of the batches make a step."""
-        return {**one.values, "accumulate": self.images_per_step // one.values["batch_size"]}
-
-    def _near(self) -> list[tuple[str, Candidate | None]]:
-        return [("cheaper", self.found.cheaper), ("dearer", self.found.dearer)]
-
     def _chosen(self) -> str:
         if self.kept:
             return "settings as the run began with"
-        costs = _costs(self.found.chosen)
-        if not costs:
-            return "chosen: nothing has to change"
-        each = "; ".join(f"{name}={as_typed(self.found.chosen.values[name])} ({words})" for name, words in costs.items())
-        return f"chosen: {each}. {_price(self.found.chosen)}"
-
-    def _beside(self, one: Candidate) -> str:
-        chosen = self._settings(self.found.chosen)
-        other = {name: value for name, value in self._settings(one).items() if value != chosen[name]}
-        return f"{' '.join(f'{name}={as_typed(value)}' for name, value in other.items())}, {both_units(one.peak or 0)}. {_price(one)}"
-
-
-def _costs(chosen: Candidate) -> dict[str, str]:
-    """Setting -> what it costs, of those that cost something."""
-    return {name: choice.words for name, choice in chosen.choices.items() if choice.words}
+        words = self.words()
+        return f"chosen: {words}. {_price(self.found.chosen)}" if words else "chosen: nothing has to change"
 
 
 def _price(one: Candidate) -> str:
@@ -126,8 +85,3 @@ def too_little(given: str, made: MemoryPlan, changes: Mapping[str, Any], main_me
         f" memory={size_to_give(made.peak)} or more, or a lower resolution{previews}.",
         made,
     )
-
-
-def as_typed(value: object) -> str:
-    """A value as the command line takes it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
