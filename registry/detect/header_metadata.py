@@ -82,10 +82,11 @@ def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
         if not isinstance(tags, dict):
             continue
         images = folders.get(folder, {}).get("img_count") if isinstance(folders.get(folder), dict) else None
-        counts = [(count, tag) for tag, count in tags.items() if type(count) is int and 1 < count < MOST_IMAGES]
-        most = images if isinstance(images, int) and 0 < images < MOST_IMAGES else max([count for count, _ in counts], default=0)
-        least = OFTEN * most
-        often = [pair for pair in counts if pair[0] >= least]
+        least = OFTEN * images if isinstance(images, int) and 0 < images < MOST_IMAGES else 0.0
+        often = [(count, tag) for tag, count in tags.items() if type(count) is int and 1 < count < MOST_IMAGES and count >= least]
+        if not least:
+            least = OFTEN * max([count for count, _ in often], default=0)
+            often = [pair for pair in often if pair[0] >= least]
         words |= {word: None for _, tag in sorted(often, key=lambda pair: -pair[0]) if (word := tag.strip())}
     return tuple(words)[:TRIGGERS_AT_MOST]
 

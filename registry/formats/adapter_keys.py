@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from registry.architectures.unet.cloneofsimo import named
@@ -208,11 +208,14 @@ def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
     return "diffusers" if "diffusers" in prefixes else "peft"
 
 
+_OF_ONETRAINER = methodcaller("startswith", "ot_")
+
+
 def declared_dialect(by_keys: str, metadata: Mapping[str, str]) -> str:
     """The dialect, where the metadata name the trainer and the keys are such as several trainers write."""
     if DIALECTS[by_keys].distinct:
         return by_keys
-    if any(name.startswith("ot_") for name in metadata):
+    if any(map(_OF_ONETRAINER, metadata)):
         return "onetrainer"
     return "lycoris" if metadata.get("ss_network_module", "").startswith("lycoris") else by_keys
 

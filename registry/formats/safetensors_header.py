@@ -187,7 +187,7 @@ def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
         entry, end = STRICT.raw_decode(text, len(METADATA_FIRST))
     except (ValueError, RecursionError):
         return None
-    if type(entry) is not dict or not all(type(value) is str for value in entry.values()):
+    if type(entry) is not dict or not {str}.issuperset(map(type, entry.values())):
         return None
     if "\\u" in text[:end] and not all(_encodable(key) and _encodable(value) for key, value in entry.items()):
         return None

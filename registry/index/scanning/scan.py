@@ -90,12 +90,13 @@ def _known_below(connection: Connection, folder: Path) -> _Known:
 
 def _is_unchanged(entry: Entry, row: Row, known: _Known) -> bool:
     """Whether the index knows the file with this stat. For a folder that is the fingerprint of its files."""
-    seen = entry.stat
-    if entry.path in known.missing:
+    path, seen, folder, _ = entry
+    if path in known.missing:
         return False
-    if entry.folder:
-        return _folder_fingerprint(entry.path) == known.prints.get(entry.path)
-    return row[3] == seen.st_mtime_ns and row[4] == seen.st_ctime_ns and row[5] == seen.st_size and row[2] == str(seen.st_ino)
+    if folder:
+        return _folder_fingerprint(path) == known.prints.get(path)
+    _, _, inode, mtime_ns, ctime_ns, size = row
+    return mtime_ns == seen.st_mtime_ns and ctime_ns == seen.st_ctime_ns and size == seen.st_size and inode == str(seen.st_ino)
 
 
 def _inspect(entry: Entry, found: ScanReport, reader: TableReader) -> Seen | None:

@@ -1,0 +1,115 @@
+"""A first scan and a rescan beside the bare work, in one process and taking turns: ratios that hold on a busy machine.
+
+python bench/registry/alternating.py ROUNDS FOLDER ...
+python bench/registry/alternating.py ROUNDS --hash FILE
+
+CPU seconds, the least of the rounds. Before each first scan everything is forgotten that earlier files showed. To compare two versions, run
+this in each of them by turns. --hash: what a scan hashes first and what a question makes it hash, beside sha256 alone (8 MiB a read, as
+hashlib's own examples), and beside one sha256 and one BLAKE3 over the same bytes in one loop (1 MiB a read): what both cost at least.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from registry.detect.name_kinds import NameKinds
+from registry.formats import model_header, safetensors_header
+from registry.formats.hashing import hash_file
+from registry.store import Store
+
+
+def walk(folder: str) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            os.stat(os.path.join(root, name))
+
+
+def headers(folder: str) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(root, name), "rb") as file:
+                json.loads(file.read(int.from_bytes(file.read(8), "little")))
+
+
+def forget() -> None:
+    """Empty the caches of what names and tables show."""
+    for value in [value for name, module in sys.modules.items() if name.startswith("registry") for value in vars(module).values()]:
+        if isinstance(value, NameKinds):
+            value.forget()
+        elif not isinstance(value, type) and callable(clear := getattr(value, "cache_clear", None)):
+            clear()
+    safetensors_header.PLAIN.clear()
+    model_header.KEPT = type(model_header.KEPT)(model_header.KEPT.most)
+
+
+def spent(work: Callable[..., object], *arguments: Any) -> float:
+    """CPU seconds of a call, of all its threads."""
+    begun = time.process_time()
+    work(*arguments)
+    return time.process_time() - begun
+
+
+def library(folder: str, rounds: int) -> None:
+    import registry.index.scanning.scan  # noqa: F401 - no import is counted
+
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as home:
+            store = Store(Path(home))
+            store.check_writable()
+            forget()
+            sides = (("walk", walk), ("headers", headers), ("scan", store.scan), ("rescan", store.scan))
+            for name, work in sides:
+                found.setdefault(name, []).append(spent(work, folder))
+            store.close()
+    least = {name: min(seconds) for name, seconds in found.items()}
+    shown = ", ".join(f"{name} {seconds:.3f}" for name, seconds in least.items())
+    scan, rescan = least["scan"] / least["headers"], least["rescan"] / least["walk"]
+    print(f"{Path(folder).name}: {shown}; first scan {scan:.2f} x headers, rescan {rescan:.2f} x walk")
+
+
+def streamed(path: str, size: int, *, with_blake3: bool) -> None:
+    sha256, other, buffer = hashlib.sha256(), blake3(), memoryview(bytearray(size))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            sha256.update(buffer[:count])
+            if with_blake3:
+                other.update(buffer[:count])
+
+
+def hashes(path: str, rounds: int) -> None:
+    sides: dict[str, Callable[[], object]] = {
+        "sha256 alone": lambda: streamed(path, 8 << 20, with_blake3=False),
+        "sha256 and one BLAKE3": lambda: streamed(path, 1 << 20, with_blake3=True),
+        "scan --hash": lambda: hash_file(path, whole=False),
+        "all hashes": lambda: hash_file(path),
+    }
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, work in sides.items():
+            found[name].append(spent(work))
+    for name, seconds in found.items():
+        print(f"{name:<22} {min(seconds):6.3f} CPU s {min(found['sha256 alone']) / min(seconds):5.0%}")
+
+
+def main() -> None:
+    rounds, *rest = sys.argv[1:]
+    if rest[0] == "--hash":
+        hashes(rest[1], int(rounds))
+        return
+    for folder in rest:
+        library(folder, int(rounds))
+
+
+if __name__ == "__main__":
+    main()
