@@ -11,6 +11,7 @@ of one font follow one another in the line's direction.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,9 +172,9 @@ def _baseline(style: Style) -> int:
 
 @cache
 def _dejavu(bold: bool) -> str:
-    import matplotlib
-
-    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"))
+    found = find_spec("matplotlib")  # its data folder is beside its code; importing it takes a tenth of a CPU second
+    assert found is not None and found.origin is not None
+    return str(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"))
 
 
 @cache
@@ -201,7 +202,7 @@ def _file_of(character: str, bold: bool) -> str | None:
     """The font file that has the character: DejaVu before any other; None when no font has it, or it is an override."""
     if character in OVERRIDES:
         return None
-    if ord(character) in _signs(_dejavu(bold)):
+    if (character.isascii() and character.isprintable()) or ord(character) in _signs(_dejavu(bold)):
         return _dejavu(bold)
     if not character.isprintable():
         return None

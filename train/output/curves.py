@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from registry.formats.atomic_file import atomic_file
-from registry.launch.importing import importing
+from train.output.plot import Chart, Line, Picture, Points, Scale, span_of
 
-INK, LINE, BASE = "#1d3557", "#a8b8cc", "#c1440e"
+INK, LINE, BASE, BAND = "#1d3557", "#a8b8cc", "#c1440e", "#dde1e6"  # a band is the ink at 15 %
+SIZE = (1210, 440)
+LEFT, RIGHT = (80, 58, 545, 388), (733, 58, 1198, 388)  # the two frames
 
 
 def smoothed(values: Sequence[float], *, weight: float = 0.95) -> list[float]:
@@ -24,49 +27,56 @@ def smoothed(values: Sequence[float], *, weight: float = 0.95) -> list[float]:
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, label: str = "with the LoRA") -> None:
     """Draw the rows of metrics.jsonl into a PNG."""
-    with importing():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4))
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.13, top=0.83, wspace=0.33)  # a computed layout draws everything twice
-    _training(left, [row for row in rows if {"loss", "lr"} <= row.keys()])
-    _heldout(right, rows, label)
-    figure.suptitle(title)
+    charts = [_training([row for row in rows if {"loss", "lr"} <= row.keys()]), _heldout(rows, label)]
     buffer = BytesIO()
-    figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
+    Picture(SIZE, title, charts).drawn().save(buffer, format="PNG")
     with atomic_file(path, needed=len(buffer.getvalue())) as file:
         file.write(buffer.getvalue())
 
 
-def _training(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _training(rows: Sequence[Mapping[str, Any]]) -> Chart:
     steps, losses = [row["step"] for row in rows], [row["loss"] for row in rows]
-    axes.plot(steps, losses, color=LINE, linewidth=0.8, label="each step")
-    axes.plot(steps, smoothed(losses), color=INK, linewidth=1.8, label="smoothed")
-    axes.set(xlabel="step", ylabel="loss", title="training loss")
-    axes.legend(frameon=False)
-    rate = axes.twinx()
-    rate.plot(steps, [row["lr"] for row in rows], color=BASE, linewidth=0.8, linestyle=":")
-    rate.set_ylabel("learning rate", color=BASE)
-    rate.set_ylim(bottom=0)
+    each, rates = _points(steps, losses), _points(steps, [row["lr"] for row in rows])
+    return Chart(
+        box=LEFT,
+        title="training loss",
+        across=_steps(each),
+        up=Scale(label="loss", span=span_of([loss for _, loss in each])),
+        lines=[
+            Line(name="each step", points=each, colour=LINE),
+            Line(name="smoothed", points=_points(steps, smoothed(losses)), colour=INK, width=2.6),
+        ],
+        right=Scale(label="learning rate", span=span_of([rate for _, rate in rates], least=0.0), colour=BASE),
+        beside=[Line(points=rates, colour=BASE, dotted=True)],
+    )
 
 
-def _heldout(axes: Any, rows: Sequence[Mapping[str, Any]], label: str) -> None:
-    axes.set(xlabel="step", ylabel="loss", title="held-out loss (lower is better)")
+def _heldout(rows: Sequence[Mapping[str, Any]], label: str) -> Chart:
+    title = "held-out loss (lower is better)"
     measured = [row for row in rows if "heldout" in row]
     base = next((row["heldout_base"] for row in rows if "heldout_base" in row), None)
     if base is None:
-        axes.text(0.5, 0.5, "no held-out pairs", ha="center", va="center", transform=axes.transAxes)
-        return
-    axes.axhline(base, color=BASE, linewidth=1.2, label="base")
-    steps, values = [0, *(row["step"] for row in measured)], [base, *(row["heldout"] for row in measured)]
-    axes.plot(steps, values, color=INK, marker="o", markersize=3, label=label)
+        return Chart(box=RIGHT, title=title, across=_steps([]), up=Scale(label="loss", span=(0.0, 1.0)), note="no held-out pairs")
+    curve = _points([0, *(row["step"] for row in measured)], [base, *(row["heldout"] for row in measured)])
+    across = _steps(curve)
+    lines = [
+        Line(name="base", points=[(end, base) for end in across.span], colour=BASE, width=1.8),
+        Line(name=label, points=curve, colour=INK, width=1.8, marks=True),
+    ]
     spans = [row for row in measured if {"heldout_difference_low", "heldout_difference_high"} <= row.keys()]
     if spans:
-        low, high = ([base + row[f"heldout_difference_{end}"] for row in spans] for end in ("low", "high"))
-        axes.fill_between(
-            [row["step"] for row in spans], low, high, color=INK, alpha=0.15, linewidth=0, label="95 % interval of the difference"
+        low, high = (
+            _points([row["step"] for row in spans], [base + row[f"heldout_difference_{end}"] for row in spans]) for end in ("low", "high")
         )
-    axes.legend(frameon=False)
+        lines.append(Line(name="95 % interval of the difference", points=low, until=high, colour=BAND))
+    values = [value for line in lines for border in (line.points, line.until) for _, value in border]
+    return Chart(box=RIGHT, title=title, across=across, up=Scale(label="loss", span=span_of(values)), lines=lines)
+
+
+def _steps(points: Points) -> Scale:
+    return Scale(label="step", span=span_of([step for step, _ in points]), whole=True)
+
+
+def _points(steps: Sequence[float], values: Sequence[float]) -> Points:
+    """Step and value of every step whose value is finite."""
+    return [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
