@@ -10,7 +10,7 @@ pairs; and half precision casts as in torch.autocast's lists for CUDA.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,26 +37,28 @@ class Trace:
 
 def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None) -> Trace:
     """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast."""
-    import torch
-    from torch.utils._pytree import tree_leaves
-    from torch.utils.flop_counter import flop_registry
-
     from registry.tensors.live_bytes import LiveBytes
+    from registry.tensors.meta_results import Made, described
 
     given = {weight.untyped_storage()._cdata for module in modules for weight in (*module.parameters(), *module.buffers())}
+    known: dict[Hashable, tuple[Made, _Cost]] = {}  # as most operations of a model come again
 
     class Live(LiveBytes):  # type: ignore[no-untyped-call]  # of torch, as its base
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            made = func(*args, **(kwargs or {}))
-            if func._overloadpacket is torch.ops.aten._int_mm or func._overloadpacket is torch.ops.aten._scaled_mm:
-                operations[1] += 2.0 * args[0].shape[0] * args[0].shape[1] * args[1].shape[1]
-                calls[0] += 1
-            elif func._overloadpacket in flop_registry:  # the counter's table without its mode, whose hooks on modules keep tensors alive
-                operations[0] += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=made)
-                calls[0] += 1
-            elif not func.is_view:
-                calls[0] += 1
-                calls[1] += sum(leaf.nbytes for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, torch.Tensor))
+            kwargs = kwargs or {}
+            key = described(func, args, kwargs)
+            if key is not None and key in known:
+                kept, cost = known[key]
+                made = kept.again()
+            else:
+                made = func(*args, **kwargs)
+                cost = _cost(func, args, kwargs, made)
+                if key is not None and (shapes := Made.of(made, args, kwargs)) is not None:
+                    known[key] = (shapes, cost)
+            operations[0] += cost.operations
+            operations[1] += cost.in_8_bits
+            calls[0] += cost.calls
+            calls[1] += cost.moved
             self.count_all(made)
             return made
 
@@ -64,6 +66,31 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
     with Live(given) as live, _as_a_gpu_does(low, operations):
         work()
     return Trace(live.peak, operations[0], float(calls[1]), calls[0], operations[1])
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a call of an operation adds to a trace."""
+
+    operations: float = 0.0
+    in_8_bits: float = 0.0
+    moved: int = 0
+    calls: int = 1
+
+
+def _cost(func: Any, args: Any, kwargs: Any, made: Any) -> _Cost:
+    import torch
+    from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import flop_registry
+
+    packet = func._overloadpacket
+    if packet is torch.ops.aten._int_mm or packet is torch.ops.aten._scaled_mm:
+        return _Cost(in_8_bits=2.0 * args[0].shape[0] * args[0].shape[1] * args[1].shape[1])
+    if packet in flop_registry:  # the counter's table without its mode, whose hooks on modules keep tensors alive
+        return _Cost(operations=flop_registry[packet](*args, **kwargs, out_val=made))
+    if func.is_view:
+        return _Cost(calls=0)
+    return _Cost(moved=sum(leaf.nbytes for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, torch.Tensor)))
 
 
 def backward(loss: Tensor) -> None:

@@ -1,7 +1,8 @@
-"""Modules of scipy that diffusers, transformers and peft import for what a command seldom uses: they run when they are first used.
+"""Modules that diffusers, transformers and accelerate import for what a command seldom uses: they run when they are first used.
 
 diffusers' schedulers import scipy.stats and scipy.integrate for beta sigmas and for LMS, transformers' losses scipy.optimize for detecting
-objects: 490 modules and half a CPU second. What is left of them after the import is a module that imports the real one at the first look.
+objects: 490 modules and half a CPU second. accelerate imports boto3 for its questions about SageMaker, diffusers requests for images by
+their address. What is left of them after the import is a module that imports the real one at the first look.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 LATE: dict[str, tuple[str, ...]] = {  # and the functions that are imported from them by name
+    "boto3": (),
+    "requests": (),
     "scipy.integrate": (),
     "scipy.optimize": ("linear_sum_assignment",),
     "scipy.stats": (),

@@ -124,8 +124,11 @@ class Traces:
 
     def _copy(self, config: TrainConfig) -> Parts:
         """The model in the dtypes of a run, to be changed by a trace."""
-        parts = copied(self.parts, precision_dtype(self.precision), quantisation_of(config, self.family), self.family.denoiser)
-        parts = replace(parts, vae=self.parts.vae)  # in fp32
+        from torch.nn import Identity
+
+        alone = replace(self.parts, vae=Identity())  # the VAE is in fp32, and nothing changes it
+        parts = copied(alone, precision_dtype(self.precision), quantisation_of(config, self.family), self.family.denoiser)
+        parts = replace(parts, vae=self.parts.vae)
         if config.compute is not None:
             from registry.quantised.products import set_compute
 
