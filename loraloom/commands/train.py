@@ -74,8 +74,11 @@ def _plan(request: "Request[TrainConfig]") -> "Plan":
 def _run(request: "Request[TrainConfig]") -> "Finished":
     from loraloom import console
     from loraloom.hydra.job import Finished
-    from registry.store import Store
-    from train.run import run
+    from registry.launch.importing import importing
+
+    with importing():
+        from registry.store import Store
+        from train.run import run
 
     with console.progress() as report:
         outcome = run(request.config, Store(), given=request.given, fixed=request.typed, report=report, out=console.say)
