@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer.output.gallery import CellImage, Gallery
-from infer.output.lettering import Style, letter, needs_shaping, right_to_left, shapes, width, wrap
 from infer.output.sheet_layout import COMFORT, Block, Box, Sheet, Words, arrange, cut_columns, first_rows, largest, most_columns, tables
 from registry.formats.atomic_file import atomic_file
+from registry.images.lettering import Style, letter, needs_shaping, right_to_left, shapes, width, wrap
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from infer.output.encoding import size_of
 from infer.output.gallery import OUTSIDE, CellImage, Gallery
-from infer.output.lettering import Style, legible, width, wrap
 from infer.output.sources import SourceImage
+from registry.images.lettering import Style, legible, width, wrap
 
 COMFORT = 200  # pixels a cell: small images are enlarged to this
 MARGIN, GAP, ROOM = 36, 10, 300  # pixels: around the sheet, between cells, for a row's label

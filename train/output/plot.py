@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from infer.output.lettering import Style, legible, letter, width
+from registry.images.lettering import Style, legible, letter, width
 
 if TYPE_CHECKING:
     from PIL.Image import Image

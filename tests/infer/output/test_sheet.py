@@ -9,13 +9,13 @@ import pytest
 from PIL import Image, ImageDraw, features
 
 import infer.output.sheet
-from infer.output import lettering
 from infer.output.gallery import Gallery
-from infer.output.lettering import Style, ink, legible, letter, right_to_left, shapes, width, wrap
 from infer.output.sheet import SMALLEST, write_sheet
 from infer.output.sheet import fit as pages
 from infer.output.sheet_layout import Box, Sheet
 from infer.output.sources import SourceImage
+from registry.images import lettering
+from registry.images.lettering import Style, ink, legible, letter, right_to_left, shapes, width, wrap
 from tests.infer.images import gallery, square
 
 LONG = "a very long prompt about a cat, a dog and Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen_v2-000300.safetensors " * 3
@@ -275,12 +275,12 @@ def test_the_machines_fonts_are_asked_for_what_ours_lacks(tmp_path: Path, monkey
     other = lettering._dejavu(True)  # stands for a font with more signs
     monkeypatch.setattr(lettering, "_others", lambda: (other,))
     monkeypatch.setattr(
-        lettering, "_signs", lambda file: {ord("a"), ord(" ")} if file == lettering._dejavu(False) else {ord("a"), ord("b")}
+        lettering, "_signs", lambda file: {ord("a"), ord(" ")} if file == lettering._dejavu(False) else {ord("a"), ord("ж")}
     )
     lettering._file_of.cache_clear()
-    assert legible("ab c", Style(14)) == "ab [0063]"
-    assert [run for run, _file in lettering._runs("abba", Style(14))] == ["a", "bb", "a"]
-    assert width("bb", Style(14)) > 2 * width("b", Style(14)) - 2 and ink("ab", Style(14))[2] <= width("ab", Style(14)) + 1
+    assert legible("aж я", Style(14)) == "aж [044F]"
+    assert [run for run, _file in lettering._runs("aжжa", Style(14))] == ["a", "жж", "a"]
+    assert width("жж", Style(14)) > 2 * width("ж", Style(14)) - 2 and ink("aж", Style(14))[2] <= width("aж", Style(14)) + 1
     lettering._file_of.cache_clear()
 
 
