@@ -223,6 +223,7 @@ def _decode_all(
 ) -> None:
     """`files` are those of a folder, by name: one that has not changed since is not decoded again, unless it is measured."""
     images: dict[str, Decoded] = {}
+    sizes: dict[Size, Size] = {}  # one of each: most images of a set have a few
     for done, (name, read, captions) in enumerate(entries, 1):
         try:
             seen = see(read) if measure is not None or not files else SEEN.see(files[name])
@@ -233,7 +234,7 @@ def _decode_all(
             sample = Sample(
                 name=subset.prefix + name,
                 sha256=seen.sha256,
-                size=image.size,
+                size=sizes.setdefault(image.size, image.size),
                 caption=captions[0] if captions else None,
                 read=read,
                 small=seen.small,

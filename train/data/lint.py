@@ -120,7 +120,8 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
 def _twins(found: Findings) -> list[Finding]:
     """Images that are one image, as the notes name them."""
     alike = [[found.samples[place] for place in places] for places in found.alike]
-    equal = [s.name for group in alike for s in group if sum(s.sha256 == other.sha256 for other in group) > 1]
+    times = [Counter(sample.sha256 for sample in group) for group in alike]
+    equal = [s.name for group, often in zip(alike, times, strict=True) for s in group if often[s.sha256] > 1]
     near = [s.name for group in alike if len({s.sha256 for s in group}) > 1 for s in group]
     advice = "Keep one of each, unless it should be trained several times"
     pairs = (("same-image", "the same image several times", equal), ("near-image", "nearly the same image several times", near))

@@ -12,6 +12,7 @@ from train.config import DataConfig
 from train.data.editing.rows import bare, lines_of
 from train.data.folder import EXPECTED, read_folder
 from train.data.images import holds_images
+from train.data.listing import listed
 from train.data.metadata import METADATA, caption_column_of
 from train.data.sidecars import SIDECARS, match_sidecars
 from train.data.subsets import HELDOUT, subsets_of
@@ -109,7 +110,7 @@ def read_entries(config: DataConfig) -> EditableSet:
 
 def _read(folder: Path, prefix: str, config: DataConfig) -> tuple[list[Entry], list[str]]:
     reading = read_folder(folder, config, Subset(path=str(folder)))
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    files = listed(folder).files
     images = [file for file, _ in reading.captions]
     tables = [file for file in files if file.name.lower() in METADATA]
     sidecars = [file for file in files if file.suffix.lower() in SIDECARS]

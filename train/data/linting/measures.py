@@ -25,7 +25,7 @@ COLOURS = 4  # levels of 255 by which an average of a small copy may differ from
 SAME = 9  # neighbouring levels of 256 that count as one colour
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageMeasures:
     """Measures of one image."""
 
