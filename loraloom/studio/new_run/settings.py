@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ def _given(studio: Studio, folder: Path) -> tuple[str, ...] | None:
     if began is None or began.folder != studio.folder:
         return None
     words = began.words[1:]
-    return words if all("=" in word and not word.startswith("resume=") for word in words) else None
+    changes = [job for job in of_run if job is not began and len(job.words) > 2]  # train resume=FOLDER NAME=VALUE
+    return words if not changes and all("=" in word and not word.startswith("resume=") for word in words) else None
 
 
 def _is_of(words: Sequence[str], config: TrainConfig) -> bool:
@@ -90,14 +92,17 @@ def _is_of(words: Sequence[str], config: TrainConfig) -> bool:
     made = job()
     try:
         composer = Composer(made, read_arguments(JOB, list(words), aliases=made.aliases, synonyms=made.synonyms))
-        given = composer.request().config
+        given = composer.request().given
     except Refused:
         return False
     if not {word.partition("=")[0] for word in words} <= {*dotted_names(), *composer.presets.groups}:
         return False
-    return all(
-        value is None or value == (now := get(config, name)) or (name in CHOSEN and str(now).endswith(str(value).removeprefix("./")))
-        for name in dotted_names()
-        if name not in NOT_SHOWN
-        for value in [get(given, name)]
-    )
+    return all(_still(name, value, get(config, name)) for name, value in given.items() if name not in NOT_SHOWN)
+
+
+def _still(name: str, given: Any, now: Any) -> bool:
+    """Whether a plan makes this of a setting that was given."""
+    given, now = (one.name if isinstance(one, Enum) else list(one) if isinstance(one, tuple) else one for one in (given, now))
+    if given in (None, "auto") or now == given:
+        return True
+    return name in CHOSEN and str(now).endswith(str(given).removeprefix("./"))

@@ -70,13 +70,15 @@ def test_the_settings_of_an_earlier_run_come_back_as_words(tmp_path: Path, serve
 
 def test_a_run_of_a_job_comes_back_as_it_was_given(served: Served) -> None:
     """Without what its plan filled in; of a run that was resumed with changes the settings that it has."""
-    words = ["experiment=ink", "name=x", "data.path=ink", f"data.trigger={NASTY}", "lora.rank=4", "steps=30"]
+    words = ["experiment=ink", "name=x", "data.path=ink", f"data.trigger={NASTY}", "lora.rank=4", "steps=30", "precision=auto"]
     made = job()
     composed = Composer(made, read_arguments("train", words, aliases=made.aliases)).request().config
     filled = {
         "lora.alpha": 4.0,
         "heldout.every": 10,
         "optim.betas": [0.9, 0.999],
+        "precision": "fp32",
+        "objective.timesteps": "uniform",
         "resolution": 64,
         "data.path": str(served.studio.folder / "ink"),
     }
