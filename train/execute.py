@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.architectures.attention import without_cudnn
 from registry.errors import Refused
 from registry.files.locks import held
 from registry.files.made_folders import note_made
@@ -108,7 +109,7 @@ def _execute(
     """`changes` None: a new run; else the settings that a resume changes."""
     main = accelerator.is_main_process
     begun, start_step = time.perf_counter(), newest.step if newest else 0
-    with _held(place, report, out) if main else contextlib.nullcontext(report) as report:
+    with _held(place, report, out) if main else contextlib.nullcontext(report) as report, without_cudnn():
         if main:
             folder.sweep(place)
             if changes is not None:

@@ -33,13 +33,11 @@ END_OF_CHECK
 gpu_tests=$(grep -rl --include='test_*.py' 'mark\.gpu' tests)  # collecting all of them takes longer than running these
 if [ -n "$dry" ]; then
     part tests 150 "$python" -m pytest -q -m gpu --collect-only $gpu_tests
-    part swap 100 "$python" -m bench.gpu.steps swap --dry
+    part steps 200 "$python" -m bench.gpu.steps sdxl swap --dry
     part arithmetic 300 "$python" -m bench.quantised.arithmetic --tiny --rounds 2
-    part sdxl 100 "$python" -m bench.gpu.steps sdxl --dry
 else
-    part tests 150 "$python" -m pytest -q -m gpu $gpu_tests
-    part swap 90 "$python" -m bench.gpu.steps swap
+    part tests 120 "$python" -m pytest -q -n 4 -m gpu $gpu_tests
     part arithmetic 140 "$python" -m bench.quantised.arithmetic --device cuda --compiled
-    part sdxl 90 "$python" -m bench.gpu.steps sdxl
+    part steps 200 "$python" -m bench.gpu.steps sdxl swap
 fi
 exit "$failed"

@@ -1,16 +1,18 @@
 """Training steps of large models with random weights on a GPU: what swap and offloading cost, SDXL beside diffusers' loop, peaks.
 
-    python -m bench.gpu.steps swap     a transformer of FLUX.1's blocks, half as deep: none, half of the blocks swapped, activations away
-    python -m bench.gpu.steps sdxl     a LoRA step on SDXL beside that of diffusers' train_text_to_image_lora_sdxl.py
-    ... --dry                          the same lines on the CPU with tiny models: to see that they run, not to be read as figures
+    python -m bench.gpu.steps swap       a transformer of FLUX.1's blocks, half as deep: none, half of the blocks swapped, activations away
+    python -m bench.gpu.steps sdxl       a LoRA step on SDXL beside that of diffusers' train_text_to_image_lora_sdxl.py
+    ... --dry                            the same lines on the CPU with tiny models: to see that they run, not to be read as figures
+    python -m bench.gpu.steps estimates  what the plan has for the peaks of both, on any machine: half a minute for each on a CPU
 
-Weights are drawn on the device, so nothing is read from a disk. Each row: seconds of a step (median), most bytes that torch allocated, and
-what the plan's estimate has for the same step.
+Weights are drawn on the device, so nothing is read from a disk. Each row: seconds of a step (median), of which the device computed (all
+kernels of one more step, by torch's profiler), and the most bytes that torch allocated.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import statistics
 import tempfile
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ import torch
 
 from bench.memory.published import FOLDERS
 from bench.memory.table import folder_of
+from registry.architectures.attention import without_cudnn
+from registry.architectures.compiled import compile_blocks
 from registry.families import FAMILIES
 from registry.family import Family
 from registry.parts import Parts
@@ -52,21 +57,27 @@ class Size:
     batch: int
 
 
-def on_the_device(title: str, device: torch.device, *, dry: bool, steps: int, batch: int = 1, **changed: Any) -> Size:
+def on_the_device(title: str, device: torch.device, *, dry: bool, steps: int, batch: int = 1) -> Size:
     """A published model's structure with random weights in bf16; dry: the tiny build of its family in fp32."""
-    name, _variant, side, configs = FOLDERS[title]
-    family = FAMILIES[name]
+    name, _variant, side, _configs = FOLDERS[title]
     if dry:
         tiny_family, parts = tiny_parts(name)
         return Size(tiny_family, parts, 64, 2, batch)
-    for settings in configs.values():
-        settings.update({key: value for key, value in changed.items() if key in settings})
-    with tempfile.TemporaryDirectory() as place:
-        parts = family.load(folder_of(title, Path(place)), dtype=torch.float32, device="meta")
+    parts = copy.deepcopy(structure(title))
     for module in (parts.denoiser, parts.vae, *parts.text_encoders.values()):
         dtype = torch.float32 if module is parts.vae else torch.bfloat16
         draw(module, device, dtype)
-    return Size(family, parts, side, steps, batch)
+    return Size(FAMILIES[name], parts, side, steps, batch)
+
+
+@cache
+def structure(title: str) -> Parts:
+    """A published model on the meta device; FLUX.1 half as deep."""
+    name, _variant, _side, configs = FOLDERS[title]
+    for settings in configs.values():
+        settings.update({key: value for key, value in DEPTH.items() if key in settings})
+    with tempfile.TemporaryDirectory() as place:
+        return FAMILIES[name].load(folder_of(title, Path(place)), dtype=torch.float32, device="meta")
 
 
 def draw(module: Any, device: torch.device, dtype: torch.dtype) -> None:
@@ -93,18 +104,11 @@ def draw(module: Any, device: torch.device, dtype: torch.dtype) -> None:
 class Ours:
     """A LoRA step as a run takes it: cached latents and texts, gradient checkpointing, AdamW in one kernel, clipping."""
 
-    def __init__(self, size: Size, device: torch.device, *, swapped: int = 0, away: bool = False) -> None:
+    def __init__(self, size: Size, device: torch.device, config: TrainConfig) -> None:
         self.size, self.device = size, device
         family, parts = size.family, size.parts
-        self.config = TrainConfig(
-            batch_size=size.batch,
-            lora=LoraConfig(rank=16),
-            gradient_checkpointing=True,
-            swap_blocks=swapped,
-            offload_activations=away,
-            precision=Precision.bf16 if device.type == "cuda" else Precision.fp32,
-            preview=PreviewConfig(prompts=[]),
-        )
+        self.config = config
+        swapped, away = config.swap_blocks, config.offload_activations
         self.states = texts(size, device)
         self.swap = BlockSwap(family, parts.denoiser, swapped) if swapped else None
         if self.swap is not None:
@@ -115,6 +119,8 @@ class Ours:
             self.swap.begin(device)
         parts.denoiser.to(device).train() if self.swap is None else parts.denoiser.train()
         enable_gradient_checkpointing(parts.denoiser)
+        if config.compile is not None:
+            compile_blocks(family, parts.denoiser)
         self.offload = ActivationOffload([parts.denoiser]) if away else None
         self.optimizer = torch.optim.AdamW(self.weights, lr=1e-4, fused=True)
         cells = size.side // parts.latent_factor
@@ -144,10 +150,12 @@ def autocast(device: torch.device) -> Any:
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
-def measured(step: Callable[[], object], device: torch.device, steps: int) -> tuple[float, float | None]:
-    """(median seconds, GiB at the peak) of the steps after two; the peak is that of a GPU."""
+def measured(name: str, step: Callable[[], object], device: torch.device, steps: int, first: float) -> float:
+    """Print the row of a step, and return its seconds; `first` is those of the first row, 0 in it."""
+    begun = time.perf_counter()
     step()
     step()
+    waited = time.perf_counter() - begun
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -158,57 +166,57 @@ def measured(step: Callable[[], object], device: torch.device, steps: int) -> tu
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
-    peak = torch.cuda.max_memory_allocated() / GIB if device.type == "cuda" else None
-    return statistics.median(seconds), peak
+    peak = f"{torch.cuda.max_memory_allocated() / GIB:.2f}" if device.type == "cuda" else "-"
+    median = statistics.median(seconds)
+    print(f"| {name} | {median:.4g} | {median / (first or median):.2f} | {computed(step, device)} | {peak} | {waited:.1f} |", flush=True)
+    return median
 
 
-def estimated(size: Size, config: TrainConfig, title: str, *, dry: bool, **changed: Any) -> float:
-    """GiB that the plan has for a step."""
-    name, _variant, _side, configs = FOLDERS[title]
-    for settings in configs.values():
-        settings.update({key: value for key, value in changed.items() if key in settings})
-    with tempfile.TemporaryDirectory() as place:
-        folder = folder_of(title, Path(place))
-        parts = tiny_parts(name)[1] if dry else FAMILIES[name].load(folder, dtype=torch.float32, device="meta")
-    for module in (parts.denoiser, parts.vae, *parts.text_encoders.values()):
-        module.to("meta")
-    targets = targets_of(size.family, "attention")
-    model = Model(
-        weights=Weights(size.family, parts, config.precision),
-        traces=Traces(size.family, parts, targets, config.precision, size.side),
-        count=parameter_count(parts.denoiser, matched(parts.denoiser, targets), config.lora),
-        moments=2.0,
-        device=torch.device("cpu"),
-    )
-    return estimate(model, config, images=(1, 0)).stages["steps are taken"] / GIB
+def computed(step: Callable[[], object], device: torch.device) -> str:
+    """Seconds that the device's kernels take in a step, and how many there are."""
+    if device.type != "cuda":
+        return "-"
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profile:
+        step()
+        torch.cuda.synchronize()
+    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return f"{sum(event.device_time for event in kernels) / 1e6:.4g} in {len(kernels)} kernels and copies"
 
 
-def row(name: str, seconds: float, first: float, peak: float | None, plan: float | None) -> None:
-    shown = "-" if peak is None else f"{peak:.2f}"
-    ratio = f"{peak / plan:.2f}" if peak is not None and plan is not None else "-"
-    print(f"| {name} | {seconds:.4g} | {seconds / first:.2f} | {shown} | {'-' if plan is None else f'{plan:.2f}'} | {ratio} |", flush=True)
+HEAD = "| step | seconds | against the first | of which the device | peak, GiB | first two steps, s |\n|---|---|---|---|---|---|"
 
 
-HEAD = "| step | seconds | against the first | peak, GiB | estimate, GiB | peak / estimate |\n|---|---|---|---|---|---|"
+def config_of(device: torch.device, **given: Any) -> TrainConfig:
+    """The settings of a run."""
+    precision = Precision.bf16 if device.type == "cuda" else Precision.fp32
+    preview = PreviewConfig(prompts=[])
+    return TrainConfig(batch_size=1, lora=LoraConfig(rank=16), gradient_checkpointing=True, precision=precision, preview=preview, **given)
+
+
+def swap_settings(count: int) -> list[dict[str, Any]]:
+    """Settings of the rows of `swap`: none, half of so many blocks swapped, activations away, both."""
+    return [{"swap_blocks": half, "offload_activations": away} for half, away in ((0, False), (count, False), (0, True), (count, True))]
+
+
+SDXL: list[dict[str, Any]] = [{}, {"compile": "blocks"}, {"offload_activations": True}]
+
+
+def spelled(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={str(value).lower()}" for name, value in given.items() if value) or "none"
 
 
 def swap(device: torch.device, *, dry: bool) -> None:
     """None, half of the blocks, activations away, both."""
     print(HEAD, flush=True)
     first = 0.0
-    for half, away in ((False, False), (True, False), (False, True), (True, True)):
-        size = on_the_device("FLUX.1 dev", device, dry=dry, steps=5, **DEPTH)
-        for encoder in size.parts.text_encoders.values():
-            encoder.to(device)
-        count = len(blocks_of(size.family, size.parts.denoiser)) // 2 if half else 0
-        ours = Ours(size, device, swapped=count, away=away)
-        for encoder in size.parts.text_encoders.values():
-            encoder.to("meta")
+    for place in range(4):
+        size = on_the_device("FLUX.1 dev", device, dry=dry, steps=5)
+        given = swap_settings(len(blocks_of(size.family, size.parts.denoiser)) // 2)[place]
+        ours = Ours(size, device, config_of(device, **given))
+        size.parts.text_encoders.clear()
         size.parts.vae.to("meta")
-        seconds, peak = measured(ours.step, device, size.steps)
+        seconds = measured(spelled(given), ours.step, device, size.steps, first)
         first = first or seconds
-        name = " and ".join([f"swap_blocks={count}"] * half + ["offload_activations"] * away) or "none"
-        row(name, seconds, first, peak, estimated(size, ours.config, "FLUX.1 dev", dry=dry, **DEPTH))
         del ours, size
         free(device)
 
@@ -257,22 +265,42 @@ class Script:
 
 
 def sdxl(device: torch.device, *, dry: bool) -> None:
-    """The script's step, ours, ours with activations in main memory."""
+    """The script's step, ours, ours with compiled blocks, ours with activations in main memory."""
     print(HEAD, flush=True)
-    script = Script(on_the_device("SDXL", device, dry=dry, steps=8), device)
-    first, peak = measured(script.step, device, script.size.steps)
-    row("diffusers' script", first, first, peak, None)
+    script = Script(on_the_device("SDXL", device, dry=dry, steps=5), device)
+    first = measured("diffusers' script", script.step, device, script.size.steps, 0.0)
     del script
     free(device)
-    for away in (False, True):
-        size = on_the_device("SDXL", device, dry=dry, steps=8)
-        ours = Ours(size, device, away=away)
-        for module in (size.parts.vae, *size.parts.text_encoders.values()):
-            module.to("meta")
-        seconds, peak = measured(ours.step, device, size.steps)
-        row(f"ours{', offload_activations' if away else ''}", seconds, first, peak, estimated(size, ours.config, "SDXL", dry=dry))
+    for given in SDXL:
+        size = on_the_device("SDXL", device, dry=dry, steps=5)
+        ours = Ours(size, device, config_of(device, **given))
+        size.parts.text_encoders.clear()
+        size.parts.vae.to("meta")
+        measured(f"ours: {spelled(given)}", ours.step, device, size.steps, first)
         del ours, size
         free(device)
+
+
+def estimates() -> None:
+    """What the plan has for each row's peak, but for compiled ones."""
+    print("| model | settings | estimate, GiB |\n|---|---|---|")
+    for title in ("SDXL", "FLUX.1 dev"):
+        name, _variant, side, _configs = FOLDERS[title]
+        family, parts = FAMILIES[name], structure(title)
+        targets = targets_of(family, "attention")
+        cuda = torch.device("cuda")
+        traces = Traces(family, parts, targets, Precision.bf16, side)
+        for given in swap_settings(len(blocks_of(family, parts.denoiser)) // 2) if title != "SDXL" else [SDXL[0], SDXL[2]]:
+            config = config_of(cuda, **given)
+            model = Model(
+                weights=Weights(family, parts, config.precision),
+                traces=traces,
+                count=parameter_count(parts.denoiser, matched(parts.denoiser, targets), config.lora),
+                moments=2.0,
+                device=torch.device("cpu"),
+            )
+            found = estimate(model, config, images=(1, 0)).stages["steps are taken"] / GIB
+            print(f"| {title} | {spelled(given)} | {found:.2f} |", flush=True)
 
 
 def free(device: torch.device) -> None:
@@ -283,12 +311,19 @@ def free(device: torch.device) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["swap", "sdxl"])
+    parser.add_argument("what", nargs="+", choices=["swap", "sdxl", "estimates"])
     parser.add_argument("--dry", action="store_true")
     given = parser.parse_args()
     torch.manual_seed(0)
     device = torch.device("cpu" if given.dry else "cuda")
-    {"swap": swap, "sdxl": sdxl}[given.what](device, dry=given.dry)
+    work: dict[str, Callable[[], None]] = {
+        "swap": lambda: swap(device, dry=given.dry),
+        "sdxl": lambda: sdxl(device, dry=given.dry),
+        "estimates": estimates,
+    }
+    with without_cudnn():  # as in a run; the script's loop has no other attention then, and fails in FLUX.1's else
+        for what in given.what:
+            work[what]()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def check_compute(kind: str, device: torch.device) -> None:
     numbers = torch.ones(TRIED, TRIED, device=device)
     try:
         if kind == "int8":
-            found = _int_mm(numbers.to(torch.int8), numbers.to(torch.int8).t()).float()
+            codes = numbers.to(torch.int8)
+            found = _int_mm(codes, codes.t()).float() * _int_mm(codes, codes).float() / TRIED  # forward and backward pass
         else:
             codes, one = numbers.to(torch.float8_e4m3fn), torch.ones(TRIED, 1, device=device)
             found = torch._scaled_mm(codes, codes.t(), one, one.t(), out_dtype=torch.bfloat16).float()
@@ -69,12 +70,18 @@ def tokens_in_int8(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _int_mm(codes: Tensor, other: Tensor) -> Tensor:
-    """(N, M) in int32 of (N, K) and (K, M) in int8; few tokens are filled up with zeros."""
+    """(N, M) in int32 of (N, K) and (K, M) in int8.
+
+    CUDA's product needs more than 16 tokens (fewer are filled up with zeros) and a second matrix that lies by columns: by rows, as a
+    weight lies for its backward pass, cublasLt has none for many N (seen on an H200, torch 2.11, CUDA 13.0).
+    """
     count = codes.shape[0]
-    if codes.device.type == "cuda" and count < FEWEST:
+    if codes.device.type != "cuda":
+        return torch._int_mm(codes, other)
+    if count < FEWEST:
         codes = torch.nn.functional.pad(codes, (0, 0, 0, FEWEST - count))
-        return torch._int_mm(codes, other)[:count]
-    return torch._int_mm(codes, other)
+    by_columns = other if other.stride(0) == 1 else other.t().contiguous().t()
+    return torch._int_mm(codes, by_columns)[:count]
 
 
 class Int8Product(torch.autograd.Function):

@@ -109,9 +109,10 @@ def outcome_checkpoint(outcome: Outcome) -> Path:
     return outcome.folder / "checkpoints" / "step-000004" / "training.pt"
 
 
-def test_half_precision_ends_in_a_proven_file_of_full_precision(settings: Settings, store: Store) -> None:
-    """diffusers holds an adapter in its base's dtype: its products are the trained ones up to that dtype's rounding."""
-    outcome = run.run(settings(precision=Precision.bf16, lora=LoraConfig(rank=2, alpha=1.0)), store)
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_half_precision_ends_in_a_proven_file_of_full_precision(kind: str, settings: Settings, store: Store) -> None:
+    """diffusers holds an adapter in its base's dtype: its products are the trained ones up to that rounding, DoRA's magnitudes too."""
+    outcome = run.run(settings(precision=Precision.bf16, lora=LoraConfig(rank=2, alpha=1.0, kind=kind)), store)
     assert store.find("discs", kind="adapter").path == outcome.result["files"]["diffusers"]
     assert {tensor.dtype for tensor in load_file(outcome.result["files"]["diffusers"]).values()} == {torch.float32}
 

@@ -190,4 +190,4 @@ def _peft_delta(layer: Any) -> Delta:
     changed = weight + product.change
     lengths = changed.flatten(1).norm(dim=1)
     rows = (layer.lora_magnitude_vector[adapter].weight.detach().float().cpu().flatten() / lengths).reshape(-1, *[1] * (weight.ndim - 1))
-    return of_tensor(changed * rows - weight)
+    return of_tensor(changed * rows - weight, float(weight.abs().max()))

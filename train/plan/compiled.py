@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from registry.architectures.compiled import compiled_blocks
 from registry.errors import Refused
 from registry.family import Family
 from registry.parts import Parts
-from registry.swapping.blocks import blocks_of
 from train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _no_cpp_compiler() -> str | None:
 
 def kinds_of_blocks(family: Family, parts: Parts) -> Counter[str]:
     """How many blocks there are of each kind."""
-    return Counter(type(block).__name__ for block in blocks_of(family, parts.denoiser).values())
+    return Counter(type(block).__name__ for block in compiled_blocks(family, parts.denoiser).values())
 
 
 def compile_notes(config: TrainConfig) -> Iterator[str]:
