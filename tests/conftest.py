@@ -38,6 +38,13 @@ for _name in ("LORALOOM_INDEX", "LORALOOM_BLOBS", "LORALOOM_POCKET"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The tests are of the CPU's numbers on a machine with a GPU too; it is seen where those that need one are chosen: -m gpu."""
+    chosen = config.option.markexpr
+    if "gpu" not in chosen or "not gpu" in chosen:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from registry.errors import Refused
 def pick_device(device: str) -> str:
     """The device of a setting: `auto` is the best there is. Raises Refused for one that is not there."""
     here = ["cpu"]
-    if not _only_cpu():
+    if device != "cpu" and not _only_cpu():
         import torch
 
         if torch.cuda.is_available():
