@@ -109,7 +109,9 @@ class LoraConv2d(Conv2d):  # type: ignore[misc]
             whole = torch.addmm(weight.flatten(1), up.flatten(1), down.weight.flatten(1), alpha=scale).view_as(weight)
             return functional.conv2d(x, whole, base.bias, base.stride, base.padding, base.dilation)
         result: Tensor = base(x)
-        return result.add_(functional.conv2d(down(x), up if scale == 1 else up * scale))
+        dtype = _dtype(x, weight)  # without autocast a convolution takes no input of another dtype than its weight's
+        inner = down._conv_forward(x.to(dtype), down.weight.to(dtype), None)  # (B, R, H, W)
+        return result.add_(functional.conv2d(inner, (up if scale == 1 else up * scale).to(dtype)))
 
 
 def _is_full(x: Tensor, weight: Tensor) -> bool:

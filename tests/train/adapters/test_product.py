@@ -145,6 +145,18 @@ def test_half_precision_is_as_near_to_fp32_as_pefts(layer: nn.Module, dtype: tor
     assert all(own[name] < 1.25 * other[name] for name in own), (own, other)
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(24, 40), nn.Conv2d(8, 8, 3, padding=1)], ids=["linear", "convolution"])
+def test_half_precision_needs_no_autocast(layer: nn.Module) -> None:
+    """The proof of a saved file and the previews of a run predict without it: the numbers of autocast, to the bit."""
+    _, fewer = pair(copy.deepcopy(layer).to(torch.bfloat16), r=4, lora_alpha=3)
+    for _, weight in adapter_weights(fewer):
+        weight.data = weight.data.float()
+    x = torch.randn((2, 32, 24) if isinstance(layer, nn.Linear) else (2, 8, 8, 8)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = fewer(x)
+    assert expected.dtype == torch.bfloat16 and fewer(x).equal(expected)
+
+
 def test_gradients_are_those_of_the_formula_in_float64() -> None:
     from train.adapters.product import _Added, _Factors
 
