@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +12,7 @@ from train.output.plot import Chart, Line, Picture, Points, Scale, span_of
 
 INK, LINE, BASE, BAND = "#1d3557", "#a8b8cc", "#c1440e", "#dde1e6"  # a band is the ink at 15 %
 SIZE = (1210, 440)
+LARGEST = 1e100  # of a number that has a place: differences and squares of larger ones overflow
 LEFT, RIGHT = (80, 58, 545, 388), (733, 58, 1198, 388)  # the two frames
 
 
@@ -55,19 +55,19 @@ def _heldout(rows: Sequence[Mapping[str, Any]], label: str) -> Chart:
     title = "held-out loss (lower is better)"
     measured = [row for row in rows if "heldout" in row]
     base = next((row["heldout_base"] for row in rows if "heldout_base" in row), None)
-    if base is None:
-        return Chart(box=RIGHT, title=title, across=_steps([]), up=Scale(label="loss", span=(0.0, 1.0)), note="no held-out pairs")
+    if base is None or not _has_place(base):
+        note = "no held-out pairs" if base is None else f"the base's held-out loss is {base:g}"
+        return Chart(box=RIGHT, title=title, across=_steps([]), up=Scale(label="loss", span=(0.0, 1.0)), note=note)
     curve = _points([0, *(row["step"] for row in measured)], [base, *(row["heldout"] for row in measured)])
     across = _steps(curve)
     lines = [
         Line(name="base", points=[(end, base) for end in across.span], colour=BASE, width=1.8),
         Line(name=label, points=curve, colour=INK, width=1.8, marks=True),
     ]
-    spans = [row for row in measured if {"heldout_difference_low", "heldout_difference_high"} <= row.keys()]
+    ends = ("heldout_difference_low", "heldout_difference_high")
+    spans = [row for row in measured if all(end in row and _has_place(base + row[end]) for end in ends)]
     if spans:
-        low, high = (
-            _points([row["step"] for row in spans], [base + row[f"heldout_difference_{end}"] for row in spans]) for end in ("low", "high")
-        )
+        low, high = ([(row["step"], base + row[end]) for row in spans] for end in ends)
         lines.append(Line(name="95 % interval of the difference", points=low, until=high, colour=BAND))
     values = [value for line in lines for border in (line.points, line.until) for _, value in border]
     return Chart(box=RIGHT, title=title, across=across, up=Scale(label="loss", span=span_of(values)), lines=lines)
@@ -78,5 +78,9 @@ def _steps(points: Points) -> Scale:
 
 
 def _points(steps: Sequence[float], values: Sequence[float]) -> Points:
-    """Step and value of every step whose value is finite."""
-    return [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
+    """Step and value of every step whose value has a place."""
+    return [(step, value) for step, value in zip(steps, values, strict=True) if _has_place(value)]
+
+
+def _has_place(value: float) -> bool:
+    return abs(value) <= LARGEST  # False for NaN

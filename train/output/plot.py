@@ -20,6 +20,7 @@ SCALE = 4
 TEXT, TITLE = Style(15), Style(18)
 INK, FRAME = "#1d1d1f", "#000000"
 MARGIN = 0.05  # of a span, around its data
+CLOSE, TINY = 1e-12, 1e-290  # nearer to each other, or to 0, float64 has no ticks between two values
 TICK, GAP = 5, 6  # pixels: of a tick's line, and between it and its number
 ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 SAMPLE = 30  # pixels of a line in the legend
@@ -75,8 +76,9 @@ class Scale:
 def span_of(values: Sequence[float], *, least: float | None = None) -> Span:
     """The span of some values with a margin, from `least` where that is given."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    low = low if least is None else least
-    room = (high - low) * MARGIN or abs(high) * MARGIN or 0.5  # of one value, of one that is 0
+    low = low if least is None else min(low, least)
+    apart = high - low if high - low > CLOSE * max(abs(low), abs(high), TINY) else abs(high)  # of one value, or of rounding around it
+    room = apart * MARGIN if apart > TINY else 0.5  # around 0
     return low - (room if least is None else 0.0), high + room
 
 

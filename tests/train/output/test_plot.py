@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy
 import pytest
 
+from train.output.curves import draw_curves
 from train.output.plot import Chart, Line, Picture, Scale, span_of
 
 
@@ -51,3 +55,19 @@ def test_a_legend_is_where_no_line_is() -> None:
         letters = (pixels[55:245, 65:355].max(axis=2) < 100).any(axis=1)  # black ones; the line is red
         rows.append(int(letters.argmax()))
     assert rows[0] > 60 > rows[1] > 0
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, 1.0 + 2.3e-16], [-5e-324, 5e-324], [1e100, -1e100], [-3.0, -1.0], [1e16, 1e16 + 2]])
+def test_any_span_has_some_ticks_that_differ(values: list[float]) -> None:
+    ticks = Scale(label="", span=span_of(values)).ticks
+    assert 2 <= len(ticks) <= 11 and len({*ticks}) == len(ticks)
+
+
+@pytest.mark.parametrize("base", [0.5, math.nan, math.inf])
+def test_numbers_without_a_place_keep_no_run_from_its_curves(base: float, tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = [
+        {"step": step + 1, "loss": loss, "lr": -1e-4} for step, loss in enumerate([math.nan, 1.7e308, -1.7e308, 1.0])
+    ]
+    rows += [{"step": 4, "heldout": 0.4, "heldout_base": base, "heldout_difference_low": -math.inf, "heldout_difference_high": 0.1}]
+    draw_curves(rows, tmp_path / "curves.png", title="numbers")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
