@@ -128,18 +128,18 @@ def _dtype(x: Tensor, weight: Tensor) -> torch.dtype:
 
 
 class _Factors(torch.autograd.Function):
-    """W x + b + s B (A x), added up as it is computed."""
+    """W x + b + s B (A x), added up as it is computed. What is kept of the factors is in the product's dtype: each is converted once."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float) -> Tensor:
         dtype = _dtype(x, weight)
+        ctx.scale, ctx.shape, ctx.dtypes = scale, x.shape, (x.dtype, down.dtype, up.dtype)
         rows = x.reshape(-1, x.shape[-1]).to(dtype)  # (N, I)
-        weight = weight.to(dtype)
+        weight, down, up = weight.to(dtype), down.to(dtype), up.to(dtype)
         result = rows @ weight.T if bias is None else torch.addmm(bias.to(dtype), rows, weight.T)  # (N, O)
-        inner = rows @ down.to(dtype).T  # (N, R)
-        result.addmm_(inner, up.to(dtype).T, alpha=scale)
+        inner = rows @ down.T  # (N, R)
+        result.addmm_(inner, up.T, alpha=scale)
         ctx.save_for_backward(rows, inner, weight, down, up)
-        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, x.dtype
         return result.view(*x.shape[:-1], result.shape[1])
 
     @staticmethod
@@ -147,11 +147,11 @@ class _Factors(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, inner, weight, down, up = ctx.saved_tensors
         outer = gradient.reshape(-1, gradient.shape[-1])  # (N, O)
-        through = outer @ _scaled(up.to(outer.dtype), ctx.scale)  # (N, R), the gradient of A x
+        through = outer @ _scaled(up, ctx.scale)  # (N, R), the gradient of A x
         back = None
         if ctx.needs_input_grad[0]:
-            back = (outer @ weight).addmm_(through, down.to(outer.dtype)).view(ctx.shape).to(ctx.dtype)
-        return back, None, None, *_of_factors(outer, through, rows, inner, down, up, ctx.scale), None
+            back = (outer @ weight).addmm_(through, down).view(ctx.shape).to(ctx.dtypes[0])
+        return back, None, None, *_of_factors(ctx, outer, through, rows, inner), None
 
 
 class _Added(torch.autograd.Function):
@@ -160,27 +160,26 @@ class _Added(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, result: Tensor, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
         dtype = result.dtype
-        rows = x.reshape(-1, x.shape[-1]).to(dtype)  # (N, I)
-        inner = rows @ down.to(dtype).T  # (N, R)
+        ctx.scale, ctx.shape, ctx.dtypes = scale, x.shape, (x.dtype, down.dtype, up.dtype)
+        rows, down, up = x.reshape(-1, x.shape[-1]).to(dtype), down.to(dtype), up.to(dtype)  # rows (N, I)
+        inner = rows @ down.T  # (N, R)
         ctx.save_for_backward(rows, inner, down, up)
-        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, x.dtype
-        return torch.addmm(result.reshape(-1, result.shape[-1]), inner, up.to(dtype).T, alpha=scale).view(result.shape)
+        return torch.addmm(result.reshape(-1, result.shape[-1]), inner, up.T, alpha=scale).view(result.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, inner, down, up = ctx.saved_tensors
         outer = gradient.reshape(-1, gradient.shape[-1])  # (N, O)
-        through = outer @ _scaled(up.to(outer.dtype), ctx.scale)  # (N, R)
-        back = (through @ down.to(outer.dtype)).view(ctx.shape).to(ctx.dtype) if ctx.needs_input_grad[1] else None
-        return gradient, back, *_of_factors(outer, through, rows, inner, down, up, ctx.scale), None
+        through = outer @ _scaled(up, ctx.scale)  # (N, R)
+        back = (through @ down).view(ctx.shape).to(ctx.dtypes[0]) if ctx.needs_input_grad[1] else None
+        return gradient, back, *_of_factors(ctx, outer, through, rows, inner), None
 
 
-def _of_factors(
-    outer: Tensor, through: Tensor, rows: Tensor, inner: Tensor, down: Tensor, up: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Gradients of A (R, I) and of B (O, R)."""
-    return (through.T @ rows).to(down.dtype), _scaled((outer.T @ inner).to(up.dtype), scale)
+def _of_factors(ctx: Any, outer: Tensor, through: Tensor, rows: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of A (R, I) and of B (O, R), in their dtypes."""
+    _, down, up = ctx.dtypes
+    return (through.T @ rows).to(down), _scaled((outer.T @ inner).to(up), ctx.scale)
 
 
 def _scaled(tensor: Tensor, scale: float) -> Tensor:
