@@ -129,7 +129,8 @@ class QuantisedLinear(nn.Linear):
         kind = inputs.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):
             inputs = inputs.to(torch.get_autocast_dtype(kind))
-        product: Tensor = (self.product or _Product).apply(inputs, self.bias, self)
+        changed = self._parameters.get("weight") is not None  # the 8-bit products are of the codes, which no adapter changes
+        product: Tensor = (_Product if changed else self.product or _Product).apply(inputs, self.bias, self)
         return product
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -120,3 +120,10 @@ def test_kinds_that_depend_on_the_bases_weights_have_no_training_adapter(kind: s
     with pytest.raises(Faults, match=r"lora\.kind must be lora, lokr or loha beside adapter\.training"):
         TrainConfig(lora=LoraConfig(kind=kind), adapter=AdapterConfig(training="a"))
     TrainConfig(lora=LoraConfig(kind="lokr"), adapter=AdapterConfig(training="a"))
+
+
+def test_a_text_encoder_has_no_dora() -> None:
+    """transformers 5 loads a DoRA's factors and leaves its magnitudes as the weight's own."""
+    with pytest.raises(Faults, match=r"lora\.text_encoder must be false with lora\.kind=dora"):
+        TrainConfig(lora=LoraConfig(kind="dora", text_encoder=True))
+    TrainConfig(lora=LoraConfig(kind="lokr", text_encoder=True))

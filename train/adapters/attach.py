@@ -186,8 +186,12 @@ def _peft_delta(layer: Any) -> Delta:
     product = of_factors(up, down, float(layer.scaling[adapter]))
     if adapter not in getattr(layer, "lora_magnitude_vector", {}):
         return product
-    weight = layer.get_base_layer().weight.detach().float().cpu()
-    changed = weight + product.change
-    lengths = changed.flatten(1).norm(dim=1)
-    rows = (layer.lora_magnitude_vector[adapter].weight.detach().float().cpu().flatten() / lengths).reshape(-1, *[1] * (weight.ndim - 1))
+    magnitude = layer.lora_magnitude_vector[adapter].weight.detach().float().cpu()
+    return dora_delta(layer.get_base_layer().weight.detach().float().cpu(), product, magnitude)
+
+
+def dora_delta(weight: Tensor, product: Delta, magnitude: Tensor) -> Delta:
+    """What a DoRA of these factors and magnitudes (O numbers) adds to a weight W (O, I) or (O, I, h, w), fp32 on the CPU."""
+    changed = weight + product.change.reshape(weight.shape)
+    rows = (magnitude.flatten() / changed.flatten(1).norm(dim=1)).reshape(-1, *[1] * (weight.ndim - 1))
     return of_tensor(changed * rows - weight, float(weight.abs().max()))

@@ -48,6 +48,11 @@ class LoraConfig:
         yield from counts(self, "rank")
         yield from texts(self, "start")
         plain = self.kind == "lora" and self.params.init != "pissa"
+        must = (
+            "must be false with lora.kind=dora: the loaders of diffusers and transformers leave out the magnitudes of a text encoder's"
+            " DoRA. Give lora.kind=lora, or leave lora.text_encoder out"
+        )
+        yield "text_encoder", self.text_encoder, not (self.text_encoder and self.kind == "dora"), must
         yield "start", self.start, self.start is None or plain, "needs lora.kind=lora that begins at zero: only a LoRA is continued"
         yield "product", self.product, self.product in PRODUCTS, f"must be {' or '.join(PRODUCTS)}"
         fewer = self.product == "auto" or plain

@@ -33,6 +33,17 @@ def test_int8_is_the_formula_on_numbers_that_are_written_out() -> None:
     assert found.tolist() == [[127.0 * 127 + 64 * 1, (127 * 127 - 64 * 20) * 0.5]]
 
 
+def test_a_changed_weight_is_computed_with_and_the_codes_again_after_it() -> None:
+    """What an adapter changes is no code: W + D is multiplied as it is."""
+    layer, tokens = layer_of("int8"), torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
+    set_compute(layer, "int8")
+    before, other = layer(tokens), torch.ones(48, 64)
+    layer.change(other)
+    assert layer(tokens).equal(nn.functional.linear(tokens, other, layer.bias))
+    layer.change(None)
+    assert layer(tokens).equal(before)
+
+
 def test_tokens_have_their_own_scales_and_zeros_stay() -> None:
     codes, scales = tokens_in_int8(torch.tensor([[1.0, -2.0], [0.0, 0.0], [100.0, 50.0]]))
     assert codes.tolist() == [[64, -127], [0, 0], [127, 64]]
