@@ -30,7 +30,7 @@ class LateModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in LATE[self.__name__]:
             return _calling(self, name)
-        if name.startswith("__") and name != "__all__":  # what the import system and inspect ask of every module
+        if name.startswith("__") and name not in ("__all__", "__version__"):  # what the import system and inspect ask of every module
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return getattr(self.real(), name)
 

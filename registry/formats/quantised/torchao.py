@@ -33,6 +33,9 @@ def find_torchao(tensors: Tensors, metadata: Mapping[str, str], read: Read, foun
         begin = f"{layer}{PARTS}"
         parts = {part: f"{begin}{part}" for part in (*NEEDED, ZEROS, *OF_PRODUCTS) if f"{begin}{part}" in tensors}
         found.beside |= set(parts.values())
+        if f"{layer}.weight" in tensors:
+            found.faults.append(f"{layer}.weight is there twice: as it is, and as torchao's codes")
+            continue
         try:
             found.packed[f"{layer}.weight"] = _packed(parts, metadata.get(f"{layer}.weight"), tensors, read)
         except ValueError as error:

@@ -28,8 +28,17 @@ print(scipy.stats.beta.ppf(0.25, 1, 1), integrate.quad(float, 0, 2)[0], linear_s
 from scipy.optimize import linear_sum_assignment as own
 print(type(own).__name__, type(sys.modules["scipy.stats"]).__name__, scipy.stats is sys.modules["scipy.stats"], "norm" in dir(integrate))
 print(integrate.quad is sys.modules["scipy.integrate"].quad)
+with importing():
+    import requests
+print(type(requests).__name__, requests.__version__ == sys.modules["requests"].__version__, type(sys.modules["requests"]).__name__)
 """
-    assert printed(code) == ["False LateModule False", "0.25 2.0 [0 1]", "builtin_function_or_method module True False", "True"]
+    assert printed(code) == [
+        "False LateModule False",
+        "0.25 2.0 [0 1]",
+        "builtin_function_or_method module True False",
+        "True",
+        "LateModule True module",
+    ]
 
 
 def test_a_module_inside_is_made_once() -> None:

@@ -101,6 +101,7 @@ def declared(metadata: dict[str, str], **changes: Any) -> None:
     ("change", "words"),
     [
         (lambda tensors, _: tensors.pop(f"{BEGIN}scale"), "has no scale"),
+        (lambda tensors, _: tensors.update({f"{LAYER}.weight": torch.ones(32, 160)}), "is there twice"),
         (lambda tensors, _: tensors.update({f"{BEGIN}zero_point": torch.ones(32, 1)}), "is quantised asymmetrically"),
         (lambda tensors, _: tensors.update({f"{BEGIN}scale": torch.ones(3, 1)}), r"has scales in F32 \(3, 1\), which are not those of"),
         (lambda tensors, _: tensors.update({f"{BEGIN}qdata": torch.ones(32, 160)}), "has codes in F32"),
