@@ -41,6 +41,7 @@ export async function showChoice(main, query) {
   form.append(make("div", { class: "fields" }, ...inputs, make("label", { class: "field" }, make("span", {}, "Prompts of your own"), texts, make("span", { class: "soft field-help" }, "one a line, in place of the captions"))));
 
   async function update() {
+    if (!form.isConnected) return; // another page is shown by now, and the address is that one's
     const mine = ++number, asked = structuredClone(question); // the buttons do what is planned, whatever is typed meanwhile
     const { texts: own, ...given } = question;
     const address = new URLSearchParams([...Object.entries(given), ...own.map((text) => ["text", text])]);

@@ -19,7 +19,7 @@ from train import run
 from train.config import CheckpointConfig, OptimConfig, PreviewConfig
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page, Route
 
 QUESTION: dict[str, Any] = {
     "checkpoints": "last",
@@ -85,6 +85,22 @@ def test_a_run_becomes_a_chosen_checkpoint(
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(chosen))
 
 
+def draw_and_leave(page: "Page") -> None:
+    """Draw, and be on another page before it was answered: that page keeps its address; then come back."""
+    choosing, drawing = page.url, "**/grids/choose_draw*"
+    held: list[Route] = []
+    page.route(drawing, lambda route: held.append(route))
+    page.get_by_role("button", name="Draw the images").click()
+    page.locator("#nav a", has_text="Runs").click()
+    page.locator(".section.runs").wait_for()
+    with page.expect_response(drawing):
+        held[0].continue_()
+    page.wait_for_timeout(100)
+    assert page.url.endswith("#/runs")
+    page.unroute(drawing)
+    page.goto(choosing)
+
+
 @pytest.mark.browser
 def test_a_checkpoint_is_chosen_in_the_page(trained: tuple[Served, Path], browser: "Browser") -> None:
     served, _ = trained
@@ -107,7 +123,7 @@ def test_a_checkpoint_is_chosen_in_the_page(trained: tuple[Served, Path], browse
     page.get_by_text("The job waits").wait_for()
     assert page.get_by_label("Checkpoints").input_value() == "2" and page.get_by_role("button", name="Draw the images").count() == 0
     page.get_by_role("button", name="Remove from the queue").click()
-    page.get_by_role("button", name="Draw the images").click()
+    draw_and_leave(page)
     page.get_by_role("button", name="Remove from the queue").wait_for()
     queue.start()
     page.get_by_role("button", name="Vote").click()
