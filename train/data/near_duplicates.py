@@ -80,7 +80,8 @@ def _same(samples: Sequence[Sized], pairs: Sequence[tuple[int, int]]) -> list[tu
     differences = numpy.abs(ones - others)
     allowed = numpy.minimum(MEAN, SPREAD * numpy.minimum(_spread(ones), _spread(others)))
     shapes, against = (numpy.array([_shape(samples[place].size) for place in places]) for places in zip(*pairs, strict=True))
-    same = (differences.mean(1) <= allowed) & (differences.max(1) <= LARGEST) & (numpy.abs(against / shapes - 1) <= SHAPE)
+    alike = 1 - numpy.minimum(against / shapes, shapes / against) <= SHAPE
+    same = (differences.mean(1) <= allowed) & (differences.max(1) <= LARGEST) & alike
     return [pair for pair, holds in zip(pairs, same.tolist(), strict=True) if holds]
 
 

@@ -104,3 +104,9 @@ def test_a_small_copy_of_the_overview_is_that_of_the_image(size: tuple[int, int]
     whole, smaller = (numpy.frombuffer(one, dtype=numpy.uint8).astype(int) for one in (small_copy(image), small_copy(view.image, view.box)))
     difference = numpy.abs(whole - smaller)  # Pillow's box filter counts a pixel on an edge whole or not at all: 1 of 16 in an overview
     assert difference.max() <= 6 and difference.mean() <= 0.7
+
+
+def test_which_of_two_images_comes_first_does_not_decide() -> None:
+    (copy,) = photos(1, seed=1, noise=0)[:1]
+    wide, narrow = (Copied(Size(width, 5000), copy.small) for width in (5101, 5000))  # 2.02 % of the one, 1.98 % of the other
+    assert near_duplicates([wide, narrow]) == near_duplicates([narrow, wide]) == [[0, 1]]
