@@ -16,6 +16,7 @@ from train import run
 from train.config import LoraConfig, OptimConfig, Precision, TrainConfig
 from train.output import export
 from train.output.finish import _proof
+from train.settings.lora import LoraParams
 
 Settings = Callable[..., TrainConfig]
 Tensors = dict[str, torch.Tensor]
@@ -54,12 +55,19 @@ def without_magnitude(tensors: Tensors) -> Tensors:
     return tensors | {name: torch.zeros_like(tensors[name])}
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora"])
+LITTLE = {
+    "lora": LoraConfig(rank=2),
+    "dora": LoraConfig(kind="dora", rank=2),
+    "pissa": LoraConfig(rank=2, params=LoraParams(init="pissa")),
+}
+
+
+@pytest.mark.parametrize("kind", LITTLE)
 def test_another_file_is_refused_however_little_was_trained(
     kind: str, settings: Settings, prepared: Callable[[TrainConfig], Any], base: Path, tmp_path: Path
 ) -> None:
-    """At this rate a DoRA's change is far below the rounding of bf16 weights, in which diffusers holds it."""
-    work = prepared(settings(precision=Precision.bf16, optim=OptimConfig(lr=1e-5), lora=LoraConfig(kind=kind, rank=2)))
+    """At this rate a change is far below the rounding of bf16 weights, and near that of fp32's beside PiSSA's first factors."""
+    work = prepared(settings(precision=Precision.bf16, optim=OptimConfig(lr=1e-5), lora=LITTLE[kind]))
     work.state.step(0)
     kept, path = _proof(work), tmp_path / "adapter.safetensors"
     family, fresh = work.state.family, FAMILIES["sd1"].load(base, dtype=torch.bfloat16, device="cpu")

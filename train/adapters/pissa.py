@@ -46,7 +46,8 @@ class Pissa(AdapterLayer):
         if self.kept is not None:
             down, up = self.kept
             return (up @ down * self.scale).reshape(self.shape)
-        found: Tensor = ((self.lora_B @ self.lora_A - self.start_up @ self.start_down) * self.scale).reshape(self.shape)
+        grown = self.lora_B @ (self.lora_A - self.start_down) + (self.lora_B - self.start_up) @ self.start_down  # nothing large cancels
+        found: Tensor = (grown * self.scale).reshape(self.shape)
         return found
 
     def delta_norm(self) -> float:

@@ -281,6 +281,7 @@ def verify_predictions(fresh: Parts, kept: Proof) -> float:
     if not apart <= allowed:
         raise JobFailed(
             f"The saved file predicts otherwise than the trained model: {NOT} (relative difference {apart:.3g}, allowed {allowed:.3g})"
+            " Was optim.lr far too high? Of an adapter that large, rounding alone changes what is predicted."
         )
     return float(differences.abs().max())
 
