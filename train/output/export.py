@@ -277,10 +277,11 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
 def verify_predictions(fresh: Parts, kept: Proof) -> float:
     """Largest difference between the trained model's predictions and those of a fresh base with the files loaded. Raises JobFailed."""
     differences = kept.inputs(fresh) - kept.predictions
-    apart, allowed = float(differences.norm() / kept.predictions.norm()), _allowed(fresh)
-    if not apart <= allowed:
+    apart, whole, allowed = float(differences.norm()), float(kept.predictions.norm()), _allowed(fresh)
+    if not apart <= allowed * whole:  # both are 0 where the last layer of a base is
+        share = apart / whole if whole else math.inf
         raise JobFailed(
-            f"The saved file predicts otherwise than the trained model: {NOT} (relative difference {apart:.3g}, allowed {allowed:.3g})"
+            f"The saved file predicts otherwise than the trained model: {NOT} (relative difference {share:.3g}, allowed {allowed:.3g})"
             " Was optim.lr far too high? Of an adapter that large, rounding alone changes what is predicted."
         )
     return float(differences.abs().max())

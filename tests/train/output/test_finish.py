@@ -3,6 +3,7 @@
 import json
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from safetensors.torch import load_file
 from registry.converting.proof import TOLERANCE
 from registry.errors import JobFailed, LoomError
 from registry.store import Store
+from tests.tiny import tiny_parts
 from train.config import LoraConfig, TrainConfig
 from train.loop import checkpoint
 from train.loop.history import History
 from train.loop.saved_state import training_state
+from train.output.export import Proof, verify_predictions
 from train.output.finish import finish
 from train.output.header import write_adapter
 from train.plan.base import load
@@ -108,3 +111,11 @@ def test_a_refused_adapter_is_kept_beside_and_not_registered(prepared: Prepared,
     assert (work.folder / "discs.refused").is_file() and not (work.folder / "result.json").exists()
     with pytest.raises(LoomError):
         store.find("discs", kind="adapter")
+
+
+def test_predictions_that_are_all_zero_are_compared_too() -> None:
+    _, parts = tiny_parts("sd1")
+    kept = Proof((), {}, torch.zeros(1, 4, 2, 2), lambda _: torch.zeros(1, 4, 2, 2))
+    assert verify_predictions(parts, kept) == 0.0
+    with pytest.raises(JobFailed, match="relative difference inf"):
+        verify_predictions(parts, replace(kept, inputs=lambda _: torch.ones(1, 4, 2, 2)))
