@@ -58,15 +58,11 @@ KEPT = (
 PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}  # ModelSpec's words; it has none for flow
 NOT = "The file is kept beside as .refused and not registered."
 PRODUCTS = {"torch.float32": 1e-5, "torch.bfloat16": 2e-2, "torch.float16": 3e-3}  # of a layer's largest: both factors are rounded
-MAGNITUDES = {
-    "torch.float32": 1e-6,
-    "torch.bfloat16": 2**-8,
-    "torch.float16": 2**-11,
-}  # half a unit in the last place of m, and of the product
+MAGNITUDES = {"torch.float32": 1e-6, "torch.bfloat16": 2**-8, "torch.float16": 2**-11}  # of m, and of the product
 ROUNDING = 1e-6  # of a weight's largest number, where a change is a difference of weights: fp32's
-# |difference| / |predictions|, root mean squares: rounding in other places is some 2 % in bf16, where a single number is off by 6 % of the
-# largest. Kernels may differ by shape.
-TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 6e-2, "torch.float16": 2e-2}
+# |difference| / |predictions|, root mean squares: rounding in other places is 3.5 % at most in bf16 (tiny models), where a single number is
+# off by 6 % of the largest. Kernels may differ by shape.
+TOLERANCE = {"torch.float32": 1e-4, "torch.bfloat16": 5e-2, "torch.float16": 2e-2}
 
 
 def metadata(

@@ -32,6 +32,15 @@ def opened(browser: "Browser", served: Served, folder: Path, size: dict[str, int
     return page
 
 
+def some_of_ink(served: Served, *names: str) -> Path:
+    """A set of these files of datasets/ink in the Studio's folder."""
+    folder = served.studio.folder / "ink"
+    folder.mkdir()
+    for name in names:
+        shutil.copy(INK / name, folder / name)
+    return folder
+
+
 def captions(folder: Path) -> dict[str, str]:
     return {sample.name: (sample.caption or "").strip() for sample in read_set(DataConfig(path=str(folder))).samples}
 
@@ -86,10 +95,7 @@ def test_a_set_is_edited(browser: "Browser", served: Served) -> None:
 def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
     from playwright.sync_api import expect
 
-    ink = served.studio.folder / "ink"
-    ink.mkdir()
-    for name in ("fox.png", "fox.txt"):
-        shutil.copy(INK / name, ink / name)
+    ink = some_of_ink(served, "fox.png", "fox.txt")
     page = opened(browser, served, ink)
     page.get_by_role("button", name="Open fox.png").click()
     canvas = page.locator(".viewer canvas")
@@ -135,10 +141,7 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_read_on_a_telephone(browser: "Browser", served: Served, scheme: str) -> None:
-    ink = served.studio.folder / "ink"
-    ink.mkdir()
-    for name in ("fox.png", "owl.png"):
-        shutil.copy(INK / name, ink / name)
+    ink = some_of_ink(served, "fox.png", "owl.png")
     (ink / "fox.txt").write_text(NASTY)
     page = opened(browser, served, ink, PHONE, scheme)
     page.get_by_text("Findings, tags, sizes").click()
@@ -153,10 +156,7 @@ def test_two_pages_of_a_caption(browser: "Browser", served: Served) -> None:
     """What is typed here and changed there is shown as such, and written over only by a button that says it; a set that is gone says so."""
     from playwright.sync_api import expect
 
-    ink = served.studio.folder / "ink"
-    ink.mkdir()
-    for name in ("fox.png", "fox.txt", "bone.png", "bone.txt"):
-        shutil.copy(INK / name, ink / name)
+    ink = some_of_ink(served, "fox.png", "fox.txt", "bone.png", "bone.txt")
     page = opened(browser, served, ink, PHONE)
     text = page.get_by_label("Caption of fox.png")
     text.fill("mine")
@@ -184,10 +184,7 @@ def test_an_edit_ends_where_the_set_is_read_again_meanwhile(browser: "Browser", 
     """The page follows the folder, too: that read takes the place of the edit's own."""
     from playwright.sync_api import expect
 
-    ink = served.studio.folder / "ink"
-    ink.mkdir()
-    for name in ("fox.png", "fox.txt"):
-        shutil.copy(INK / name, ink / name)
+    ink = some_of_ink(served, "fox.png", "fox.txt")
     page = opened(browser, served, ink)
     page.evaluate(
         """() => { const fetched = fetch; window.fetch = async (address, more) => {
@@ -211,10 +208,7 @@ def test_what_is_refused_leaves_the_page_as_it_was(browser: "Browser", served: S
     """A refused resolution does not spoil the next edit, a file that is no image leaves no count; focus comes back from a dialog."""
     from playwright.sync_api import expect
 
-    ink = served.studio.folder / "ink"
-    ink.mkdir()
-    for name in ("fox.png", "fox.txt"):
-        shutil.copy(INK / name, ink / name)
+    ink = some_of_ink(served, "fox.png", "fox.txt")
     page = opened(browser, served, ink)
     page.get_by_role("button", name="History").focus()
     page.keyboard.press("Enter")
