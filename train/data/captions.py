@@ -18,6 +18,7 @@ SYNTAX = {  # of the prompts of A1111, ComfyUI and their relatives; in a caption
     "options such as --ar 16:9": re.compile(r"(?<!\S)--(?:ar|aspect|chaos|niji|seed|stylize|style|weird) +\S+|(?<!\S)--v +\d"),
     "adapters such as <lora:name:1>": re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE),
 }
+NEEDED = re.compile(r"BREAK|--|[(\\{\[:<]")  # every text that has a sign of SYNTAX has one of these, and most captions have none
 SHORT = 80  # characters of a text in a message
 
 
@@ -62,6 +63,26 @@ def prompt_of(caption: str | None, trigger: str | None, *, count: Count | None =
     return text if has_trigger(read_part(text, count), word) else JOIN.format(trigger=word, caption=text)
 
 
+class Remembered:
+    """A count of tokens that remembers the texts it counted and the parts of them that are read: several notes ask for each prompt."""
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+        self._needs: dict[str, tuple[int, int]] = {}
+        self._parts: dict[str, str] = {}
+
+    def __call__(self, text: str) -> tuple[int, int]:
+        if text not in self._needs:
+            self._needs[text] = self._count(text)
+        return self._needs[text]
+
+    def read(self, text: str) -> str:
+        """The part that is read of a text that does not fit."""
+        if text not in self._parts:
+            self._parts[text] = _cut(text, *self(text), self._count)  # the beginnings that it counts are not remembered
+        return self._parts[text]
+
+
 def read_part(text: str, count: Count | None) -> str:
     """The beginning of a text that a model reads: as many whole words as fit; all of it without a count."""
     if count is None:
@@ -69,6 +90,11 @@ def read_part(text: str, count: Count | None) -> str:
     needs, fits = count(text)
     if needs <= fits:
         return text
+    return count.read(text) if isinstance(count, Remembered) else _cut(text, needs, fits, count)
+
+
+def _cut(text: str, needs: int, fits: int, count: Count) -> str:
+    """As many whole words as fit."""
     ends = [word.end() for word in re.finditer(r"\S+", text)]
     low, high = 0, len(ends)  # so many words fit; so many do not
     middle, step = high * fits // needs, 1  # words have about equally many tokens, so that the search begins where they would end
@@ -89,7 +115,8 @@ Syntax = dict[str, list[tuple[str, str]]]  # what user interfaces take as a comm
 
 def syntax_of(texts: Mapping[str, str]) -> Syntax:
     """What of SYNTAX the texts hold, by their names."""
-    found = {what: [(name, held[0]) for name, text in texts.items() if (held := sign.search(text))] for what, sign in SYNTAX.items()}
+    some = {name: text for name, text in texts.items() if NEEDED.search(text)}
+    found = {what: [(name, held[0]) for name, text in some.items() if (held := sign.search(text))] for what, sign in SYNTAX.items()}
     return {what: held for what, held in found.items() if held}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry.printable import as_lines, counted, some
 from registry.progress import Report, silent
 from train.config import DataConfig
-from train.data.captions import Count, Syntax, notes_of_syntax, prompt_of, read_part, shortened, syntax_of, trigger_counts
+from train.data.captions import Count, Remembered, Syntax, notes_of_syntax, prompt_of, read_part, shortened, syntax_of, trigger_counts
 from train.data.dataset import Findings, Sample, inspect_sets
 from train.data.linting.caption_checks import TokenCounts, caption_findings, count_tokens
 from train.data.linting.finding import Finding
@@ -78,6 +78,7 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     `count` counts the tokens of a caption for a base.
     """
     path, parts = place_of(config), subsets_of(config, config.path)
+    count = None if count is None else Remembered(count)
     measures: dict[str, ImageMeasures] = {}
 
     def measured(sample: Sample, image: Image, view: Overview) -> None:

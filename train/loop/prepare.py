@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
 from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions, token_rate
 from train.config import TrainConfig
-from train.data.captions import Count
+from train.data.captions import Remembered
 from train.data.dataset import Sample
 from train.loop.cache import Cache
 from train.loop.drawn_texts import CachedTexts, FreshTexts, TrainingTexts
@@ -332,7 +332,7 @@ class _Encoder:
         plan = self.plan
         held, previews = (tuple(some or ()) for some in (_heldout_prompts(plan), plan.config.preview.prompts))
         measured = Prompts(tuple(plan.prompts[image] for image in _measured(plan)))
-        count: Count = cache(partial(plan.base.family.count_tokens, self.parts))
+        count = Remembered(partial(plan.base.family.count_tokens, self.parts))
         training = FreshTexts(plan.train, plan.config.data, plan.config.seed, count)
         generic = Prompts(tuple(drawn_prompts(plan.config, len(plan.heldout))))
         return training, Prompts(held) if held else None, Prompts(previews) if previews else None, measured, generic

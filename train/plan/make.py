@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,10 @@ from train.adapters.ranks import Ranks, ranks_of
 from train.choices import moments_of
 from train.config import TrainConfig, changed
 from train.data.buckets import Bucket
-from train.data.captions import Count, read_part, shortened
+from train.data.captions import Count, Remembered, read_part, shortened
 from train.data.dataset import triggers_of
 from train.data.texts.checks import captioning_notes
-from train.data.texts.variants import plain_prompt, prompts_of
+from train.data.texts.variants import plain_prompt, prompts_of_all
 from train.environment import environment_notes
 from train.loop.pace import times_due
 from train.lora import encoder_targets, factor_shapes, matched, parameter_count
@@ -67,10 +67,10 @@ def make_plan(config: TrainConfig, store: Store, *, search: Search = ALL, report
     Raises Refused or Faults with everything that is wrong; nothing is written.
     """
     found, memory, process = _fitted(config, store, search, report)
-    count: Count = cache(partial(found.base.family.count_tokens, found.parts))  # several parts of the plan ask for each prompt
+    count = Remembered(partial(found.base.family.count_tokens, found.parts))
     data = found.config.data
     prompts, heldout_prompts = ([plain_prompt(sample, data, count) for sample in half] for half in (found.split.train, found.split.heldout))
-    variants = tuple(prompts_of(sample, data, found.config.seed, count) for sample in found.split.train)
+    variants = prompts_of_all(found.split.train, prompts, data, found.config.seed, count)
     shifts = _shifts(found)
     generic = generic_prompts(found.config, [*prompts, *heldout_prompts], triggers_of(found.split.train, data))
     resolved = _resolved(found, shifts, heldout_prompts or prompts, generic, store)

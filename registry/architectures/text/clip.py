@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.text.clip_chunks import MARKS, chunk_ids
+from registry.architectures.text.clip_words import tokens_of
 from registry.errors import Refused
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def token_limit(tokenizer: Any, encoder: nn.Module) -> int:
 def count_tokens(tokenizer: Any, encoder: nn.Module, prompt: str, *, chunks: int = 1) -> tuple[int, int]:
     """(tokens the prompt needs with its two marks, tokens that fit in so many chunks, two marks included)."""
     inside = token_limit(tokenizer, encoder) - MARKS
-    return len(tokenizer(prompt, truncation=False, verbose=False).input_ids), chunks * inside + MARKS
+    return tokens_of(tokenizer, prompt), chunks * inside + MARKS
 
 
 def clip_outputs(tokenizer: Any, encoder: nn.Module, prompts: Sequence[str], *, chunks: int = 1) -> Any:

@@ -1,6 +1,6 @@
 import pytest
 
-from train.data.captions import prompt_of, read_part, shortened, syntax_notes, tag_frequency
+from train.data.captions import Remembered, prompt_of, read_part, shortened, syntax_notes, tag_frequency
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,19 @@ def test_the_part_that_is_read_ends_between_words() -> None:
     assert read_part("word", lambda text: (9, 6) if text else (2, 6)) == ""
 
 
+def test_what_was_counted_is_remembered() -> None:
+    asked: list[str] = []
+
+    def counting(text: str) -> tuple[int, int]:
+        asked.append(text)
+        return count(text)
+
+    remembered = Remembered(counting)
+    assert [read_part("one two three four five", remembered) for _ in range(3)] == ["one two three four"] * 3
+    assert remembered("one two three four five") == (7, 6) and read_part("one", remembered) == "one"
+    assert len(asked) == len(set(asked)) <= 5
+
+
 def test_a_trigger_behind_the_limit_is_not_there() -> None:
     assert prompt_of("a red hat on sks", "sks", count=count) == "sks, a red hat on sks"
     assert prompt_of("a red hat sks now", "sks", count=count) == "a red hat sks now"
@@ -46,6 +59,9 @@ def test_a_trigger_behind_the_limit_is_not_there() -> None:
         ("a {red|blue} hat", "alternatives"),
         ("a [cat|dog] hat", "alternatives"),
         ("a hat <lora:ink:0.8>", "adapters"),
+        ("a hat STEPS: 20, sampler: Euler", "generation settings"),
+        ("a hat negative prompt: red", "generation settings"),
+        ("a hat --v 6", "options"),
     ],
 )
 def test_commands_of_user_interfaces_are_noted(caption: str, what: str) -> None:

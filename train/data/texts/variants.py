@@ -46,6 +46,14 @@ def prompts_of(sample: Sample, config: DataConfig, seed: int, count: Count | Non
     return tuple(variant(sample, config, seed, place, count=count) for place in range(number))
 
 
+def prompts_of_all(
+    samples: Sequence[Sample], plain: Sequence[str], config: DataConfig, seed: int, count: Count | None = None
+) -> tuple[tuple[str, ...], ...]:
+    """prompts_of each of the samples, whose plain prompts are known."""
+    pairs = zip(samples, plain, strict=True)
+    return tuple(prompts_of(sample, config, seed, count) if is_drawn(sample, config) else (prompt,) for sample, prompt in pairs)
+
+
 def variant(sample: Sample, config: DataConfig, seed: int, *number: int, count: Count | None = None) -> str:
     """The variant of a number, or of (step, place): a caption, its alternatives, its tags shuffled and dropped."""
     random = Random(seed_of("variant", seed, sample.sha256, *number)).random  # the one method that gives the same in every Python
