@@ -2,17 +2,23 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python -m bench.grid.compare pocket --steps 12
 
-The contenders alternate in one process, one adapter (48 cells) at a time; each loads the base anew for every part. CPU seconds are the
-figure to read, with all that a contender does: loading, encoding, decoding, files; `loraloom grid` its plan, sheet and report, too.
+The contenders alternate, one adapter (48 cells) at a time, each in a process of its own; each loads the base anew for every part. CPU
+seconds are the figure to read, with all that a contender does: loading, encoding, decoding, files; `loraloom grid` its plan, sheet and
+report, too. `--before FOLDER` draws the same grids with the code of another checkout.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +36,52 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--adapters", type=int, default=4)
     parser.add_argument("--widths", type=int, nargs="+", default=[16])
+    parser.add_argument("--before", type=Path, help="another checkout of loraloom, whose grids are drawn beside ours")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         grid = _grid(arguments.base, arguments.adapters, arguments.steps, Path(home))
-        contenders: dict[str, Callable[[Grid], Drawn]] = {
-            "naive": naive,
-            "tuned": partial(tuned, batched=False),
-            "tuned, prompts batched": partial(tuned, batched=True),
-            **{f"ours, batch_size={width}": partial(ours, batch_size=width) for width in (1, *arguments.widths)},
+        contenders = {
+            "naive": _Contender(naive),
+            "tuned": _Contender(partial(tuned, batched=False)),
+            "tuned, prompts batched": _Contender(partial(tuned, batched=True)),
         }
-        _warm_up(grid, contenders)
+        for width in (1, *arguments.widths):
+            contenders[f"ours, batch_size={width}"] = _Contender(partial(ours, batch_size=width, name=f"ours-{width}"))
+            if arguments.before is not None:
+                before = partial(ours, batch_size=width, name=f"before-{width}")
+                contenders[f"before, batch_size={width}"] = _Contender(before, code=arguments.before.resolve())
+        for contender in contenders.values():
+            stack.callback(contender.close)
+            contender.draw(_warm_up(grid))
         found: dict[str, list[Drawn]] = {name: [] for name in contenders}
-        for adapter in grid.adapters:
-            for name, draw in contenders.items():
-                found[name].append(draw(grid.only(adapter)))
+        for turn, adapter in enumerate(grid.adapters):
+            for name in list(contenders)[:: 1 if turn % 2 == 0 else -1]:
+                found[name].append(contenders[name].draw(grid.only(adapter)))
                 print(f"{adapter}, {name}: {found[name][-1].seconds:.1f} s", flush=True)
         _table(grid, found)
-        repeat = ours(grid, batch_size=arguments.widths[0])
+        repeat = contenders[f"ours, batch_size={arguments.widths[0]}"].draw(grid)
         print(f"\nall {len(grid.cells)} cells again: {repeat.calls} denoiser calls, {repeat.seconds:.1f} s")
+
+
+class _Contender:
+    """One way to draw, in a process of its own: what one sets for its process (how glibc keeps memory) is not the others'."""
+
+    def __init__(self, draw: Callable[[Grid], Drawn], *, code: Path | None = None) -> None:
+        """`code`: the checkout whose `infer` and `registry` are imported; None: this one."""
+        self._draw = draw
+        self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin, initargs=(code,))
+
+    def draw(self, grid: Grid) -> Drawn:
+        return self._process.submit(self._draw, grid).result()
+
+    def close(self) -> None:
+        self._process.shutdown()
+
+
+def _begin(code: Path | None) -> None:
+    warnings.filterwarnings("ignore")
+    if code is not None:
+        sys.path.insert(0, str(code))
 
 
 def _grid(base: str, adapters: int, steps: int, home: Path) -> Grid:
@@ -74,19 +107,16 @@ def _grid(base: str, adapters: int, steps: int, home: Path) -> Grid:
     )
 
 
-def _warm_up(grid: Grid, contenders: dict[str, Callable[[Grid], Drawn]]) -> None:
-    """Imports and first calls, of two cells each."""
-    name = next(iter(grid.adapters))
-    small = {
-        **vars(grid.only(name)),
-        "weights": (1.0,),
-        "samplers": SAMPLERS[:1],
-        "prompts": PROMPTS[:2],
-        "steps": 2,
-        "home": grid.home / "warm",
-    }
-    for draw in contenders.values():
-        draw(Grid(**small))
+def _warm_up(grid: Grid) -> Grid:
+    """Two cells, for imports and first calls."""
+    return replace(
+        grid.only(next(iter(grid.adapters))),
+        weights=(1.0,),
+        samplers=SAMPLERS[:1],
+        prompts=PROMPTS[:2],
+        steps=2,
+        home=grid.home / "warm",
+    )
 
 
 def _table(grid: Grid, found: dict[str, list[Drawn]]) -> None:

@@ -159,8 +159,8 @@ def _embeds(pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
     return dict(zip(names, found, strict=False))
 
 
-def ours(grid: Grid, *, batch_size: int) -> Drawn:
-    """`loraloom grid` in this process: the plan, the cells in a store of their own, the sheet and the report."""
+def ours(grid: Grid, *, batch_size: int, name: str) -> Drawn:
+    """`loraloom grid` in this process: the plan, the cells in a store under that name, the sheet and the report."""
     from infer.grid.config import Axes, GridConfig
     from infer.grid.job import run
     from infer.stages import loading
@@ -176,7 +176,7 @@ def ours(grid: Grid, *, batch_size: int) -> Drawn:
 
     loading.load_base = load
     began = time.process_time()
-    store = Store(grid.home / f"ours-{batch_size}")  # one home for all parts, as a person has it
+    store = Store(grid.home / name)  # one home for all parts, as a person has it
     config = GridConfig(
         base=str(grid.base),
         steps=grid.steps,

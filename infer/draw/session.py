@@ -31,6 +31,7 @@ from infer.stages.latents import LatentsError, LatentsStore
 from infer.stages.loading import load_decoder, load_whole
 from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
 from registry.architectures.vae.override import load_vae
+from registry.budget.freed import give_back
 from registry.errors import WriteFailed
 from registry.family import Family
 from registry.parts import Parts
@@ -482,9 +483,10 @@ def _name(one: Adapter) -> str:
 
 
 def free_memory() -> None:
-    """Return the memory of closed sessions: modules are in reference cycles, and CUDA caches what was freed."""
+    """Return the memory of closed sessions: modules are in reference cycles, and glibc and CUDA keep what was freed."""
     import torch
 
     gc.collect()
+    give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

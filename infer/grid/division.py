@@ -20,6 +20,7 @@ from infer.grid.cells import CellStore, Stored
 from infer.grid.order import added, grouped, in_order, loading
 from infer.grid.shared_forwards import SharedForwards
 from infer.stages.latents import LatentsStore
+from registry.budget.freed import keep_freed
 from registry.errors import WriteFailed
 from registry.files.read_ahead import ReadAhead
 from registry.progress import Report
@@ -239,6 +240,7 @@ class _Loaded:
                 raise
             for place in self._done:
                 self._session.release(place)
+            keep_freed()  # by one denoiser call for the next
             self._then()
         return self._session
 
