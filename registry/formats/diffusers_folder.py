@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadFile, Faults, Refused
 from registry.formats.model_folder import read_json, refuse_endless, weights
-from registry.formats.quantised.component import component_files, load_by_weights, refuse_missing
+from registry.formats.quantised.component import component_files, load_by_weights, load_converted, refuse_missing
+from registry.formats.quantised.weights_file import is_converted
 from registry.formats.safetensors_header import read_header
 from registry.launch.importing import importing
 from registry.parts import Parts
@@ -253,6 +255,10 @@ def load_module(model_class: Any, folder: Path, *, dtype: torch.dtype, empty: bo
         return module if module.dtype == dtype else module.to(dtype)  # diffusers warns of every cast
     if choose is not None and hasattr(model_class, "load_config"):
         return load_by_weights(model_class, folder, files, dtype=dtype, choose=choose, empty=False)
+    if choose is not None or is_converted(chain.from_iterable(file.tensors.values() for file in files), dtype):
+        converted = load_converted(model_class, folder, files, dtype=dtype, choose=choose)
+        if converted is not None:
+            return converted
     variant = "fp16" if all(HALF.search(name) for name in names) else None  # it is loaded only where there is no plain one
     options = {"dtype": dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
     if not hasattr(model_class, "load_config"):  # of transformers; diffusers' models know no code but their own

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from registry.budget.freed import give_back
 from registry.errors import BadFile
 from registry.formats.key_map import KeyLocation
-from registry.formats.safetensors_header import TensorInfo
+from registry.formats.quantised.weights_file import is_converted, raw_reading
+from registry.formats.safetensors_header import TensorInfo, read_header
 from registry.printable import some
 from registry.quantised.stored import StoredWeight
 
@@ -99,9 +101,18 @@ def read_mapped(
     dtype: torch.dtype,
     dtypes: Mapping[str, torch.dtype] | None = None,
 ) -> dict[str, Tensor]:
-    """The parameters of the key map in these shapes and in `dtype`, but for those that `dtypes` names. Check them first."""
+    """The parameters of the key map in these shapes and in `dtype`, but for those that `dtypes` names. Check them first.
+
+    A file is mapped, so that its weights take memory as they are used, where it has most of them in that dtype; else it is read.
+    """
     from safetensors import safe_open
 
+    header = read_header(path)
+    if is_converted((header.tensors[location.key] for name, location in key_map.items() if name in shapes), dtype):
+        with raw_reading(path, header) as read:
+            converted = cast("dict[str, Tensor]", dict(mapped(read, key_map, shapes, dtype=dtype, dtypes=dtypes)))
+        give_back()
+        return converted
     with safe_open(path, framework="pt") as file:
         return cast("dict[str, Tensor]", dict(mapped(file.get_tensor, key_map, shapes, dtype=dtype, dtypes=dtypes)))
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.budget.freed import give_back
 from registry.errors import BadFile
 from registry.formats.model_folder import read_json
 from registry.formats.quantised.llama_names import ARCHITECTURES, transformers_name
@@ -50,37 +53,93 @@ def load_by_weights(
     if choose is not None:
         for file in files:
             refuse_requantised(folder.name, packed_titles(file.packed, file.tensors, rounded=True))
-    module = _empty(model_class, folder, dtype, whole=empty)
-    shapes = shapes_of(module)
-    names = {name: key for file in files for key, name in _names(module, file).items() if name in shapes}
-    tied: Mapping[str, str] = getattr(module, "all_tied_weights_keys", {})  # of transformers
-    refuse_missing(folder, (name for name in shapes.keys() - names.keys() if name not in tied and tied.get(name) not in names))
-    exact = _exact(module, dtype)
-    dtypes = {name: exact[0] for name in shapes if set(name.split(".")) & exact[1]}
+    component = _component(model_class, folder, files, dtype, empty=empty)
+    refuse_missing(folder, component.missing())
+    keep = not folder.name.startswith("vae")
+    if empty and not keep:
+        return component.module
+    if empty:
+        read = (pair for file in files for pair in component.weights(file, file.sizes) if isinstance(pair[1], StoredWeight))
+        note_stored(component.module, read)
+        return component.module
+    return component.filled(files, choose, keep=keep)
 
-    def weights(file: WeightsFile, read: Any) -> Iterator[tuple[str, Tensor | StoredWeight]]:
-        for key, name in ((key, name) for name, key in names.items() if key in file.tensors):
+
+def load_converted(model_class: Any, folder: Path, files: Sequence[WeightsFile], *, dtype: torch.dtype, choose: Choose | None) -> Any:
+    """The model of plain files in another dtype or quantised; None where only the libraries' own loading knows its names.
+
+    That maps the files, and what was converted stays in memory until the last weight of a file was: nearly two models for one.
+    """
+    with default_dtype(dtype):  # as the libraries' own loading: of buffers that are in no file
+        component = _component(model_class, folder, files, dtype, empty=False)
+    return None if any(component.missing()) or component.made_of_several else component.filled(files, choose, keep=False)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New tensors are in this dtype."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@dataclass(frozen=True)
+class _Component:
+    """A model without weights, and where its files have them."""
+
+    module: Any
+    folder: Path
+    dtype: torch.dtype
+    names: Mapping[str, str]  # of a parameter -> its key in a file
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, torch.dtype]  # of what is kept in fp32
+    made_of_several: bool  # some weights, by transformers
+
+    def missing(self) -> Iterator[str]:
+        """The parameters that are in no file."""
+        tied: Mapping[str, str] = getattr(self.module, "all_tied_weights_keys", {})  # of transformers
+        return (name for name in self.shapes.keys() - self.names.keys() if name not in tied and tied.get(name) not in self.names)
+
+    def weights(self, file: WeightsFile, read: Any) -> Iterator[tuple[str, Tensor | StoredWeight]]:
+        """What a file has of it. Raises BadFile for another shape."""
+        for key, name in ((key, name) for name, key in self.names.items() if key in file.tensors):
             weight = read(key)
-            if tuple(weight.shape) != shapes[name]:
-                found = f"{key} is {tuple(weight.shape)} where {shapes[name]} was expected"
-                raise BadFile(folder, "wrong-config", f"does not fit its config: {found}. Copy the whole folder again.")
+            if tuple(weight.shape) != self.shapes[name]:
+                found = f"{key} is {tuple(weight.shape)} where {self.shapes[name]} was expected"
+                raise BadFile(self.folder, "wrong-config", f"does not fit its config: {found}. Copy the whole folder again.")
             if isinstance(weight, StoredWeight):
                 yield name, weight
             else:
-                yield name, weight.to(dtypes.get(name, dtype)) if weight.is_floating_point() else weight
+                yield name, weight.to(self.dtypes.get(name, self.dtype)) if weight.is_floating_point() else weight
 
-    keep = not folder.name.startswith("vae")
-    if empty and not keep:
-        return module
-    if empty:
-        note_stored(module, (pair for file in files for pair in weights(file, file.sizes) if isinstance(pair[1], StoredWeight)))
-        return module
-    for number, file in enumerate(files):
-        with file.reading() as read:
-            fill(module, weights(file, read), None if number else choose, dtype=dtype, dtypes=dtypes, keep=keep)
-    if tied:
-        module.tie_weights()
-    return module
+    def filled(self, files: Sequence[WeightsFile], choose: Choose | None, *, keep: bool) -> Any:
+        """The model with its weights."""
+        for number, file in enumerate(files):
+            with file.reading() as read:
+                weights = self.weights(file, read)
+                fill(self.module, weights, None if number else choose, dtype=self.dtype, dtypes=self.dtypes, keep=keep)
+        if getattr(self.module, "all_tied_weights_keys", {}):
+            self.module.tie_weights()
+        give_back()  # of what was converted
+        return self.module
+
+
+def _component(model_class: Any, folder: Path, files: Sequence[WeightsFile], dtype: torch.dtype, *, empty: bool) -> _Component:
+    module = _empty(model_class, folder, dtype, whole=empty)
+    shapes, made_of_several = shapes_of(module), False
+    names: dict[str, str] = {}
+    for file in files:
+        found, several = _names(module, file)
+        names |= {name: key for key, name in found.items() if name in shapes}
+        made_of_several |= several
+    exact = _exact(module, dtype)
+    dtypes = {name: exact[0] for name in shapes if set(name.split(".")) & exact[1]}
+    return _Component(module, folder, dtype, names, shapes, dtypes, made_of_several)
 
 
 def refuse_missing(folder: Path, names: Iterable[str]) -> None:
@@ -104,6 +163,7 @@ def _empty(model_class: Any, folder: Path, dtype: torch.dtype, *, whole: bool) -
         config = model_class.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if hasattr(config, CONFIG):
             delattr(config, CONFIG)
+        config.dtype = dtype
         return model_class(config)
 
     if whole:
@@ -125,10 +185,10 @@ def _exact(module: Any, dtype: torch.dtype) -> tuple[torch.dtype, set[str]]:
     return torch.float32, always
 
 
-def _names(module: Any, file: WeightsFile) -> dict[str, str]:
-    """Key of the file -> name of the parameter."""
+def _names(module: Any, file: WeightsFile) -> tuple[dict[str, str], bool]:
+    """(Key of the file -> name of the parameter, whether transformers makes a weight of several tensors)."""
     if hasattr(module, "load_config"):
-        return {key: key for key in file.tensors}
+        return {key: key for key in file.tensors}, False
     spelled = _spelled(file)
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, rename_source_key
@@ -137,13 +197,14 @@ def _names(module: Any, file: WeightsFile) -> dict[str, str]:
     converters = [one for one in mapping if isinstance(one, WeightConverter)]
     renamings = [one for one in mapping if not isinstance(one, WeightConverter)]
     state = module.state_dict()
-    found = {}
+    found, several = {}, False
     for key, own in spelled.items():
         name, pattern = rename_source_key(own, renamings, converters, module.base_model_prefix, state)
         if pattern is not None and key in file.packed:
             raise BadFile(file.path, "quantised", f"has {key} quantised, which transformers makes of several tensors. Use the bf16 files.")
         found[key] = name
-    return found
+        several |= pattern is not None
+    return found, several
 
 
 def _spelled(file: WeightsFile) -> dict[str, str]:

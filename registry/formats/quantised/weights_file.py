@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from registry.printable import some
 from registry.quantised.stored import StoredWeight
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 SHOWN = 3
@@ -127,6 +128,15 @@ def raw_reading(path: Path, header: Header) -> Iterator[Callable[[str], Tensor]]
             return tensor
 
         yield read
+
+
+def is_converted(tensors: Iterable[TensorInfo], dtype: torch.dtype) -> bool:
+    """Whether more than half of the bytes of plain weights are in another floating dtype."""
+    in_it: Counter[bool] = Counter()
+    for info in tensors:
+        own = torch_dtype(info.dtype)
+        in_it[own == dtype or not own.is_floating_point] += info.elements * own.itemsize
+    return in_it[False] > in_it[True]
 
 
 def packed_titles(packed: Mapping[str, Packed], keys: Collection[str], *, rounded: bool = False) -> dict[str, int]:
