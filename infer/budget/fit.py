@@ -71,7 +71,7 @@ def _with(render: Render, values: Mapping[str, Any]) -> Render:
 def _kept_as(render: Render) -> tuple[Hashable, ...]:
     """What a loaded base is apart from another by."""
     base = (render.base_sha256, render.base_config_sha256, render.prediction, render.precision)
-    return (*base, render.base_dtype, render.text_encoder_dtype, render.swap_blocks)
+    return (*base, render.base_dtype, render.text_encoder_dtype, render.compute, render.swap_blocks)
 
 
 def _of_base(
@@ -137,7 +137,15 @@ def drawing_of(group: Sequence[Render], resolver: Resolver, *, batch_size: int =
     rows, chunks = max(map(_rows, group)) * min(batch_size, len(group)), max(render.prompt_chunks for render in group)
     largest = Largest(*wide, rows=rows, chunks=chunks)
     base = resolver.base(first)
-    return Drawing(base.family, base.skeleton, dtype, largest, beside=_beside(group, resolver) * dtype.itemsize, process=process)
+    return Drawing(
+        base.family,
+        base.skeleton,
+        dtype,
+        largest,
+        beside=_beside(group, resolver) * dtype.itemsize,
+        process=process,
+        compute=first.compute,
+    )
 
 
 def _rows(render: Render) -> int:

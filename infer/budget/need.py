@@ -66,6 +66,7 @@ class Drawing:
     largest: Largest
     beside: int = 0  # bytes of adapters, ControlNets and other VAEs
     process: int = 0  # bytes of this process, where the device is the CPU
+    compute: str | None = None  # arithmetic of the quantised layers
     _stages: dict[tuple[Any, ...], int] = field(default_factory=dict)
     _weights: dict[str | None, tuple[int, Mapping[str, BlockSize]]] = field(default_factory=dict)
 
@@ -116,8 +117,11 @@ class Drawing:
         return block_sizes(self.family, self.parts.denoiser, bytes_of)
 
     def _once(self, key: tuple[Any, ...], quantised: Quantisation, make: Any) -> int:
+        from registry.quantised.products import set_compute
+
         if key not in self._stages:
             parts = copied(self.parts, self.dtype, quantised, self.family.denoiser)
+            set_compute(parts.denoiser, self.compute)
             self._stages[key] = make(self.family, replace(parts, prompt_chunks=self.largest.chunks), self.largest)
         return self._stages[key]
 

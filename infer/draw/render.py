@@ -47,7 +47,7 @@ from infer.sampling.sigmas import SCHEDULES, schedule_name, schedule_names
 from registry.architectures.text.clip_chunks import MOST
 from registry.errors import Refused
 from registry.formats import image_file
-from registry.quantised.codings import CODINGS
+from registry.quantised.codings import CODINGS, COMPUTE
 from registry.typed_values import is_of
 
 # Counts up when our own loop changes what it draws from the same settings; every key changes with it.
@@ -490,6 +490,24 @@ class Render:
             valid=lambda dtype: dtype in CODINGS,
             expected=", ".join(CODINGS),
             infotext="Text encoder dtype",
+        ),
+    ] = None
+    compute: Annotated[
+        str | None,
+        Setting(
+            help=(
+                f"arithmetic of the denoiser's quantised layers (W8A8): {', '.join(COMPUTE)}, the same as base_dtype, with activations"
+                " quantised token by token (default: products with the dequantised weights)"
+            ),
+            valid=lambda kind: kind in COMPUTE,
+            expected=", ".join(COMPUTE),
+            infotext="Compute",
+            axis=FieldAxis(
+                name="compute",
+                help=f"arithmetic of the quantised layers: {', '.join(COMPUTE)}; null is products with the dequantised weights",
+                spell=lambda kind: kind or "dequantised",
+                across=6,
+            ),
         ),
     ] = None
     device: Annotated[

@@ -35,7 +35,7 @@ from registry.adapters.reader import read_adapter
 from registry.errors import FamilyMismatch, Faults, LoomError, Refused, gathered
 from registry.formats.peft_config import config_beside
 from registry.merging.adapter_blocks import blocks_of, on_blocks
-from registry.quantised.checks import device_faults, refuse_fused, stored_faults
+from registry.quantised.checks import compute_faults, device_faults, refuse_fused, stored_faults
 from registry.quantised.skeleton import stored_titles
 from registry.tensors.finite import number_faults
 
@@ -150,6 +150,7 @@ class Resolver:
         faults += _twice(render)
         dtypes = {"base_dtype": render.base_dtype, "text_encoder_dtype": render.text_encoder_dtype}
         faults += device_faults(dtypes, pick_device(render.device))
+        faults += compute_faults(render.compute, render.base_dtype, pick_device(render.device))
         faults += self._stored_faults(base, dtypes, pick_device(render.device)) if base else []
         render = replace(render, embeddings=self._embeddings(render, base, faults))
         if render.vae is not None:

@@ -99,9 +99,13 @@ class Session:
 
     def _load(self) -> None:
         """Load the base, with nothing attached."""
+        from registry.quantised.products import set_compute
+
         first, name = self._renders[0], self._base.record.name
         self._report(Tick("load", 0, 1, note=name))
         self.family, self.parts = load_whole(self._base.record, first)
+        if first.compute is not None:
+            set_compute(self.parts.denoiser, first.compute)
         self._begin()
         self._swap = swapped(self.family, self.parts, first.swap_blocks, first.device) if first.swap_blocks else None
         self._counts.model_loads += 1

@@ -125,6 +125,7 @@ class CellStore:
                 entry = from_json(path.read_bytes())
                 alike = all(entry["render"][name] == getattr(like, name) for name in wanted)
                 alike = alike and entry["render"].get("base_dtype") == like.base_dtype  # entries of before have none
+                alike = alike and entry["render"].get("compute") == like.compute
                 alike = alike and entry["render"].get("shared", False) == like.shared
                 alike = alike and _second_pass(entry["render"].get("hires")) == second
                 if alike and entry["forwards"]:

@@ -9,7 +9,7 @@ from infer.draw.render import Render
 
 def loading(render: Render) -> tuple[Hashable, ...]:
     """What a model is loaded by: Renders with an equal one share a load."""
-    kept = (render.precision, render.base_dtype, render.text_encoder_dtype)
+    kept = (render.precision, render.base_dtype, render.text_encoder_dtype, render.compute)
     return (render.base_sha256, render.base_config_sha256, render.prediction, *kept, render.device)
 
 

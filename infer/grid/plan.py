@@ -368,6 +368,7 @@ class _Costs:
         yield from (
             note for render in renders if render.hires and (note := size_note(render.hires, (render.width or 0, render.height or 0)))
         )
+        yield from (note for render in renders if render.compute and (note := self._computed(render, render.compute)))
         plain = [render for render in renders if render.prompt_dialect == PLAIN]
         if note := literal_note(text for render in plain for text in (render.prompt, render.negative) if text):
             yield note
@@ -395,6 +396,16 @@ class _Costs:
         if self._skeleton is None or self._skeleton[0] != what:
             self._skeleton = what, with_tokens(base.skeleton, self._resolver.textual_inversions(render))
         return truncation_note(base.family, replace(self._skeleton[1], prompt_chunks=render.prompt_chunks), text)
+
+    def _computed(self, render: Render, kind: str) -> str:
+        """The note on arithmetic in 8 bits: how many layers take part."""
+        base = self._base(render)
+        fitting, quantised = self._resolver.ask(base, ["compute", kind], partial(_computing, base, kind))
+        return (
+            f"compute={kind}: {fitting} of the {quantised} quantised layers of {render.base} multiply in {kind}, with activations quantised"
+            " token by token: another image than that of the dequantised weights."
+            + ("" if fitting == quantised else " The widths of the others have no such products.")
+        )
 
     def _lacks_negative(self, render: Render) -> bool:
         """Whether the family would make an unconditional pass at this guidance, had a negative prompt been given."""
@@ -435,6 +446,12 @@ class _Costs:
         return len(timesteps)
 
 
+def _computing(base: Base, kind: str) -> tuple[int, int]:
+    from registry.quantised.products import computing_layers
+
+    return computing_layers(base.skeleton.denoiser, base.family.quantised.choose(kind), kind)
+
+
 def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStore) -> float | None:
     """The time to draw what is missing, from the cells that were drawn here before; None when there is none like them."""
     known: dict[Hashable, float | None] = {}
@@ -446,6 +463,7 @@ def _seconds(missing: Sequence[Render], forwards: Sequence[int], cells: CellStor
             render.height,
             render.precision,
             render.base_dtype,
+            render.compute,
             render.device,
             render.guided,
             render.shared,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from registry.errors import Refused
+from registry.quantised.codings import COMPUTE
 from registry.quantised.skeleton import stored_titles
 
 if TYPE_CHECKING:
@@ -22,6 +23,24 @@ def device_faults(dtypes: Mapping[str, str | None], device: str) -> list[str]:
         for name, dtype in dtypes.items()
         if dtype == "fp8" and kind not in FP8_DEVICES
     ]
+
+
+def compute_faults(compute: str | None, base_dtype: str | None, device: str) -> list[str]:
+    """Faults of the arithmetic in 8 bits of a base that is kept in `base_dtype`, on a device, where a small product is tried."""
+    if compute not in COMPUTE:
+        return []
+    if compute != base_dtype:
+        is_kept = "is not given" if base_dtype is None else f"is {base_dtype}"
+        return [f"compute={compute} needs base_dtype={compute}, which {is_kept}: products are of the weights as they are kept."]
+    import torch
+
+    from registry.quantised.products import check_compute
+
+    try:
+        check_compute(compute, torch.device(device))
+    except Refused as error:
+        return [str(error)]
+    return []
 
 
 def counted_titles(stored: Mapping[str, int]) -> str:

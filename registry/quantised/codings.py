@@ -29,6 +29,7 @@ Shape = tuple[int, int]  # (O, I)
 INT8_LARGEST = 127  # symmetric: -127 .. 127
 CACHED, LAUNCHED = 1 << 16, 1 << 22  # numbers of a piece: 256 KiB of fp32 on a CPU; on a GPU kernels that are worth their launch
 FP8_LARGEST = 448.0  # the largest number of e4m3 (Micikevicius et al. 2022, table 1)
+COMPUTE = ("int8", "fp8")  # arithmetic of layers that are kept in it: registry/quantised/products.py
 NF4_CELLS = 16  # of a grid over 0 .. 1, each narrower than what lies between two boundaries of NF4's levels
 NF4_BLOCK = 64  # weights that share a scale (Dettmers et al. 2023)
 # The 16 levels of NormalFloat: quantiles of a normal distribution on [-1, 1] with an exact zero (Dettmers et al. 2023, appendix E).

@@ -21,7 +21,8 @@ from registry.quantised.linear import QuantisedLinear, keep_layer, kept_of, thro
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-KINDS = ("int8", "fp8")
+    from registry.quantised.layers import Choose
+
 MULTIPLES = {"int8": 8, "fp8": 16}  # of the widths, which CUDA's products need
 FEWEST = 17  # tokens of CUDA's int8 product
 TRIED = 32  # width of the product that a device is tried with
@@ -35,6 +36,13 @@ def set_compute(module: nn.Module, kind: str | None) -> int:
             layer.product = PRODUCTS[kind] if kind is not None and kind == layer.dtype_name and _fits(layer, kind) else None
             found += layer.product is not None
     return found
+
+
+def computing_layers(module: nn.Module, choose: Choose, kind: str) -> tuple[int, int]:
+    """(Layers that would compute in it, layers that are quantised) of a model that is to be quantised so."""
+    layers = [layer for name, layer in module.named_modules() if type(layer) is torch.nn.Linear and choose(name) is not None]
+    fitting = [one for one in layers if not any(width % MULTIPLES[kind] for width in (one.out_features, one.in_features))]
+    return len(fitting), len(layers)
 
 
 def _fits(layer: QuantisedLinear, kind: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from registry.quantised.codings import CODINGS
+from registry.quantised.codings import CODINGS, COMPUTE
 from train.settings.rules import Rule
 
 NAMES = ("base_dtype", "text_encoder_dtype")
@@ -16,7 +16,6 @@ BASE_HELP = (
 TEXT_HELP = "the same for the text encoders, which encode the prompts once: a setting of its own, since it costs another error"
 
 
-COMPUTE = ("int8", "fp8")  # registry/quantised/products.py
 COMPUTE_HELP = (
     "arithmetic of the quantised layers of the denoiser (W8A8): int8 or fp8, the same as base_dtype, with activations quantised token by"
     " token (default: products with the dequantised weights)"

@@ -15,6 +15,8 @@ from infer.draw.session import Counts, Session
 from infer.grid.engine import loading
 from infer.output.png import read_carried
 from registry.errors import Faults
+from registry.quantised.checks import compute_faults
+from registry.quantised.products import set_compute
 from tests.infer.conftest import Shelf
 from tests.infer.draw.kinds import QUERY, write_kind
 from tests.tiny import tiny_parts
@@ -70,3 +72,45 @@ def test_a_device_without_fp8_is_refused() -> None:
     assert device_faults({"base_dtype": "fp8"}, "cuda:1") == device_faults({"base_dtype": "int8"}, "mps") == []
     assert "base_dtype=fp8 needs torch.float8_e4m3fn, which mps has not" in device_faults({"base_dtype": "fp8"}, "mps")[0]
     assert torch.zeros(1).to(torch.float8_e4m3fn).view(torch.uint8).tolist() == [0]
+
+
+INT8: dict[str, Any] = {"base_dtype": "int8", "compute": "int8"}
+
+
+def test_products_in_8_bits_draw_another_image(shelf: Shelf) -> None:
+    resolver = Resolver(shelf.store)
+    plain, swapped = resolver.resolve(cell(base_dtype="int8")), resolver.resolve(cell(swap_blocks=11, **INT8))
+    by_hand = Session(resolver, [plain], Counts())
+    assert set_compute(by_hand.parts.denoiser, "int8") == 40
+    expected = read_carried(by_hand.draw(0)[0]).pixels_sha256
+    ((before,), _), ((found,), _) = drawn(shelf, cell(base_dtype="int8")), drawn(shelf, cell(**INT8))
+    assert before != expected and found == expected
+    assert read_carried(Session(resolver, [swapped], Counts()).draw(0)[0]).pixels_sha256 == expected
+
+
+def test_the_key_has_the_arithmetic_where_it_is_given_and_only_there(shelf: Shelf) -> None:
+    resolver = Resolver(shelf.store)
+    plain, actual = resolver.resolve(cell(base_dtype="int8")), resolver.resolve(cell(**INT8))
+    assert "compute" not in plain.pinned() and actual.pinned() == {**plain.pinned(), "compute": "int8"}
+    assert loading(plain) != loading(actual) and plain.latents_key() != actual.latents_key()
+
+
+def test_arithmetic_that_the_base_or_the_device_has_not_is_refused(shelf: Shelf) -> None:
+    resolver = Resolver(shelf.store)
+    with pytest.raises(Faults, match=r"compute=int8 needs base_dtype=int8, which is nf4: products are of the weights as they are kept"):
+        resolver.resolve(cell(base_dtype="nf4", compute="int8"))
+    with pytest.raises(Faults, match=r"compute=fp8 needs base_dtype=fp8, which is not given"):
+        resolver.resolve(cell(compute="fp8"))
+    with pytest.raises(Faults, match=r"compute is int4\. Expected int8, fp8"):
+        resolver.resolve(cell(base_dtype="int8", compute="int4"))
+    (fault,) = compute_faults("int8", "int8", "meta")  # a device whose product is no number
+    assert fault.startswith("compute=int8: meta has no products of int8 (")
+
+
+def test_what_a_call_makes_is_that_of_its_arithmetic(shelf: Shelf) -> None:
+    from infer.budget.fit import drawing_of
+
+    resolver = Resolver(shelf.store)
+    values = {"base_dtype": "int8", "text_encoder_dtype": None, "swap_blocks": 0, "vae_tiling": None}
+    plain, actual = (drawing_of([resolver.resolve(cell(**given))], resolver) for given in ({"base_dtype": "int8"}, INT8))
+    assert plain.stages(values).forward != actual.stages(values).forward and plain.weights(values) == actual.weights(values)

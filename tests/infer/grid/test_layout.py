@@ -156,6 +156,7 @@ BOTH: dict[str, tuple[str, Any, Any]] = {  # axis -> its setting, a value of eac
     "basedtype": ("base_dtype", "nf4", ["int8"]),
     "chunks": ("prompt_chunks", 2, [1, 3]),
     "clipskip": ("clip_skip", 2, [0, 1]),
+    "compute": ("compute", "int8", [None]),
     "control": ("controls", "canny:a.png", ["none"]),
     "dialect": ("prompt_dialect", "comfy", ["plain"]),
     "embedding": ("embeddings", "bad", ["none"]),

@@ -112,7 +112,7 @@ def test_hostile_prompts_and_names_come_back_letter_by_letter(text: str) -> None
     [
         {"sampler": "dpmpp_2m", "schedule": "karras", "sigma_min": 0.1, "sigma_max": 1e-7},
         {"width": 96, "height": 48, "clip_skip": 1, "prompt_dialect": "a1111", "prompt_chunks": 3},
-        {"precision": "bf16", "base_dtype": "int8", "vae_tiling": 512, "swap_blocks": 2, "paste": False, "fit": "crop"},
+        {"precision": "bf16", "base_dtype": "int8", "compute": "int8", "vae_tiling": 512, "swap_blocks": 2, "paste": False, "fit": "crop"},
         {"guidance": 1 / 3, "rescale": 0.7, "eta": 1.0, "seed": 2**64 - 1, "prediction": "v_prediction"},
         {"adapters": (Adapter(reference="ink@step-120", weight=1 / 3), Adapter(reference="hat", weight=-1.0))},
         {"adapters": (Adapter(reference="NONE"),)},
