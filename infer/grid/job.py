@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,7 @@ from infer.sharing.width import read_batch_size
 from infer.stages.latents import LatentsStore, latents_of
 from infer.vote.finished import read_grid
 from registry.errors import Faults, JobFailed, LoomError
-from registry.files.made_folders import note_made
-from registry.files.write_failure import make_folder, write_failed
+from registry.files.stamped_folder import new_folder
 from registry.formats.atomic_file import write_text
 from registry.launch.processes import Launch
 from registry.printable import counted
@@ -214,20 +212,3 @@ def _take_in(planned: GridPlan, cells: CellStore, counts: Counts, folder: RunFol
     for render in {cell.render.key(): cell.render for cell in planned.cells if cell.render.key() not in folder.results}.values():
         if stored := look_up(cells, render.key(), counts):
             folder.add(CellResult(key=stored.key, render=render, status="rendered", path=stored.path, process=stored.process))
-
-
-def new_folder(out: Path, name: str) -> Path:
-    """A new `<out>/<name>/<stamp>`, absolute; two in one second do not collide."""
-    parent = make_folder((out / name).absolute())
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    number = 1
-    while True:
-        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            folder.mkdir()
-            note_made(folder)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise write_failed(folder, error) from error

@@ -63,7 +63,7 @@ def _of_image(image: Path, arguments: argparse.Namespace) -> int:
     from infer.explain.explain import explain
     from infer.explain.page import write_explanation
     from infer.explain.plan import plan_explanation
-    from infer.grid.job import new_folder
+    from registry.files.stamped_folder import new_folder
     from registry.home import expanded
     from registry.store import Store
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom import console
 from registry.errors import Refused
+from registry.launch.importing import import_torch
 from registry.printable import as_lines, counted
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def _finish(arguments: argparse.Namespace, plan: Any, run: Any, store: Store) ->
     if arguments.dry_run:
         console.answer_json(plan.to_json()) if arguments.json else console.answer_lines(plan.to_text())
         return 0
+    import_torch()
     with console.progress() as report:
         done = run(plan, store, report=report)
     if arguments.json:

@@ -72,14 +72,16 @@ def _run(request: "Request[MergeConfig]") -> "Finished":
     from dataclasses import replace
     from pathlib import Path
 
-    from infer.grid.job import new_folder
     from loraloom import console
     from loraloom.hydra.job import Finished
+    from registry.files.stamped_folder import new_folder
     from registry.formats.atomic_file import write_json, write_text
+    from registry.launch.importing import import_torch
     from registry.merging.job import run_plan
     from registry.store import Store
 
     plan = _plan(request)
+    import_torch()
     for note in plan.notes:
         console.say(f"note: {note}")
     folder = new_folder(Path(request.config.out), "merge")

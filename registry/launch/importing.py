@@ -42,6 +42,12 @@ def importing() -> Iterator[None]:
         finder.active -= 1
 
 
+def import_torch() -> None:
+    """Import torch so, before a module imports it at its first tensor: for a command whose plan did without it and is accepted."""
+    with importing():
+        import torch  # noqa: F401
+
+
 @contextmanager
 def _without_collection() -> Iterator[None]:
     if not gc.isenabled():

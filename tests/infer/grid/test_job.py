@@ -20,7 +20,7 @@ from infer.draw.render import Render
 from infer.grid.cells import CellStore
 from infer.grid.config import Axes, GridConfig
 from infer.grid.engine import render_cells
-from infer.grid.job import new_folder, plan, run
+from infer.grid.job import plan, run
 from infer.output.png import hash_pixels, read_png
 from registry.errors import Faults, JobFailed
 from registry.progress import Tick
@@ -272,11 +272,6 @@ def test_a_refused_grid_makes_no_folder(shelf: Shelf) -> None:
     with pytest.raises(Faults):
         run(config(shelf, {"sampler": ["eulre"]}), shelf.store)
     assert not shelf.work.exists()
-
-
-def test_two_folders_of_one_second_do_not_collide(tmp_path: Path) -> None:
-    folders = [new_folder(tmp_path, "name") for _ in range(5)]
-    assert len(set(folders)) == 5 and all(folder.is_dir() for folder in folders)
 
 
 def test_a_moved_base_is_the_same_base(shelf: Shelf, tmp_path: Path) -> None:
