@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from registry.merging.method import Chunks, Density, Place, Scale, Seed, Weights, merge_method
 from registry.merging.methods.linear import combination
-from registry.merging.random_draws import uniform
+from registry.merging.random_draws import below, uniform
 from registry.options import Meaning
 from registry.tensors.chunks import Held, kth_largest
 
@@ -185,9 +185,10 @@ def dare_ties(
 
 
 def _dropped(delta: Tensor, density: float, seed: int, source: int, at: Place | None) -> Tensor:
+    """The difference, whose values are overwritten, thinned."""
     if density >= 1.0:
         return delta
-    return delta * (uniform(delta, seed=seed, source=source, at=at) < density) / density
+    return delta.mul_(below(density, delta, seed=seed, source=source, at=at)).div_(density)
 
 
 Spread = Annotated[float, Meaning("half the distance between the least and the largest chance of being kept", 0.0, 0.5)]

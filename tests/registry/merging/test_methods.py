@@ -14,6 +14,7 @@ from registry.merging.methods.means import geometric_median, karcher, model_stoc
 from registry.merging.methods.pairwise import cosine, nearswap, train_difference
 from registry.merging.methods.sparse import breadcrumbs, dare_linear, dare_ties, della, magnitude_prune, sce, ties
 from registry.merging.methods.spherical import slerp
+from registry.merging.random_draws import below, uniform
 from registry.tensors.chunks import Held, kth_largest
 
 
@@ -277,6 +278,14 @@ def test_random_thinning_keeps_the_mean_belongs_to_its_place_and_repeats_itself(
     assert one.equal(again) and not one.equal(other) and not one.equal(method(base, tuned, at=here, seed=1))
     assert float((one != 0).float().mean()) == pytest.approx(0.5, abs=0.02)  # 20,000 draws: the deviation is 0.0035
     assert float(one.mean()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("limit", [1e-60, 1e-9, 0.2, 0.3, 1 / 3, 0.5, 1 - 1e-7, 1 - 1e-9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_kept_at_random_is_what_the_numbers_by_place_say(limit: float, dtype: torch.dtype) -> None:
+    like = torch.empty(333, 33, dtype=dtype)  # an odd number: half of the generator's last 64 bits is left over
+    at = Place("key", 1 << 20)
+    assert below(limit, like, seed=5, source=1, at=at).equal((uniform(like, seed=5, source=1, at=at) < limit).to(dtype))
 
 
 def test_two_sources_are_thinned_apart() -> None:
