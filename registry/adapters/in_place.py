@@ -87,10 +87,11 @@ def placed(adapter: Adapter, family: Family, parts: Parts) -> Placed:
 class WeightChanges:
     """The adapters of a loaded model that are in its weights, at most one kept original of each weight that is changed now.
 
-    The originals lie in main memory, in the model's dtype.
+    The originals lie in main memory, in the model's dtype. Without `originals` none is kept, and what is set once stays.
     """
 
-    def __init__(self, family: Family, parts: Parts) -> None:
+    def __init__(self, family: Family, parts: Parts, *, originals: bool = True) -> None:
+        self._keep = originals
         self._family = family
         self._parts = parts
         self._placed: dict[str, Placed] = {}
@@ -166,9 +167,12 @@ class WeightChanges:
             self._originals[key] = weight.like  # marks it: the codes are kept beside the changed weight
             weight.change(changed(weight.made(torch.float32).cpu(), parts))
             return
-        if key not in self._originals:
-            self._originals[key] = weight.detach().to("cpu", copy=True)
-        weight.data.copy_(changed(self._originals[key], parts))
+        original = self._originals.get(key)
+        if original is None:
+            original = weight.detach().to("cpu", copy=self._keep)
+            if self._keep:
+                self._originals[key] = original
+        weight.data.copy_(changed(original, parts))
 
     def _put_back(self, own: Mapping[str, Tensor | QuantisedLinear], keys: Sequence[str]) -> None:
         from registry.quantised.linear import QuantisedLinear

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from train.adapters.delta import Delta, of_factors, of_tensor
+from train.adapters.delta import Delta, DeltaOfWeight, TrainedDelta, of_dora, of_factors
 from train.adapters.kinds import Kind
 from train.adapters.ranks import Ranks
 
@@ -153,19 +154,32 @@ def training_resumed(module: Any) -> None:
         layer.use_parameters()
 
 
-def deltas_of(module: Any) -> Iterator[tuple[str, Tensor, float]]:
-    """(layer, what is added to its weight as peft or the runtimes would merge it, the weight's largest number), fp32 on the CPU."""
-    return ((name, delta.change, delta.size) for name, delta in lasting_deltas_of(module))
-
-
 def _ignores_weights(config: Any) -> bool:
     """Whether the first factors are no function of the weights: not those of DoRA and PiSSA."""
     return not config.use_dora and config.init_lora_weights in (True, False, "gaussian")
 
 
-def lasting_deltas_of(module: Any) -> Iterator[tuple[str, Delta]]:
-    """(layer, what is added to its weight), which hold no part of the module: of a LoRA copies of its two factors, since the products of
-    all layers would take more memory than a quantised model."""
+def deltas_of(module: Any) -> Iterator[tuple[str, Delta]]:
+    """(layer, what is added to its weight as peft or the runtimes would merge it), made of the module when it is looked at."""
+    return ((name, change.on(partial(weight_of, module, name))) for name, change in _changes_of(module))
+
+
+def trained_deltas_of(module: Any) -> Iterator[tuple[str, Delta | TrainedDelta]]:
+    """The same to be kept, as numbers of the adapter alone: no part of the module, and no products, which take more than a quantised
+    model does."""
+    for name, change in _changes_of(module):
+        yield name, change if isinstance(change, Delta) else change.trained_on(weight_of(module, name))
+
+
+def weight_of(module: Any, name: str) -> Tensor:
+    """The weight of a layer, whatever adapter is around it: fp32 on the CPU."""
+    layer = module.get_submodule(name)
+    found: Tensor = getattr(layer, "base_layer", layer).weight.detach().float().cpu()
+    return found
+
+
+def _changes_of(module: Any) -> Iterator[tuple[str, Delta | DeltaOfWeight]]:
+    """(layer, what is added to its weight), of copies of the adapter's own numbers."""
     import torch
     from peft.tuners.lora import LoraLayer
 
@@ -174,24 +188,17 @@ def lasting_deltas_of(module: Any) -> Iterator[tuple[str, Delta]]:
     with torch.no_grad():
         for name, layer in module.named_modules():
             if isinstance(layer, LoraLayer) and layer.lora_A:
-                yield name, _peft_delta(layer)
+                yield name, _peft_change(layer)
         for name, layer in adapter_layers(module):
-            yield name, of_tensor(layer.delta().float().cpu(), float(layer.base_layer.weight.abs().max()) if layer.turns else 0.0)
+            yield name, layer.change()
 
 
-def _peft_delta(layer: Any) -> Delta:
-    """B A alpha / r; of a DoRA m (W + B A alpha / r) / ||W + B A alpha / r|| - W, each row by itself."""
+def _peft_change(layer: Any) -> Delta | DeltaOfWeight:
+    """B A alpha / r; of a DoRA with its magnitudes."""
     (adapter,) = layer.lora_A.keys()
     up, down = (factor[adapter].weight.detach().float().cpu().clone() for factor in (layer.lora_B, layer.lora_A))
     product = of_factors(up, down, float(layer.scaling[adapter]))
     if adapter not in getattr(layer, "lora_magnitude_vector", {}):
         return product
-    magnitude = layer.lora_magnitude_vector[adapter].weight.detach().float().cpu()
-    return dora_delta(layer.get_base_layer().weight.detach().float().cpu(), product, magnitude)
-
-
-def dora_delta(weight: Tensor, product: Delta, magnitude: Tensor) -> Delta:
-    """What a DoRA of these factors and magnitudes (O numbers) adds to a weight W (O, I) or (O, I, h, w), fp32 on the CPU."""
-    changed = weight + product.change.reshape(weight.shape)
-    rows = (magnitude.flatten() / changed.flatten(1).norm(dim=1)).reshape(-1, *[1] * (weight.ndim - 1))
-    return of_tensor(changed * rows - weight, float(weight.abs().max()))
+    magnitude = layer.lora_magnitude_vector[adapter].weight.detach().float().cpu().clone()
+    return of_dora(product, magnitude, tuple(layer.get_base_layer().weight.shape))

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from train.adapters.delta import Delta, DeltaOfWeight, of_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
 
 class AdapterLayer(nn.Module, ABC):
     """y = W x + D x, with D made of its fp32 parameters, whose names are the endings of the file's keys."""
-
-    turns = False  # the delta is a turned weight less the weight, whose rounding is of the weight's size
 
     def __init__(self, base: Any, *, rank: int, scale: float) -> None:
         super().__init__()
@@ -58,6 +59,21 @@ class AdapterLayer(nn.Module, ABC):
     @abstractmethod
     def delta(self) -> Tensor:
         """What is added to the weight at strength 1, in its shape, fp32."""
+
+    def change(self) -> Delta | DeltaOfWeight:
+        """The same, to be made of the numbers as they are now without the layer below, on the CPU."""
+        kept = self.without_base()
+        return of_whole(lambda: kept.delta().float(), self.shape)
+
+    def without_base(self) -> Self:
+        """A copy with numbers of its own on the CPU, and without the layer below."""
+        found = copy.copy(self)
+        found._parameters = {
+            name: nn.Parameter(weight.detach().cpu().clone(), requires_grad=False) for name, weight in self.named_parameters(recurse=False)
+        }
+        found._buffers = {name: tensor.detach().cpu().clone() for name, tensor in self.named_buffers(recurse=False)}
+        found._modules = {}
+        return found
 
     def delta_norm(self) -> float:
         """The Frobenius norm of the delta."""

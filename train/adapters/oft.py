@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from registry.errors import JobFailed
+from train.adapters.delta import DeltaOfWeight
 from train.adapters.layer import AdapterLayer
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ def block_of(width: int, size: int) -> int:
 
 class Oft(AdapterLayer):
     """y = R W x + b, R = (I - Q)^-1 (I + Q) transposed as the readers turn rows; Q is skew-symmetric and begins at zero."""
-
-    turns = True
 
     def __init__(self, base: Any, *, rank: int, scale: float, size: int) -> None:
         super().__init__(base, rank=rank, scale=scale)
@@ -64,7 +63,13 @@ class Oft(AdapterLayer):
         return (turned.movedim(-1, 1) if convolution else turned).to(result.dtype)
 
     def delta(self) -> Tensor:
-        weight = self.base_layer.weight.detach().to(self.oft_vectors.device).float()
+        return self._delta_of(self.base_layer.weight.detach().to(self.oft_vectors.device).float())
+
+    def change(self) -> DeltaOfWeight:
+        kept = self.without_base()
+        return DeltaOfWeight(lambda weight: kept._delta_of(weight).__getitem__, self.shape)
+
+    def _delta_of(self, weight: Tensor) -> Tensor:
         turn = self.turn() - torch.eye(self.size, device=weight.device)
         rows = weight.reshape(-1, self.size, weight[0].numel())
         return torch.einsum("knm,kni->kmi", turn, rows).reshape(self.shape)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.adapters import writer
-from registry.adapters.delta_retention import change_of
+from registry.adapters.delta_retention import Part, change_of
 from registry.adapters.in_place import WeightChanges, placed
 from registry.adapters.peft_state import lora_settings
 from registry.adapters.reader import read_adapter as registry_adapter
@@ -31,8 +32,8 @@ from registry.launch.importing import importing
 from registry.parts import Parts
 from registry.printable import counted
 from registry.record import Hashes
-from train.adapters.attach import ADAPTER, MAGNITUDE, dora_delta, lasting_deltas_of
-from train.adapters.delta import Delta, of_factors, of_tensor
+from train.adapters.attach import ADAPTER, MAGNITUDE, deltas_of, trained_deltas_of, weight_of
+from train.adapters.delta import Delta, TrainedDelta, of_dora, of_factors, of_whole
 from train.loop.encode import Prompts, Texts
 from train.loop.step import cast
 from train.lora import adapter_config, lora_tensors, scales
@@ -152,7 +153,7 @@ class Proof:
     """Products B A alpha / r and predictions of the trained model, which the saved file must reproduce."""
 
     components: tuple[str, ...]  # that carry the adapter
-    products: Mapping[str, Delta]  # `<component>.<layer>`
+    products: Mapping[str, Delta | TrainedDelta]  # `<component>.<layer>`
     predictions: Tensor  # (B, C, H, W)
     inputs: Callable[[Parts], Tensor]  # predicts the same with other Parts
     magnitudes: bool = False  # DoRA: the factors alone are not the change
@@ -180,7 +181,8 @@ def proof(
         return _predict(family, others, objective, texts, shape=shape, guidance=guidance, clip_skip=clip_skip)
 
     magnitudes = any(MAGNITUDE in name for name in lora_tensors(modules))
-    return Proof(tuple(modules), _products(modules), predictions(parts), predictions, magnitudes)
+    products = {f"{component}.{name}": delta for component, module in modules.items() for name, delta in trained_deltas_of(module)}
+    return Proof(tuple(modules), products, predictions(parts), predictions, magnitudes)
 
 
 def _predict(
@@ -233,7 +235,7 @@ def _without_tf32() -> Iterator[None]:
 
 def _products(modules: Mapping[str, Any]) -> dict[str, Delta]:
     """What is added to the weight of every layer with an adapter, as peft itself or the runtimes would merge it."""
-    return {f"{component}.{name}": delta for component, module in modules.items() for name, delta in lasting_deltas_of(module)}
+    return {f"{component}.{name}": delta for component, module in modules.items() for name, delta in deltas_of(module)}
 
 
 def _same_product(product: Delta, trained: Delta, dtype: str, *, magnitudes: bool) -> bool:
@@ -255,19 +257,34 @@ def verify(path: Path, family: Family, fresh: Parts, kept: Proof) -> float:
         _verify_without_header(path, family, fresh, kept)
         products = _through_diffusers(path, family, fresh, kept)
     else:
-        products = {name: of_tensor(change) for name, change in through_registry(path, family, fresh).items()}
+        products = through_registry(path, family, fresh)
     if products.keys() != kept.products.keys():
         missing = sorted(kept.products.keys() ^ products.keys())
         raise JobFailed(f"The saved file does not reach the layers that were trained ({len(missing)} differ, first: {missing[0]}). {NOT}")
     dtype = str(fresh.dtype) if _has_factors(path) else "torch.float32"
+    modules = _modules(family, fresh)
     wrong = [
-        name for name, product in products.items() if not _same_product(product, kept.products[name], dtype, magnitudes=kept.magnitudes)
+        name
+        for name, product in products.items()
+        if not _same_product(product, kept.products[name].on(partial(_weight, modules, name)), dtype, magnitudes=kept.magnitudes)
     ]
     if wrong:
         raise JobFailed(
             f"The saved file gives other products than were trained in {counted(len(wrong), 'layer')} (first: {wrong[0]}). {NOT}"
         )
+    if not _has_factors(path):
+        change_weights(path, family, fresh)
     return verify_predictions(fresh, kept)
+
+
+def _modules(family: Family, parts: Parts) -> dict[str, Any]:
+    return {family.denoiser: parts.denoiser, **parts.text_encoders}
+
+
+def _weight(modules: Mapping[str, Any], name: str) -> Tensor:
+    """The weight of `<component>.<layer>`."""
+    component, _, layer = name.partition(".")
+    return weight_of(modules[component], layer)
 
 
 def verify_predictions(fresh: Parts, kept: Proof) -> float:
@@ -301,29 +318,34 @@ def _through_diffusers(path: Path, family: Family, fresh: Parts, kept: Proof) ->
     from registry.quantised.linear import shapes_alone
 
     state, facts = family.lora_state(path, fresh)
-    modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
+    modules = _modules(family, fresh)
     for component in kept.components:
         with nullcontext() if kept.magnitudes else shapes_alone():
             _load_through_diffusers(family, component, modules[component], state, facts)
     return _products({part: modules[part] for part in kept.components})
 
 
-def through_registry(path: Path, family: Family, fresh: Parts) -> dict[str, Tensor]:
-    """The same by the registry's reader: what it adds to each weight, computed from the weight as runtimes do, then in the weights."""
-    adapter = registry_adapter(path)
-    modules = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
-    found = {}
-    for key, parts in placed(adapter, family, fresh).parts.items():
-        component, _, name = key.partition("/")
-        owner, _, last = name.rpartition(".")
-        weight = getattr(modules[component].get_submodule(owner), last).detach().float().cpu()  # a quantised layer's is no parameter
-        change = change_of([(weight.reshape(-1),)], parts=parts, shape=tuple(weight.shape))
-        width = max(1, weight.numel() // weight.shape[0])
-        found[f"{component}.{name.removesuffix('.weight')}"] = change.chunk(0, weight.numel(), width).reshape(weight.shape)
-    changes = WeightChanges(family, fresh)
-    changes.attach(ADAPTER, adapter)
-    changes.set_weights({ADAPTER: 1.0})
+def through_registry(path: Path, family: Family, fresh: Parts) -> dict[str, Delta]:
+    """The same by the registry's reader: what it adds to each weight, computed from the weight as runtimes do when it is looked at."""
+    modules, found = _modules(family, fresh), {}
+
+    def change(parts: Sequence[Part], name: str) -> Tensor:
+        weight = _weight(modules, name)
+        made = change_of([(weight.reshape(-1),)], parts=parts, shape=tuple(weight.shape))
+        return made.chunk(0, weight.numel(), max(1, weight.numel() // weight.shape[0])).reshape(weight.shape)
+
+    for key, parts in placed(registry_adapter(path), family, fresh).parts.items():
+        name = key.replace("/", ".", 1).removesuffix(".weight")
+        component, _, layer = name.partition(".")
+        found[name] = of_whole(partial(change, parts, name), tuple(modules[component].get_submodule(layer).weight.shape))
     return found
+
+
+def change_weights(path: Path, family: Family, fresh: Parts) -> None:
+    """The file in the weights of the fresh base."""
+    changes = WeightChanges(family, fresh, originals=False)
+    changes.attach(ADAPTER, registry_adapter(path))
+    changes.set_weights({ADAPTER: 1.0})
 
 
 def _verify_without_header(path: Path, family: Family, fresh: Parts, kept: Proof) -> None:
@@ -339,16 +361,16 @@ def _verify_without_header(path: Path, family: Family, fresh: Parts, kept: Proof
     read = read_adapter(path) if pipeline is None else pipeline.lora_state_dict(read_adapter(path))
     tensors: dict[str, Tensor] = read[0] if isinstance(read, tuple) else read
     named = {key.replace(".text_model.", "."): tensor for key, tensor in tensors.items()}
-    modules: dict[str, Any] = {family.denoiser: fresh.denoiser, **fresh.text_encoders}
-    wrong = []
-    for name, product in kept.products.items():
+    modules, wrong = _modules(family, fresh), []
+    for name, kept_product in kept.products.items():
+        weight = partial(_weight, modules, name)
+        product = kept_product.on(weight)
         plain = name.replace(".text_model.", ".")
         down, up = (named.get(f"{plain}.lora_{side}.weight") for side in "AB")
         found = None if down is None or up is None else of_factors(up.float(), down.float())
         magnitude = named.get(f"{plain}{MAGNITUDE}")
         if found is not None and kept.magnitudes and magnitude is not None:
-            component, _, layer = name.partition(".")
-            found = dora_delta(modules[component].get_submodule(layer).weight.detach().float().cpu(), found, magnitude.float())
+            found = of_dora(found, magnitude.float(), product.shape).on(weight)
         if (
             found is None
             or (magnitude is None) == kept.magnitudes

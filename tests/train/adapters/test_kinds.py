@@ -50,9 +50,10 @@ def test_the_file_gives_the_trained_change_by_every_reader(kind: str, base: Path
     for key, tensor in load_file(file).items():
         ending = next((ending for ending in words if key.endswith(ending)), "")
         state[f"{key.removesuffix(ending)}{words.get(ending, '')}"] = tensor
-    for name, change, _ in deltas_of(unet):
+    for name, trained_change in deltas_of(unet):
+        change = trained_change.change
         allowed = 2e-5 * float(change.abs().max()) + 2e-6 * float(weights[name].abs().max())
-        assert float((read[f"unet.{name}"] - change).abs().max()) <= allowed
+        assert float((read[f"unet.{name}"].change - change).abs().max()) <= allowed
         for rule in (comfyui_weight, sd_scripts_weight):
             found = rule(state, f"unet.{name}", weights[name]) - weights[name]
             assert float((found - change).abs().max()) <= allowed, (name, rule.__name__)
@@ -70,8 +71,8 @@ def test_the_start_changes_nothing_and_the_change_is_that_of_the_merged_weight(k
         assert torch.allclose(SD1.predict(parts, *inputs), before, atol=1e-5)
         merged: Parts = SD1.load(base, dtype=torch.float32, device="cpu")
         parts.denoiser = trained(KINDS[kind], base)
-        for name, change, _ in deltas_of(parts.denoiser):
-            merged.denoiser.get_parameter(f"{name}.weight").add_(change)
+        for name, found in deltas_of(parts.denoiser):
+            merged.denoiser.get_parameter(f"{name}.weight").add_(found.change)
         answer, wanted = SD1.predict(parts, *inputs), SD1.predict(merged, *inputs)
     assert not torch.allclose(answer, before, atol=1e-4)
     assert torch.allclose(answer, wanted, atol=1e-4 * float(wanted.abs().max()))

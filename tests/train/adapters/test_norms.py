@@ -21,7 +21,7 @@ def test_the_norm_of_a_product_is_that_of_its_factors_products() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kinds_norm_is_that_of_its_change(kind: str, base: Path) -> None:
     unet = trained(KINDS[kind], base)
-    wanted = {name: float(change.double().norm()) for name, change, _ in deltas_of(unet)}
+    wanted = {name: float(found.change.double().norm()) for name, found in deltas_of(unet)}
     found = {name: norm for name, _, norm in change_norms(unet)}
     assert found.keys() == wanted.keys() and found == pytest.approx(wanted, rel=2e-5)
     weights = {name: weight for name, weight, _ in change_norms(unet)}

@@ -63,4 +63,4 @@ def weights_of(lora: LoraConfig, base: Path) -> list[torch.Tensor]:
 def registry_changes(path: Path, fresh: Any) -> dict[str, torch.Tensor]:
     from train.output.export import through_registry
 
-    return {f"lora_{name.replace('.', '_')}": change for name, change in through_registry(path, SD1, fresh).items()}
+    return {f"lora_{name.replace('.', '_')}": found.change for name, found in through_registry(path, SD1, fresh).items()}

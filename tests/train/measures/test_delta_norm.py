@@ -17,8 +17,8 @@ def test_the_change_is_relative_to_the_weights_of_all_layers(
     state.step(0)
     found = probe.measure(state, model=state.model)
     unet = state.modules["unet"]
-    weights = {name: unet.get_submodule(name).get_base_layer().weight.double().norm().item() for name, _, _ in deltas_of(unet)}
-    changes = {name: change.double().norm().item() for name, change, _ in deltas_of(unet)}
+    weights = {name: unet.get_submodule(name).get_base_layer().weight.double().norm().item() for name, _ in deltas_of(unet)}
+    changes = {name: found.change.double().norm().item() for name, found in deltas_of(unet)}
     whole = (sum(change**2 for change in changes.values()) / sum(weight**2 for weight in weights.values())) ** 0.5
     assert found["delta"] == pytest.approx(whole, rel=1e-5) and whole > 0
     shares = {f"unet.{name}": changes[name] / weights[name] for name in changes}
