@@ -34,6 +34,7 @@ class BlockType:
     weights: int  # W
     bytes: int  # S
     dequantise: Dequantise  # (N, S) bytes -> (N, W) fp32
+    halves: tuple[int, ...] = (0,)  # where in a block the scales in fp16 are
 
 
 TYPES: Table[BlockType] = Table("GGUF type")
@@ -46,6 +47,10 @@ def coding_of(name: str) -> FileCoding:
     def rows(buffers: Sequence[Tensor], shape: Shape, index: Tensor) -> tuple[Tensor, ...] | None:
         return (buffers[0][index],) if len(buffers[0]) == shape[0] else None
 
+    def scales(buffers: Sequence[Tensor]) -> Sequence[Tensor]:
+        blocks = buffers[0].reshape(-1, block.bytes)
+        return [_half(blocks[:, begin : begin + 2]) for begin in block.halves]
+
     return FileCoding(
         title=f"GGUF {name}",
         block=block.weights,
@@ -53,6 +58,7 @@ def coding_of(name: str) -> FileCoding:
         groups=lambda buffers, _shape: (buffers[0].reshape(-1, block.bytes),),
         decode=lambda piece, _buffers: block.dequantise(piece[0]),
         rows=rows,
+        scales=scales,
     )
 
 
@@ -100,11 +106,11 @@ def _levels(codes: Tensor) -> Tensor:
     return torch.tensor(IQ4_LEVELS, dtype=torch.float32, device=codes.device)[codes.int()]
 
 
-def _type(name: str, weights: int, size: int) -> Callable[[Dequantise], Dequantise]:
+def _type(name: str, weights: int, size: int, *halves: int) -> Callable[[Dequantise], Dequantise]:
     """Keep a function under its type's name."""
 
     def keep(dequantise: Dequantise) -> Dequantise:
-        TYPES[name] = BlockType(weights=weights, bytes=size, dequantise=dequantise)
+        TYPES[name] = BlockType(weights=weights, bytes=size, dequantise=dequantise, halves=halves or (0,))
         return dequantise
 
     return keep
@@ -119,7 +125,7 @@ def _q4_0(blocks: Tensor) -> Tensor:
     return _half(d) * (_unpack(codes, 16, 4).float() - 8)
 
 
-@_type("Q4_1", SMALL, 20)
+@_type("Q4_1", SMALL, 20, 0, 2)
 def _q4_1(blocks: Tensor) -> Tensor:
     d, m, codes = _split(blocks, 2, 2)
     return _half(d) * _unpack(codes, 16, 4).float() + _half(m)
@@ -131,7 +137,7 @@ def _q5_0(blocks: Tensor) -> Tensor:
     return _half(d) * (_five_bits(low, high, 16, 1).float() - 16)
 
 
-@_type("Q5_1", SMALL, 24)
+@_type("Q5_1", SMALL, 24, 0, 2)
 def _q5_1(blocks: Tensor) -> Tensor:
     d, m, high, low = _split(blocks, 2, 2, 4)
     return _half(d) * _five_bits(low, high, 16, 1).float() + _half(m)
@@ -157,14 +163,14 @@ def _iq4_nl(blocks: Tensor) -> Tensor:
 # --- blocks of 256: d (and a minimum) for the block, times small scales for its parts
 
 
-@_type("Q2_K", LARGE, 84)
+@_type("Q2_K", LARGE, 84, 80, 82)
 def _q2_k(blocks: Tensor) -> Tensor:
     parts, codes, d, m = _split(blocks, 16, 64, 2)
     scales, minima = _half(d) * (parts & 15).float(), _half(m) * (parts >> 4).float()  # (N, 16)
     return _scaled(_unpack(codes, 32, 2).float(), scales, minima)
 
 
-@_type("Q3_K", LARGE, 110)
+@_type("Q3_K", LARGE, 110, 108)
 def _q3_k(blocks: Tensor) -> Tensor:
     high, low, parts, d = _split(blocks, 32, 64, 12)
     scales = _unpack(parts[:, :8], 8, 4) | (_unpack(parts[:, 8:], 4, 2) << 4)  # (N, 16) of 6 bits
@@ -172,21 +178,21 @@ def _q3_k(blocks: Tensor) -> Tensor:
     return _scaled(codes, _half(d) * (scales.float() - 32))
 
 
-@_type("Q4_K", LARGE, 144)
+@_type("Q4_K", LARGE, 144, 0, 2)
 def _q4_k(blocks: Tensor) -> Tensor:
     d, m, parts, codes = _split(blocks, 2, 2, 12)
     scales, minima = _six_bits(parts)
     return _scaled(_unpack(codes, 32, 4).float(), _half(d) * scales, _half(m) * minima)
 
 
-@_type("Q5_K", LARGE, 176)
+@_type("Q5_K", LARGE, 176, 0, 2)
 def _q5_k(blocks: Tensor) -> Tensor:
     d, m, parts, high, low = _split(blocks, 2, 2, 12, 32)
     scales, minima = _six_bits(parts)
     return _scaled(_five_bits(low, high, 32, 32).float(), _half(d) * scales, _half(m) * minima)
 
 
-@_type("Q6_K", LARGE, 210)
+@_type("Q6_K", LARGE, 210, 208)
 def _q6_k(blocks: Tensor) -> Tensor:
     low, high, parts, d = _split(blocks, 128, 64, 16)
     codes = _unpack(low, 64, 4) | (_unpack(high, 32, 2) << 4)

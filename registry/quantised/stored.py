@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Buffers = Sequence[Tensor]  # in the order of the coding's names
 
 
+def _floating(buffers: Buffers) -> Sequence[Tensor]:
+    return [buffer for buffer in buffers if buffer.is_floating_point()]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileCoding(Kept):
     """How a file keeps its weights."""
@@ -29,6 +33,7 @@ class FileCoding(Kept):
     groups: Callable[[Buffers, Shape], Sequence[Tensor]]  # buffers, shape -> what has a row for each group, (G, ...)
     decode: Callable[[Sequence[Tensor], Buffers], Tensor]  # rows of the groups, buffers -> (G, W) fp32
     rows: Callable[[Buffers, Shape, Tensor], tuple[Tensor, ...] | None]  # buffers, shape, indices -> buffers of these rows
+    scales: Callable[[Buffers], Sequence[Tensor]] = _floating  # what codes are multiplied by
     of_rows: FileCoding | None = None  # how these rows are kept, where that is another way
     exact: bool = False  # its codes are the model's own numbers (fp8 without scales): they may be quantised again
 
@@ -64,6 +69,11 @@ class StoredWeight:
     def nbytes(self) -> int:
         """What is kept of it."""
         return sum(buffer.nbytes for buffer in self.buffers)
+
+    @property
+    def has_finite_scales(self) -> bool:
+        """Whether every scale is a number: one that is none makes all weights of its group none."""
+        return all(bool(scales.isfinite().all()) for scales in self.coding.scales(self.buffers))
 
     def full(self) -> Tensor:
         """The weight in fp32."""

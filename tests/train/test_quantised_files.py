@@ -29,7 +29,7 @@ def files(name: str, form: str, folder: Path) -> tuple[Path, Path]:
     return quantised_file(source, folder / "quantised.safetensors", form, prefix="model.diffusion_model." if name == "sd1" else "")
 
 
-@pytest.mark.parametrize(("name", "form"), [("sd1", "comfy_old"), ("flux1", "comfy_new")])
+@pytest.mark.parametrize(("name", "form"), [("sd1", "comfy_old"), ("flux1", "comfy_new"), ("flux1", "plain")])
 def test_gradients_are_those_of_the_weights_in_full(name: str, form: str, tmp_path: Path) -> None:
     """The same products of the same numbers: what differs is the order of sums, 1e-5 of the largest in fp32."""
     family, config = FAMILIES[name], TrainConfig(lora=LoraConfig(rank=2, product="plain"))

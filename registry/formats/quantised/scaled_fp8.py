@@ -108,6 +108,6 @@ def _of_header(metadata: Mapping[str, str], found: Found) -> dict[str, Mapping[s
     try:
         layers = json.loads(metadata[METADATA])["layers"]
         return {str(layer): dict(config) for layer, config in layers.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        found.faults.append(f"the header's {METADATA} is not readable ({error!r})")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        found.faults.append(f"the header's {METADATA} is not a JSON with the settings of layers")
         return {}

@@ -72,4 +72,4 @@ def _declared(declared: str | None) -> tuple[str, object, Sequence[str]]:
         names = value["_tensor_data_names"]
         return str(value["_type"]), value["_data"].get("block_size"), [str(name) for name in names]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"has metadata that is not torchao's ({error!r})") from error
+        raise ValueError("has metadata that is not torchao's: a JSON with _type, _data and _tensor_data_names") from error

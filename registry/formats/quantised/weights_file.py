@@ -62,11 +62,14 @@ class WeightsFile:
     def _reader(self, read: Callable[[str], Tensor]) -> ReadWeight:
         def one(key: str) -> Tensor | StoredWeight:
             packed = self.packed.get(key)
-            return (
-                read(key.removeprefix(self.prefix))
-                if packed is None
-                else StoredWeight(packed.coding, packed.buffers(read), packed.info.shape)
-            )
+            if packed is None:
+                return read(key.removeprefix(self.prefix))
+            weight = StoredWeight(packed.coding, packed.buffers(read), packed.info.shape)
+            if weight.buffers[0].device.type != "meta" and not weight.has_finite_scales:
+                raise BadFile(
+                    self.path, "quantised", f"has a scale of {key} that is not finite ({packed.coding.title}). Fetch the file again."
+                )
+            return weight
 
         return one
 

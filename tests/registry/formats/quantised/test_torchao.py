@@ -109,7 +109,11 @@ def declared(metadata: dict[str, str], **changes: Any) -> None:
             lambda _, metadata: declared(metadata, _data={"block_size": [1, 32]}),
             r"has scales in F32 \(32, 1\), which are not those of blocks of \[1, 32\]",
         ),
-        (lambda _, metadata: declared(metadata, _data=[]), "has metadata that is not torchao's"),
+        (
+            lambda _, metadata: declared(metadata, _data=[]),
+            r"has metadata that is not torchao's: a JSON with _type, _data and _tensor_data_names\.",
+        ),
+        (lambda _, metadata: metadata.update({f"{LAYER}.weight": "{"}), r"has metadata that is not torchao's: a JSON with _type"),
         (lambda _, metadata: declared(metadata, _type="NVFP4Tensor"), "is torchao's NVFP4Tensor; Int8Tensor, Intx"),
         (lambda _, metadata: declared(metadata, _tensor_data_names=["qdata", "scale", "act_pre_scale"]), "has act_pre_scale beside codes"),
         (
