@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.budget.freed import give_back
 from registry.errors import BadFile
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.quantised.bitsandbytes import find_four_bits, find_rows
@@ -120,6 +121,7 @@ def raw_reading(path: Path, header: Header) -> Iterator[Callable[[str], Tensor]]
     with open(path, "rb") as file:
 
         def read(key: str) -> Tensor:
+            give_back(header.tensors[key].elements)  # the room of those that were read before, which glibc would not use again
             info, (begin, end) = header.tensors[key], header.offsets[key]
             tensor = torch.empty(info.shape, dtype=torch_dtype(info.dtype))
             if tensor.nbytes != end - begin:
