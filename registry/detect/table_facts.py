@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -139,29 +140,65 @@ def _dialect(tensors: Mapping[str, TensorInfo]) -> str:
 # --- the cache
 
 
+class FoundTable(NamedTuple):
+    """A header on its way: its metadata, and its table of tensors as text, parsed, or as what it shows."""
+
+    path: Path
+    size: int
+    raw: bytes
+    metadata: Mapping[str, str]
+    text: str | None  # None: of unusual JSON, which only the full parser reads
+    key: tuple[object, ...] | None  # the same for files with the same facts
+    tensors: Mapping[str, TensorInfo] = {}
+    counts: Mapping[TensorInfo, int] | None = None
+    known: TableFacts | None = None
+
+    @property
+    def facts(self) -> TableFacts:
+        assert self.known is not None, "TableReader.facts gives them"
+        return self.known
+
+
 class TableReader:
-    """Reads headers to (metadata, TableFacts). A table of tensors that was read before is not parsed again."""
+    """Reads headers to their metadata and TableFacts, in three steps. A table of tensors that was read before is not parsed again."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], TableFacts] = {}
 
     def read(self, path: Path, size: int, raw: bytes) -> tuple[Mapping[str, str], TableFacts]:
         """(metadata, TableFacts) of a file of `size` bytes whose header is `raw`. Raises BadFile as `parse_header` does."""
+        found = self.facts(self.parsed(self.split(path, size, raw)))
+        return found.metadata, found.facts
+
+    def split(self, path: Path, size: int, raw: bytes) -> FoundTable:
+        """The first step: the metadata, and the text of all tensors."""
         split = split_header(raw)
-        if split is None:  # unusual JSON, which only the full parser reads
-            header = parse_header(raw, path=path, file_bytes=size)
-            return header.metadata, table_facts(header.tensors, header.metadata)
-        metadata, table = split
+        if split is None:
+            return FoundTable(path, size, raw, {}, None, None)
+        metadata, text = split
         # the size of the data is in the key because parse_header holds it against the table
-        key = (blake3(table.encode()).digest(), size - len(raw), *declared_metadata(metadata).items())
-        facts = self._known.get(key)
-        if facts is None:
-            plain = plain_table(table, size - len(raw) - 8)
-            if plain is None:
-                facts = table_facts(parse_header(raw, path=path, file_bytes=size).tensors, metadata)
-            else:
-                facts = table_facts(dict(zip(plain.names, plain.infos, strict=True)), metadata, plain.counts)
-            self._known[key] = facts
+        key = (blake3(text.encode()).digest(), size - len(raw), *declared_metadata(metadata).items())
+        return FoundTable(path, size, raw, metadata, text, key)
+
+    def parsed(self, found: FoundTable) -> FoundTable:
+        """The second step: its tensors, all rules checked, where the table is not known yet. Raises BadFile as `parse_header` does."""
+        if found.key in self._known:
+            return found._replace(known=self._known[found.key])
+        plain = plain_table(found.text, found.size - len(found.raw) - 8) if found.text is not None else None
+        if plain is not None:
+            return found._replace(tensors=dict(zip(plain.names, plain.infos, strict=True)), counts=plain.counts)
+        header = parse_header(found.raw, path=found.path, file_bytes=found.size)
+        return found._replace(tensors=header.tensors, metadata=header.metadata if found.text is None else found.metadata)
+
+    def facts(self, found: FoundTable) -> FoundTable:
+        """The last step: what the table shows."""
+        if found.known is not None:
+            return found
+        known = self._known.get(found.key) if found.key is not None else None
+        if known is None:
+            known = table_facts(found.tensors, found.metadata, found.counts)
+            if found.key is not None:
+                self._known[found.key] = known
             if len(self._known) > KEPT:
                 del self._known[next(iter(self._known))]
-        return metadata, facts
+        return found._replace(known=known)

@@ -53,12 +53,20 @@ class KeyKind:
 
 
 _kind = lru_cache(maxsize=4096)(KeyKind)
-_KIND = attrgetter("kind")
+_KIND, _MODULE = attrgetter("kind"), attrgetter("module")
+
+
+class _Keys(dict[str, AdapterKey]):
+    """The keys of a file, parsed; never changed."""
+
+    @cached_property
+    def kinds(self) -> dict[KeyKind, None]:
+        return dict.fromkeys(map(_KIND, self.values()))
 
 
 def kinds_of(keys: Mapping[str, AdapterKey]) -> dict[KeyKind, None]:
     """The kinds of the keys, in the order of the first of each."""
-    return dict.fromkeys(map(_KIND, keys.values()))
+    return keys.kinds if isinstance(keys, _Keys) else dict.fromkeys(map(_KIND, keys.values()))
 
 
 @dataclass(frozen=True)
@@ -158,9 +166,9 @@ def adapter_keys(tensors: Mapping[str, TensorInfo]) -> dict[str, AdapterKey] | N
 def keys_by_name(names: Collection[str]) -> dict[str, AdapterKey] | None:
     """The same as far as the names alone show it: the modules of cloneofsimo's keys are still numbers."""
     found = [*map(_parsed(tuple(DIALECTS)).__getitem__, names)]
-    parsed = dict(zip(names, found, strict=True))
+    parsed = _Keys(zip(names, found, strict=True))
     if None in found:
-        parsed = {name: key for name, key in parsed.items() if key is not None}
+        parsed = _Keys({name: key for name, key in parsed.items() if key is not None})
     if not parsed or len(parsed) * 2 < len(names) or not any(kind.role in STRONG for kind in kinds_of(parsed)):
         return None
     return parsed
@@ -201,7 +209,7 @@ def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
         return "peft"
     if "lycoris" in prefixes or "lycoris" in endings:
         return "lycoris"
-    if "bfl" in prefixes or any("double_blocks." in key.module for key in keys.values()):
+    if "bfl" in prefixes or "double_blocks." in " ".join(map(_MODULE, keys.values())):
         return "bfl"
     if "kohya" in prefixes or ("kohya" in endings and "diffusers" not in prefixes):
         return "kohya"

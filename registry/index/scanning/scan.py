@@ -5,7 +5,6 @@ record_matcher and scan_write decide which record a file is. Links are followed,
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -13,19 +12,16 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, or_, select
 
-from registry.detect.inspect import inspect, record_of, refuse_partial
 from registry.detect.table_facts import TableReader
 from registry.errors import BadFile
-from registry.formats.quantised.model_shapes import MARKS
-from registry.formats.safetensors_header import read_header_bytes
 from registry.index import database as tables
-from registry.index import rows
 from registry.index.database import Index
 from registry.index.run_checkpoints import checkpoint_with
-from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen, fingerprint
+from registry.index.scanning.inspecting import TOGETHER, Failed, folder_fingerprint, inspected
+from registry.index.scanning.record_matcher import Digest, RecordMatcher, Seen
 from registry.index.scanning.scan_report import ScanReport
 from registry.index.scanning.scan_write import mark_missing, upsert
-from registry.index.scanning.walk import Entry, problem_of, walk
+from registry.index.scanning.walk import Entry, Problem, problem_of, walk
 from registry.progress import Report, Tick
 
 REPORT_EVERY = 16  # files
@@ -40,25 +36,69 @@ def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Repo
     found = ScanReport(index)
     with index.reading() as connection:
         known = _known_below(connection, folder)
-    matcher, reader = RecordMatcher(index, digest), TableReader()
-    batch: list[Seen] = []
-    changed: list[Seen] = []
-    for number, entry in enumerate(walk(folder, embedded, found.problems, known.files), 1):
+    files = _Files(index, found, RecordMatcher(index, digest))
+    for number, entry in enumerate(walk(folder, embedded, files.unread, known.files), 1):
         row = known.files.pop(entry.path, None)  # what is left in the end was not seen
         if row is not None and _is_unchanged(entry, row, known):
             found.unchanged += 1
             found.ids[row[1]] = None
-        elif (seen := _inspect(entry, found, reader)) is not None:
-            (changed if row is not None else batch).append(seen)
-        if len(batch) >= BATCH or (entry.folder and sum(len(one.record.files) for one in batch) >= FILES):
-            upsert(index, batch, found, matcher)
-            batch = []
+        else:
+            files.put(entry, is_new=row is None)
         if number % REPORT_EVERY == 0 or entry.folder:
             report(Tick("scan", number, 0, os.path.basename(entry.path)))
-    upsert(index, batch, found, matcher)
-    upsert(index, changed, found, matcher)  # last: files that were in these places may have been matched elsewhere
-    mark_missing(index, [*known.files], found, matcher)
+    files.write_all()
+    mark_missing(index, [*known.files], found, files.matcher)
     return found
+
+
+class _Files:
+    """The new and changed files of a scan: inspected some at a time, and written some at a time."""
+
+    def __init__(self, index: Index, found: ScanReport, matcher: RecordMatcher) -> None:
+        self._index, self._found, self._reader = index, found, TableReader()
+        self.matcher = matcher
+        self.unread: list[Problem] = []  # what the walk could not read since the last entry
+        self._waiting: list[Entry] = []
+        self._new: set[str] = set()  # of those that wait
+        self._batch: list[Seen] = []
+        self._changed: list[Seen] = []
+
+    def put(self, entry: Entry, *, is_new: bool) -> None:
+        """Take a file or folder."""
+        if self.unread or entry.folder:  # problems keep the order of the walk, and folders are large
+            self._inspect()
+        self._waiting.append(entry)
+        if is_new:
+            self._new.add(entry.path)
+        if entry.folder or len(self._waiting) == TOGETHER:
+            self._inspect()
+
+    def _inspect(self) -> None:
+        for entry, seen in inspected(self._waiting, self._reader):
+            if isinstance(seen, Failed):
+                self._failed(entry, seen.error)
+            else:
+                (self._batch if entry.path in self._new else self._changed).append(seen)
+            if len(self._batch) >= BATCH or (entry.folder and sum(len(one.record.files) for one in self._batch) >= FILES):
+                upsert(self._index, self._batch, self._found, self.matcher)
+                self._batch = []
+        self._waiting, self._new = [], set()
+        self._found.problems += self.unread
+        self.unread.clear()
+
+    def _failed(self, entry: Entry, error: Exception) -> None:
+        """What an entry raised is its problem; training's state beside a checkpoint's adapter is none."""
+        own = checkpoint_with(Path(entry.path)) if isinstance(error, BadFile) and error.code == "pickle" else None
+        if own is not None:
+            self._found.checkpoints.append(own)
+        else:
+            self._found.problems.append(problem_of(entry.path, error))
+
+    def write_all(self) -> None:
+        """Inspect and write what is left."""
+        self._inspect()
+        upsert(self._index, self._batch, self._found, self.matcher)
+        upsert(self._index, self._changed, self._found, self.matcher)  # last: files that were in these places may be matched elsewhere
 
 
 # --- one entry
@@ -94,50 +134,9 @@ def _is_unchanged(entry: Entry, row: Row, known: _Known) -> bool:
     if path in known.missing:
         return False
     if folder:
-        return _folder_fingerprint(path) == known.prints.get(path)
+        return folder_fingerprint(path) == known.prints.get(path)
     _, _, inode, mtime_ns, ctime_ns, size = row
     return mtime_ns == seen.st_mtime_ns and ctime_ns == seen.st_ctime_ns and size == seen.st_size and inode == str(seen.st_ino)
-
-
-def _inspect(entry: Entry, found: ScanReport, reader: TableReader) -> Seen | None:
-    """The entry inspected; None where that is a problem."""
-    try:
-        folder_print = _folder_fingerprint(entry.path) if entry.folder else None
-        if entry.folder:
-            refuse_partial(Path(entry.path))
-        if entry.folder or entry.path.lower().endswith(".gguf"):
-            return Seen(rows.place_of(entry.path, entry.stat, fingerprint=folder_print), inspect(entry.path))
-        path = Path(entry.path)
-        size, raw = read_header_bytes(path)
-        place = rows.place_of(entry.path, entry.stat, fingerprint=fingerprint(raw))
-        if any(mark.encode() in raw for mark in MARKS):  # the names and shapes of the model are elsewhere in the file
-            return Seen(place, inspect(path))
-        metadata, table = reader.read(path, size, raw)
-        return Seen(place, record_of(path, size, metadata, table, beside=entry.beside))
-    except Exception as error:  # whatever one file raises is that file's problem
-        own = checkpoint_with(Path(entry.path)) if isinstance(error, BadFile) and error.code == "pickle" else None
-        if own is not None:
-            found.checkpoints.append(own)
-        else:
-            found.problems.append(problem_of(entry.path, error))
-    return None
-
-
-def _folder_fingerprint(path: str) -> str:
-    """A hash of the stat of every file below a diffusers folder."""
-    digest = hashlib.sha256()
-    for root, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            try:
-                seen = os.stat(os.path.join(root, name))
-            except OSError:
-                continue
-            line = f"{os.path.relpath(os.path.join(root, name), path)}\0{seen.st_size}\0{seen.st_mtime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 __all__ = ["ScanReport", "scan"]

@@ -11,7 +11,7 @@ import pytest
 
 from registry.errors import BadFile, Refused
 from registry.index import rows
-from registry.index.scanning import scan as scan_module
+from registry.index.scanning import inspecting
 from registry.index.scanning.scan import ScanReport
 from registry.progress import Tick
 from registry.store import Store
@@ -269,7 +269,7 @@ def test_texts_of_other_programs_are_stored_whatever_they_hold(store: Store, tmp
 def test_whatever_one_file_raises_is_its_own_row(
     raised: Exception, place: str, store: Store, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = {"reading": (scan_module, "record_of"), "writing": (rows, "_record_row")}[place]
+    where = {"reading": (inspecting, "record_of"), "writing": (rows, "_record_row")}[place]
     real = getattr(*where)
 
     def raising(*arguments: Any, **options: Any) -> Any:
@@ -285,6 +285,24 @@ def test_whatever_one_file_raises_is_its_own_row(
     assert path == str(models / "a.safetensors") and code == ("too-large" if isinstance(raised, MemoryError) else "unknown-format")
     monkeypatch.undo()
     assert counts(store.scan(models)) == {"added": 1, "unchanged": 2}
+
+
+def test_of_files_inspected_together_each_has_its_own_result_in_the_order_of_the_walk(store: Store, tmp_path: Path) -> None:
+    """More files than are inspected together; some are damaged, one cannot be read, and a folder is among them."""
+    folder = tmp_path / "many"
+    for number in range(2 * inspecting.TOGETHER + 5):
+        make(folder / f"{number:03d}.safetensors", str(number))
+    broken = [7, inspecting.TOGETHER - 1, inspecting.TOGETHER, 50, 67]
+    for number in broken:
+        (folder / f"{number:03d}.safetensors").write_bytes(b"no model")
+    (folder / "040.safetensors").unlink()
+    os.mkfifo(folder / "040.safetensors")
+    diffusers_folder(folder / "base")
+    found = store.scan(folder)
+    assert [Path(problem.path).stem for problem in found.problems] == ["007", "031", "032", "040", "050", "067"]
+    assert counts(found) == {"added": 2 * inspecting.TOGETHER}
+    assert {record.name for record in found.records()} == {"base", *(f"{n:03d}" for n in range(69) if n not in (*broken, 40))}
+    assert counts(store.scan(folder)) == {"unchanged": 2 * inspecting.TOGETHER}
 
 
 def test_a_folder_with_a_file_name_that_is_no_unicode_is_a_row(store: Store, models: Path) -> None:
