@@ -93,6 +93,20 @@ def answer_json_rows(rows: Iterable[object]) -> None:
     _answer("\n]" if begun else "[]")
 
 
+def answer_json_parts(rows: Iterable[object], *, of: Mapping[str, object] | None = None, key: str = "") -> None:
+    """The document that `answer_json` writes of the list of all rows, or of {**of, key: rows}, each row written as soon as it is there."""
+    around = json.dumps([] if of is None else {**of, key: []}, indent=2, ensure_ascii=False, default=str)
+    begin, bracket, end = around.rpartition("]")
+    margin = "\n" if of is None else "\n  "
+    _answer(json_printable(begin), end="")
+    begun = False
+    for row in rows:
+        text = json.dumps(row, indent=2, ensure_ascii=False, default=str).replace("\n", f"{margin}  ")  # no string of JSON has a newline
+        _answer(f"{',' if begun else ''}{margin}  {json_printable(text)}", end="")
+        begun = True
+    _answer((margin if begun else "") + bracket + end)
+
+
 def answer_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, widest: int | None = None) -> None:
     """A table on stdout: ruled on a terminal; elsewhere plain, a row a line, nothing wrapped or cut.
 

@@ -33,7 +33,8 @@ from registry.formats.safetensors_header import Header, data_order, header_bytes
 from registry.progress import Report, Tick, silent
 from registry.record import Hashes
 
-CHUNK = 8 << 20  # bytes a read
+CHUNK = 8 << 20  # bytes a read whose digests run beside each other
+CACHED = 1 << 19  # bytes a read whose digests run one after the other: they stay in a core's own cache
 WINDOW = (0x100000, 0x110000)  # the 64 KiB after the first MiB that AutoV1 covers
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 REPORTED = 64 << 20  # bytes of a file from which progress is reported
@@ -226,8 +227,8 @@ def hash_file(path: Path | str, *, whole: bool = True, report: Report = silent) 
 
 
 def _stream(descriptor: int, hasher: Hasher, total: int, path: Path, report: Report) -> None:
-    """Read one chunk while the one before it is digested."""
-    buffers = [bytearray(min(CHUNK, max(total, 1))) for _ in range(2)]
+    """Read one chunk while the one before it is digested; where no core is free for that, one piece after the other."""
+    buffers = [bytearray(min(CHUNK if _is_core_free() else CACHED, max(total, 1))) for _ in range(2)]
     waiting: list[Future[None]] = []
     done = turn = 0
     while True:
@@ -238,10 +239,15 @@ def _stream(descriptor: int, hasher: Hasher, total: int, path: Path, report: Rep
             break
         waiting = hasher.start(memoryview(buffers[turn])[:count])
         done, turn = done + count, 1 - turn
-        if total > REPORTED:
+        if total > REPORTED and (done % CHUNK < count or done == total):
             report(Tick("hash", done, total, path.name))
     if done != total:
         raise BadFile(path, "unreadable", f"changed while it was read: {total:,} bytes were expected, {done:,} came.")
+
+
+def _is_core_free() -> bool:
+    """Whether a second digest is likely to find a core of its own; beside others at work, threads cost more than they gain."""
+    return not hasattr(os, "getloadavg") or os.getloadavg()[0] <= (os.cpu_count() or 1)
 
 
 def _read_into(descriptor: int, buffer: bytearray) -> int:

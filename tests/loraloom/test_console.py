@@ -12,6 +12,18 @@ from registry.errors import Faults, JobFailed, Refused
 from registry.progress import Tick
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("of", [None, {"added": 2, "problems": [{"path": "/a]\x1b", "code": "x"}], "none": []}])
+def test_rows_written_one_by_one_are_the_same_document(
+    of: dict[str, object] | None, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"name": f"ä\u2028{number}\n", "empty": [], "deep": {"a": [1, {"b": Path("/x")}]}} for number in range(count)]
+    console.answer_json(rows if of is None else {**of, "records": rows})
+    whole = capsys.readouterr().out
+    console.answer_json_parts(iter(rows), of=of, key="records")
+    assert capsys.readouterr().out == whole
+
+
 def test_answers_go_to_stdout_and_notes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     console.answer("yes")
     console.say("by the way [red]not markup[/red]")

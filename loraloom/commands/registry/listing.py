@@ -123,7 +123,7 @@ def _answer_searched(store: Store, arguments: argparse.Namespace) -> bool:
         if not len(found):
             return False
         if arguments.json:
-            console.answer_json([record.to_json() for record in found])
+            console.answer_json_parts(record.to_json() for record in found)
         else:
             show_table(found)
         return True

@@ -31,7 +31,8 @@ def scan(arguments: argparse.Namespace) -> int:
     with console.progress() as report:
         found = open_store().scan(arguments.folder, hash=arguments.hash, report=report)
     if arguments.json:
-        console.answer_json(found.to_json())
+        with found.listing() as records:
+            console.answer_json_parts((record.to_json() for record in records), of=found.summary(), key="records")
         return 0
     counts = ("added", "updated", "relinked", "unchanged", "missing")
     console.answer(", ".join(f"{getattr(found, name)} {name}" for name in counts))

@@ -42,6 +42,10 @@ class ScanReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
+        return {**self.summary(), "records": [record.to_json() for record in self.records()]}
+
+    def summary(self) -> dict[str, Any]:
+        """The same without the records."""
         return {
             "added": self.added,
             "updated": self.updated,
@@ -50,5 +54,4 @@ class ScanReport:
             "missing": self.missing,
             "problems": [vars(problem) for problem in self.problems],
             "checkpoints": [vars(checkpoint) for checkpoint in self.checkpoints],
-            "records": [record.to_json() for record in self.records()],
         }

@@ -34,6 +34,19 @@ def test_all_hashes_of_a_file_of_a_few_mebibytes(tmp_path: Path) -> None:
     assert learned == {}
 
 
+@pytest.mark.parametrize("load", [0.0, 1e9])
+def test_the_hashes_are_the_same_whether_a_core_is_free_for_each_or_not(
+    load: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load), raising=False)
+    tensors = {name: filled("F32", (size,), name) for name, size in (("a", 400_000), ("b", 1), ("c", 300_001), ("d", 17))}
+    write_raw(tmp_path / "x.safetensors", tensors, metadata={"ss_seed": "1"})
+    raw = (tmp_path / "x.safetensors").read_bytes()
+    hashes = hash_file(tmp_path / "x.safetensors")[0]
+    assert (hashes.sha256, hashes.blake3, hashes.autov1) == (sha256(raw), blake3(raw).hexdigest(), sha256(raw[0x100000:0x110000])[:8])
+    assert hashes.content_sha256 == "88658282b10850a5b52baae6f4a51827f0c4afecb6210c8d01241204bd05be20"
+
+
 def test_kohya_legacy_is_autov1_of_the_file_with_its_ss_metadata_alone(tmp_path: Path) -> None:
     tensors = {"a": filled("F32", (700, 800), "a"), "b": filled("F16", (3,), "b")}
     write_raw(tmp_path / "bare", tensors, metadata={"ss_seed": "1", "ss_note": "ä\n"})
