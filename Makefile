@@ -1,6 +1,6 @@
 # make demo   train a style LoRA on the embedded base, draw it, write the report (minutes, CPU, offline once installed)
-# make test   the plain tests (about a quarter of an hour on two cores)
-# make check  ruff, mypy --strict and the plain tests;  make slow  the long tests;  make coverage  the lines that the plain tests run
+# make test   the plain tests (about two and a half minutes on two cores)
+# make check  ruff, mypy --strict and the plain tests;  make slow  the others (a quarter of an hour);  make coverage  the lines that the plain tests run
 # Each makes .venv when it is not there. Only Python 3.11 or newer is needed:  make demo PYTHON=python3.12
 
 PYTHON ?= python3

@@ -60,6 +60,7 @@ def run(model: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run_and_check
 
 
+@pytest.mark.slow
 def test_every_registry_command(run: Run, model: Path, tmp_path: Path) -> None:
     out, _ = run("registry", "scan", str(model.parent), "--hash")
     assert f"{SHOWN}  adapter" in out and "damaged" in out
@@ -91,6 +92,7 @@ def test_every_registry_command(run: Run, model: Path, tmp_path: Path) -> None:
     run("registry", "rm", stem)
 
 
+@pytest.mark.slow
 def test_merge_lora_grid_train_and_data(run: Run, model: Path, tmp_path: Path) -> None:
     run("registry", "add", str(model), "--name", "ink")
     reference = str(model)

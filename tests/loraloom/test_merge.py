@@ -43,6 +43,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 BOTH = "sources=[a.safetensors,b.safetensors]"
 
 
+@pytest.mark.slow
 def test_a_merge_leaves_a_run_folder_and_a_registered_model(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     folder = Path(said(capsys, "merge", "method=weighted_sum", BOTH, "params.alpha=0.3", "name=mix").strip())
     result = json.loads((folder / "result.json").read_text())
@@ -53,6 +54,7 @@ def test_a_merge_leaves_a_run_folder_and_a_registered_model(capsys: pytest.Captu
     assert "the same bytes" in said(capsys, "merge", "reproduce", "mix")
 
 
+@pytest.mark.slow
 def test_a_recipe_file_is_taken_with_what_is_given_beside_it(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     folder = Path(said(capsys, "merge", "method=weighted_sum", BOTH, "params.alpha=0.3", "output=one.safetensors").strip())
     again = said(capsys, "merge", f"recipe={folder / 'recipe.yaml'}", "name=again", "output=two.safetensors")
@@ -82,6 +84,7 @@ def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str], place: Path
     ]
 
 
+@pytest.mark.slow
 def test_what_a_new_user_would_try_is_answered(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     reported = refused(capsys, "merge", "method=weighted_sum", "sources=[a.safetensors,ink.safetensors]", "output=a.safetensors")
     assert "is an adapter, not a checkpoint" in reported and "exists already" in reported
@@ -103,6 +106,7 @@ def test_numbers_out_of_range_are_refused(capsys: pytest.CaptureFixture[str], pl
     assert "--threads must be from 1 to 256, got 0." in refused(capsys, *fuse, "--threads", "0")
 
 
+@pytest.mark.slow
 def test_adapters_from_the_command_line(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     adapters = ("ink.safetensors:0.5", "hat.safetensors:-1")
     result = json.loads(said(capsys, "lora", "combine", *adapters, "--output", "sum.safetensors", "--json"))

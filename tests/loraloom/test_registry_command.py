@@ -117,6 +117,7 @@ def test_fits_has_an_exit_code(capsys: pytest.CaptureFixture[str], ink: Path, tm
     assert isinstance(fit, dict) and fit["ok"] is False and fit["share"] == 0.0 and fit["mismatched"]
 
 
+@pytest.mark.slow
 def test_tag_note_alias_lineage_verify_and_rm(capsys: pytest.CaptureFixture[str], ink: Path) -> None:
     said(capsys, "add", str(ink), "--parent", "base=pocket", "--parent", "dataset=hats")
     assert isinstance(tagged := reported(capsys, "tag", "ink", "a", "b", "--remove", "a"), dict) and tagged["tags"] == ["b"]
@@ -152,6 +153,7 @@ def test_several_are_tagged_at_once_or_none(capsys: pytest.CaptureFixture[str], 
     assert reported(capsys, "list", "--tag", "c") == []
 
 
+@pytest.mark.slow
 def test_a_listing_is_filtered_and_sorted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for number, rank in enumerate((4, 8, 4)):
         lora(tmp_path / "m" / f"lora-{number}.safetensors", sd1_attention(128, channels=48, blocks=(0,)), rank=rank, seed=str(number))
@@ -230,6 +232,7 @@ def test_gc_is_dry_until_it_is_reported(capsys: pytest.CaptureFixture[str], ink:
     assert main(["registry", "rm", "ink", "--delete-files"]) == 2 and "was not written" in capsys.readouterr().err and ink.is_file()
 
 
+@pytest.mark.slow
 def test_a_damaged_index_is_refused_until_a_rebuild_restores_its_backup(
     capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path
 ) -> None:
@@ -297,6 +300,7 @@ def test_what_is_refused_is_one_paragraph_with_exit_code_2(words: list[str], exp
     assert captured.out == "" and expected in captured.err and "Traceback" not in captured.err
 
 
+@pytest.mark.slow
 def test_a_listing_imports_neither_torch_nor_diffusers(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom loraloom.cli import main\nassert main(['registry', 'list', '--json']) == 0\n"

@@ -39,6 +39,7 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_job_that_is_asked_to_end_keeps_its_state_and_gives_130(number: signal.Signals, tmp_path: Path) -> None:
     with started(tmp_path) as child:
@@ -48,6 +49,7 @@ def test_a_job_that_is_asked_to_end_keeps_its_state_and_gives_130(number: signal
     assert (tmp_path / "kept").read_text() == "what was done"
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_sends_sighup_twice_and_the_state_is_kept(tmp_path: Path) -> None:
     with started(tmp_path) as child:
         for _ in range(3):

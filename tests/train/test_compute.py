@@ -22,6 +22,7 @@ Prepared = Callable[[TrainConfig], Any]
 INT8: dict[str, Any] = {"base_dtype": "int8", "compute": "int8"}
 
 
+@pytest.mark.slow
 def test_a_run_is_proven_and_resumed_to_the_same_bytes(settings: Settings, store: Store, tmp_path: Path) -> None:
     def config(name: str) -> TrainConfig:
         shared = {"checkpoint": CheckpointConfig(every=2), "preview": PreviewConfig(prompts=["a disc"], steps=2, every=4)}
@@ -37,6 +38,7 @@ def test_a_run_is_proven_and_resumed_to_the_same_bytes(settings: Settings, store
     assert one == other
 
 
+@pytest.mark.slow
 def test_gradients_are_near_those_of_the_dequantised_weights(settings: Settings, prepared: Prepared) -> None:
     """Every linear layer of the blocks takes part; their rounding is a few percent of a gradient after forty of them."""
     found = []
@@ -50,6 +52,7 @@ def test_gradients_are_near_those_of_the_dequantised_weights(settings: Settings,
     assert 0 < (plain - actual).norm() / plain.norm() < 0.1
 
 
+@pytest.mark.slow
 def test_swapped_blocks_and_activations_in_main_memory_leave_every_byte(settings: Settings, prepared: Prepared) -> None:
     beside = {"gradient_checkpointing": True, **INT8}
     plain = prepared(settings(**beside)).state

@@ -16,6 +16,7 @@ from train.execute import make_accelerator
 Settings = Callable[..., TrainConfig]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_CLIPPING"])
 def test_numbers_of_the_environment_change_no_step(
     name: str, prepared: Callable[[TrainConfig], Any], settings: Settings, monkeypatch: pytest.MonkeyPatch

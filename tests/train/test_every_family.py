@@ -28,6 +28,7 @@ def small(settings: Settings, name: str, variant: str, **given: Any) -> TrainCon
     return settings(**(values | given))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), TRAINED)
 def test_a_plan_is_traced_without_weights(name: str, variant: str, settings: Settings, store: Store) -> None:
     from train.run import plan

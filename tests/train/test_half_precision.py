@@ -27,6 +27,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_the_saved_file_is_proven(way: str, settings: Settings, store: Store) -> None:
     lines: list[str] = []
@@ -62,6 +63,7 @@ LITTLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LITTLE)
 def test_another_file_is_refused_however_little_was_trained(
     kind: str, settings: Settings, prepared: Callable[[TrainConfig], Any], base: Path, tmp_path: Path

@@ -51,6 +51,7 @@ def grid(tmp_path: Path, prompts: list[str], drawings: list[str], *, scale: floa
     return found
 
 
+@pytest.mark.slow
 def test_a_drawing_is_drawn_as_diffusers_own_pipeline_does(tmp_path: Path) -> None:
     import torch
     from diffusers import ControlNetModel, StableDiffusionControlNetPipeline

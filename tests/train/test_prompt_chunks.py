@@ -53,6 +53,7 @@ def test_a_step_is_trained_on_all_chunks(
     assert torch.isfinite(state.step(0).losses).all()
 
 
+@pytest.mark.slow
 def test_a_run_of_long_captions_is_saved_and_resumed_to_the_bit(
     settings: Settings, store: Store, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

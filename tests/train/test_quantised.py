@@ -103,6 +103,7 @@ def test_the_result_and_the_file_name_what_the_base_was_quantised_to(done: Any) 
     assert json.loads(header["loraloom.manifest"])["config"]["base_dtype"] == "nf4"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_gives_the_same_bytes(done: Any, settings: Settings, store: Store, tmp_path: Path) -> None:
     config = quantised(settings, steps=4, checkpoint=CheckpointConfig(every=2), out=str(tmp_path / "again"))
     place = stopped(config, store, at=3)

@@ -47,6 +47,7 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return files("sd1", "comfy_old", tmp_path_factory.mktemp("sd1"))
 
 
+@pytest.mark.slow
 def test_the_plan_counts_what_is_stored_and_a_run_names_it(sd1: tuple[Path, Path], settings: Settings, store: Store) -> None:
     def given(path: Path, **more: Any) -> TrainConfig:
         return settings(base=str(path), base_config=str(shared_folder("sd1")), swap_blocks=2, gradient_checkpointing=True, **more)
@@ -77,6 +78,7 @@ def tiny_adapter_here(folder: Path) -> Path:
     return Path(tiny_adapter(shared_folder("sd1"), folder / "adapter.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_memory_budget_quantises_it_no_further(sd1: tuple[Path, Path], settings: Settings, store: Store) -> None:
     """A search that took another dtype would find a run that is refused."""
     given = {"base": str(sd1[0]), "base_config": str(shared_folder("sd1")), "memory": "auto"}

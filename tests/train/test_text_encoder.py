@@ -24,6 +24,7 @@ def folder_of(outcome: Outcome) -> Path:
     return Path(outcome.result["files"]["diffusers"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "encoders"), [("sd1", 1), ("sdxl", 2), ("flux1", 1)])
 def test_plain_diffusers_takes_both_parts(family: str, encoders: int, settings: Settings, store: Store, tmp_path: Path) -> None:
     import diffusers
@@ -50,6 +51,7 @@ def test_plain_diffusers_takes_both_parts(family: str, encoders: int, settings: 
     assert not torch.equal(pipeline.text_encoder(ids).last_hidden_state, before)
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +64,7 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     assert outcome.result["heldout"] == straight.result["heldout"]
 
 
+@pytest.mark.slow
 def test_the_encoders_have_a_rate_of_their_own(prepared: Callable[[TrainConfig], object], settings: Settings) -> None:
     state = prepared(settings(lora=LORA, optim=OptimConfig(lr=1e-2, text_lr=1e-4))).state  # type: ignore[attr-defined]
     state.step(0)

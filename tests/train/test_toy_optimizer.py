@@ -38,12 +38,14 @@ def loraloom(copy: Path, home: Path, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run([sys.executable, "-m", "loraloom", *arguments], cwd=copy, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_option_is_a_setting_with_its_help(copy: Path, tmp_path: Path) -> None:
     rows = json.loads(loraloom(copy, tmp_path, "train", "--help", "--json").stdout)["settings"]
     (row,) = (row for row in rows if row["name"] == "optim.params.push")
     assert row["help"] == "toy: factor on every update (default 1.0)" and row["type"] == "a number or null"
 
 
+@pytest.mark.slow
 def test_a_misspelt_option_and_one_out_of_range_are_answered(copy: Path, tmp_path: Path) -> None:
     misspelt = loraloom(copy, tmp_path, "train", "optim.name=toy", "optim.params.psh=2")
     assert misspelt.returncode == 2 and "Did you mean 'optim.params.push'" in misspelt.stderr

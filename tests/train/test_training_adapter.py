@@ -50,12 +50,14 @@ def test_it_is_in_the_weights_while_training_and_out_of_them_bit_for_bit(
     assert weight().equal(inside)
 
 
+@pytest.mark.slow
 def test_held_out_loss_of_the_base_is_that_without_it(fused: Path, settings: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
     plain, with_it = (prepared(settings(adapter=AdapterConfig(training=one))) for one in (None, str(fused)))
     assert with_it.probe.measure(with_it.state, model=with_it.state.model) == plain.probe.measure(plain.state, model=plain.state.model)
     assert not with_it.state.step(0).losses.equal(plain.state.step(0).losses), "its steps are taken on the fused base"
 
 
+@pytest.mark.slow
 def test_a_run_names_it_resumes_to_the_bit_and_refuses_another(
     fused: Path, settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +85,7 @@ def straight_base(settings: Settings) -> Path:
     return Path(settings().base)
 
 
+@pytest.mark.slow
 def test_one_of_another_family_or_with_text_encoders_is_refused(base: Path, settings: Settings, store: Store, tmp_path: Path) -> None:
     other = tiny.tiny_adapter(tiny.shared_folder("sdxl"), tmp_path / "xl.safetensors", family="sdxl")
     with pytest.raises(Refused, match=r"adapter for sdxl, and .* is sd1"):
@@ -109,6 +112,7 @@ def few_step_base(family: str, place: Path) -> Path:
     return Path(shutil.copytree(tiny.shared_folder(family), place / "Z-Image-Turbo"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "steps", "instead"), [("flux1", 4, "FLUX.1-dev"), ("z_image", 9, "Z-Image")])
 def test_training_on_a_few_step_build_is_warned_of(
     family: str, steps: int, instead: str, settings: Settings, store: Store, tmp_path: Path
@@ -122,6 +126,7 @@ def test_training_on_a_few_step_build_is_warned_of(
     assert made.estimate.seconds is not None and made.estimate.seconds["few-step test"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["flux1", "z_image"])
 def test_a_few_step_run_ends_with_the_test_of_its_speed(family: str, settings: Settings, store: Store, tmp_path: Path) -> None:
     base = few_step_base(family, tmp_path)

@@ -40,6 +40,7 @@ def drawing_of(folder: Path, *, rows: int = 1, side: int = 64) -> Drawing:
     return Drawing(family, family.load(folder, dtype=torch.float32, device="meta"), torch.bfloat16, Largest(side, side, rows=rows))
 
 
+@pytest.mark.slow
 def test_settings_that_change_no_image_come_first(folder: Path) -> None:
     drawing = drawing_of(folder)
     whole = drawing.peak(PLAIN)
@@ -59,6 +60,7 @@ def test_settings_that_change_no_image_come_first(folder: Path) -> None:
     assert not full.fits and full.chosen.values == PLAIN, "main memory has no room for blocks"
 
 
+@pytest.mark.slow
 def test_tiles_come_after_what_is_exact_and_before_quantised_weights(folder: Path) -> None:
     drawing = drawing_of(folder, side=1024)
     whole = drawing.peak(PLAIN)
@@ -73,6 +75,7 @@ def test_tiles_come_after_what_is_exact_and_before_quantised_weights(folder: Pat
     assert fit.search(own, drawing, 1, SEARCHED, swaps=True).chosen.values["vae_tiling"] == 256, "what is given stays"
 
 
+@pytest.mark.slow
 def test_a_search_that_finds_nothing_has_the_least_that_would_do(folder: Path) -> None:
     drawing = drawing_of(folder)
     none = fit.search(PLAIN, drawing, 1, SEARCHED, swaps=True, reserved=1000)
@@ -94,6 +97,7 @@ def test_weights_are_those_of_the_loaded_model(base: str | None, text: str | Non
     assert drawing.weights(PLAIN | {"base_dtype": base, "text_encoder_dtype": text}) == sum((sizes | codes).values())
 
 
+@pytest.mark.slow
 def test_more_rows_and_pixels_need_more(folder: Path) -> None:
     small, wide, guided = (drawing_of(folder, rows=rows, side=side).stages(PLAIN) for rows, side in ((1, 64), (1, 128), (2, 64)))
     assert small.forward < min(guided.forward, wide.forward) and small.decode == guided.decode < wide.decode
@@ -114,6 +118,7 @@ def config(axes: dict[str, Any] | None = None, **settings: Any) -> GridConfig:
     return GridConfig(axes=Axes(**(axes or {})), **{name: value for name, value in given.items() if name not in (axes or {})} | settings)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_chosen_settings_are_in_the_images_settings_and_keys(shelf: Shelf) -> None:
     roomy = plan(config(memory="1GiB"), shelf.store).to_json()["memory"]
@@ -137,6 +142,7 @@ def by_hand_settings(made: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in made["chosen"].items() if value]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_what_is_given_or_varied_stays_and_each_base_has_its_own(shelf: Shelf) -> None:
     other = tiny_model("sdxl", shelf.work / "other")
@@ -154,6 +160,7 @@ def test_what_is_given_or_varied_stays_and_each_base_has_its_own(shelf: Shelf) -
     assert rows[1]["given"] == ["text_encoder_dtype=int8", "base_dtype=nf4"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_what_does_not_fit_is_refused_with_the_least_memory_that_would(shelf: Shelf) -> None:
     with pytest.raises(Faults, match=r"memory=1MiB, .*, does not do for tiny\. The least that would is .* or ([\d,]+) bytes") as caught:
@@ -167,6 +174,7 @@ def test_what_does_not_fit_is_refused_with_the_least_memory_that_would(shelf: Sh
         config(memory="12")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_an_adapter_that_is_drawn_in_the_weights_keeps_the_base_whole(shelf: Shelf) -> None:
     path = shelf.work / "kron.safetensors"

@@ -37,6 +37,7 @@ def _pixels(path: Path) -> Any:
         return numpy.asarray(image.convert("RGB"), dtype=int)
 
 
+@pytest.mark.slow
 def test_it_is_diffusers_with_its_scales_by_block(shelf: Shelf, tmp_path: Path) -> None:
     path = tiny_adapter(shared_folder("sd1"), tmp_path / "mine.safetensors", seed=5, text_encoder=True)
     shelf.store.add(path, name="mine")
@@ -57,6 +58,7 @@ def test_it_is_diffusers_with_its_scales_by_block(shelf: Shelf, tmp_path: Path) 
     assert (tag == same).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_variants_of_one_file_in_one_grid(batch: int, shelf: Shelf, tmp_path: Path) -> None:
     path = tiny_adapter(shared_folder("sd1"), tmp_path / "mine.safetensors", seed=5)
@@ -76,6 +78,7 @@ def test_variants_of_one_file_in_one_grid(batch: int, shelf: Shelf, tmp_path: Pa
     assert all(abs(one - other).max() > 1 for index, one in enumerate(variants) for other in variants[:index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lokr", "boft"])
 def test_kinds_in_the_weights(kind: str, shelf: Shelf, tmp_path: Path) -> None:
     shelf.store.add(write_kind(kind, shapes(tiny_parts("sd1")[1]), tmp_path / f"{kind}.safetensors"), name=kind)

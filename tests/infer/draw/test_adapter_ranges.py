@@ -35,6 +35,7 @@ def drawn(shelf: Shelf, name: str = "image", **settings: Any) -> Any:
         return numpy.asarray(image.convert("RGB"), dtype=int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "end", "on"), [(0.0, 0.5, (0, 1, 2)), (0.3, 0.7, (2, 3))])
 def test_it_is_the_pipeline_with_the_adapter_switched(start: float, end: float, on: tuple[int, ...], shelf: Shelf, tmp_path: Path) -> None:
     shelf.store.add(tiny_adapter(shared_folder("sd1"), tmp_path / "mine.safetensors", seed=5), name="mine")
@@ -59,6 +60,7 @@ def test_it_is_the_pipeline_with_the_adapter_switched(start: float, end: float, 
     assert abs(actual - whole).max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "lokr"])
 def test_the_next_cell_has_no_trace(kind: str, shelf: Shelf, tmp_path: Path) -> None:
     if kind == "lora":

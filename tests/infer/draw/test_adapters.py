@@ -100,6 +100,7 @@ def loaded(path: Path) -> State:
 # --- weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd1", "flux1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_weights_are_diffusers_weights_and_none_is_the_base(name: str, files: Callable[..., Path]) -> None:
     from infer.draw.adapters import attach, detach, set_weights
@@ -139,6 +140,7 @@ def test_nothing_attached_learns(files: Callable[..., Path]) -> None:
     assert not [name for module in modules for name, weight in module.named_parameters() if weight.requires_grad]
 
 
+@pytest.mark.slow
 def test_one_of_two_is_detached(files: Callable[..., Path]) -> None:
     from infer.draw.adapters import attach, detach, set_weights
 
@@ -187,6 +189,7 @@ def to_kohya(state: State, *, alpha: float | None, encoder: str = "lora_te_text_
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_kohya_names_and_alpha(name: str, files: Callable[..., Path], tmp_path: Path) -> None:
     """The same numbers under kohya's names draw the same image; alpha 2 at rank 4 is half the strength."""

@@ -140,6 +140,7 @@ def test_a_build_without_guidance_and_with_a_static_shift() -> None:
     assert apart(actual, plain(model)) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_v_prediction() -> None:
     model = ("sd1", *tiny_parts("sd1", prediction="v_prediction"), plain_pipeline("sd1", prediction="v_prediction"))
     (actual,) = drawn(model, [job(model, sampler="ddim")])
@@ -220,6 +221,7 @@ def mixed(model: Model) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 def test_images_of_any_sampler_and_length_share_forwards(sd1: Model) -> None:
     from infer.draw.denoise import Counter
 

@@ -43,6 +43,7 @@ def test_a_prompt_without_marks_is_drawn_as_plain(shelf: Shelf) -> None:
     assert others == [plain] * 3
 
 
+@pytest.mark.slow
 def test_weights_change_the_image_and_differ_by_dialect(shelf: Shelf) -> None:
     names = ("plain", "a1111", "a1111_no_norm", "comfy")
     found = pixels(shelf, *(cell("a (cat:1.5)", base="pocket", steps=2, prompt_dialect=name) for name in names))
@@ -141,6 +142,7 @@ def test_a_tag_is_the_adapter_and_never_reaches_the_encoder(shelf: Shelf) -> Non
     assert resolver.resolve(tagged) == tagged
 
 
+@pytest.mark.slow
 def test_the_weight_on_the_text_encoders_may_be_another(shelf: Shelf) -> None:
     both, apart, text, none = pixels(
         shelf, cell("a<lora:words:1>"), cell("a<lora:words:0.2:1>"), cell("a<lora:words:1:0>"), cell("a<lora:words:0:0>")

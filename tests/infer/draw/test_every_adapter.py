@@ -69,6 +69,7 @@ def layers_of(family: Any, parts: Any, *, axes: tuple[int, ...] = (2,)) -> dict[
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["attention", "attention_mlp"])
 def test_a_file_of_diffusers_draws_as_in_diffusers(build: Any, preset: str, tmp_path: Path) -> None:
     from infer.draw.adapters import attach, detach, set_weights

@@ -69,6 +69,7 @@ def actual(family: str, *steerings: Steering, **changes: Any) -> Any:
     return drawn(build(family), [one])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "kind"), KINDS)
 def test_the_pipeline_s_steered_image(family: str, kind: str) -> None:
     import diffusers
@@ -99,6 +100,7 @@ def test_the_pipeline_s_steered_image(family: str, kind: str) -> None:
     assert apart(steered, actual(family, steering(family, kind, scale=0.3))) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "kind"), KINDS)
 def test_steered_and_free_images_share_forwards(family: str, kind: str) -> None:
     """One net, two, another scale and none at all, with prompts of several lengths, are what each is alone."""

@@ -90,12 +90,14 @@ def test_a_negative_prompt(build: Build, negative: str) -> None:
     assert apart(actual, plain(build, negative=negative)) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_two_prompts_in_one_batch_are_what_they_are_alone(build: Build) -> None:
     jobs = [job(build, prompt, seed=seed) for prompt, seed in zip(PROMPTS, (7, 8), strict=True)]
     for prompt, seed, actual in zip(PROMPTS, (7, 8), drawn(build, jobs), strict=True):
         assert apart(actual, plain(build, prompt, seed=seed)) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_prompts_seeds_and_steps_show(build: Build) -> None:
     base = drawn(build, [job(build)])[0]
     for change in ({"prompt": PROMPTS[1]}, {"seed": 8}, {"steps": 5}):

@@ -28,6 +28,7 @@ def test_the_spread_comes_back_by_its_share() -> None:
     assert rescaled(guided, conditional, 0.0) is guided
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "settings", "options"),
     [

@@ -136,6 +136,7 @@ def test_older_keys_stand_where_no_image_is_given() -> None:
 # --- masks
 
 
+@pytest.mark.slow
 def test_a_mask_keeps_the_rest_to_the_pixel(shelf: Shelf, tmp_path: Path) -> None:
     init, mask = noise(tmp_path / "in.png"), half(tmp_path / "mask.png")
     outcome = run(config(shelf, {"strength": [0.5, 1.0]}, init=init, mask=mask), shelf.store)
@@ -222,6 +223,7 @@ def test_a_shape_is_the_same_to_the_pixel(tmp_path: Path) -> None:
 # --- ControlNets
 
 
+@pytest.mark.slow
 def test_a_steered_grid(shelf: Shelf, tmp_path: Path) -> None:
     """A scale of 0 and no net are one image, and the base's own; plan and run count the same."""
     hint = noise(tmp_path / "hint.png")
@@ -247,6 +249,7 @@ def test_a_steered_grid(shelf: Shelf, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_records_prepare_and_window(shelf: Shelf, tmp_path: Path) -> None:
     net = str(tiny_control("sd1"))
     record = {"net": net, "image": noise(tmp_path / "p.png"), "scale": 0.5, "end": 0.5, "prepare": "edges"}
@@ -283,6 +286,7 @@ def test_nets_that_do_not_fit_are_refused_before_loading(shelf: Shelf, tmp_path:
 # --- drawn again
 
 
+@pytest.mark.slow
 def test_reproduce_finds_the_images_by_content(shelf: Shelf, tmp_path: Path) -> None:
     import shutil
 
@@ -343,6 +347,7 @@ def ldm_file(folder: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_one_denoising_serves_every_vae(shelf: Shelf, tmp_path: Path) -> None:
     folder = other_vae(shelf, tmp_path / "soft")
     file = ldm_file(folder, tmp_path / "soft.safetensors")
@@ -397,6 +402,7 @@ def word(path: Path, key: str, *, count: int = 2, seed: int = 1) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_textual_inversions_in_a_grid(shelf: Shelf, tmp_path: Path) -> None:
     shelf.store.add(word(tmp_path / "apple.safetensors", "<apple>"), name="apple")
     hands = word(tmp_path / "hands.safetensors", "emb_params", count=1, seed=2)

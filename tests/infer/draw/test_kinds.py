@@ -77,6 +77,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: write_kind(kind, own, folder / f"{kind}.safetensors", seed=seed) for seed, kind in enumerate(ALL)}
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_the_fused_checkpoint(files: dict[str, Path], tmp_path: Path) -> None:
     """All kinds at once: each change is computed from the original weight, whatever was set before and in whatever order."""
     family, parts = tiny_parts("sd1")
@@ -115,6 +116,7 @@ def test_a_weight_is_fuse_s_weight_and_off_is_off(kind: str, files: dict[str, Pa
     assert same(weights(parts), before)
 
 
+@pytest.mark.slow
 def test_a_plain_lora_of_peft_beside_a_change_of_the_weights(tmp_path: Path) -> None:
     """peft wraps the layer whose weight is changed; either may come first and either may go first."""
     family, parts = tiny_parts("sd1")
@@ -222,6 +224,7 @@ def kinds(shelf: Shelf, files: dict[str, Path]) -> Shelf:
     return shelf
 
 
+@pytest.mark.slow
 def test_cells_of_one_session_are_those_drawn_alone(kinds: Shelf) -> None:
     """none, A, none, B:0.5, none: whatever was drawn before, a cell has the pixels that it has alone."""
     renders = [cell(adapters=on(text)) for text in ("none", "lokr", "none", "dora-rows:0.5+ink", "lokr:0.5+words", "oft", "none")]
@@ -230,6 +233,7 @@ def test_cells_of_one_session_are_those_drawn_alone(kinds: Shelf) -> None:
     assert together[0] == together[2] == together[6] and len(set(together)) == 5
 
 
+@pytest.mark.slow
 def test_a_cell_is_the_one_drawn_from_the_fused_checkpoint(kinds: Shelf, tmp_path: Path) -> None:
     import io
 
@@ -274,6 +278,7 @@ def test_what_cannot_be_placed_is_refused_before_anything_is_loaded(kinds: Shelf
         Resolver(kinds.store).resolve(cell(adapters=on(str(tmp_path / "half.safetensors"))))
 
 
+@pytest.mark.slow
 def test_embeddings_and_a_change_of_the_very_table_they_lengthen(kinds: Shelf, tmp_path: Path) -> None:
     """peft's LoRA of an embedding changes the text encoder's table, which a textual inversion replaces by a longer one."""
     from infer.draw.files import Embedding

@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "settings", "options"),
     [pytest.param(*case, id=name, marks=[] if "all settings" in name else [pytest.mark.slow]) for name, case in CASES.items()],
@@ -93,6 +94,7 @@ def test_a_single_file_draws_what_its_folder_draws(family: str, store: Store, tm
     assert plan(GridConfig(base=str(reported), prompt="a", steps=3), store).cells[0].render.width == 32
 
 
+@pytest.mark.slow
 def test_a_single_file_with_base_config(store: Store, tmp_path: Path) -> None:
     folder = tiny_sd1(tmp_path / "folder")
     single = tiny_single_file(folder, tmp_path / "single.safetensors")

@@ -35,6 +35,7 @@ def drawn(shelf: Shelf, *renders: Render) -> tuple[list[str], Counts]:
     return [read_carried(session.draw(number)[0]).pixels_sha256 for number in range(len(renders))], counts
 
 
+@pytest.mark.slow
 def test_the_images_are_others_and_an_adapter_acts_on_them(shelf: Shelf) -> None:
     ink = read_adapters("ink")
     (plain,), _ = drawn(shelf, cell())

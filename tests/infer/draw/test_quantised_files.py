@@ -25,6 +25,7 @@ def cell(base: Path, **changes: Any) -> Render:
     return Render(**given | changes)
 
 
+@pytest.mark.slow
 def test_adapters_beside_and_in_the_weights(shelf: Shelf, tmp_path: Path) -> None:
     source = tiny_single_file(shared_folder("sd1"), tmp_path / "sd1.safetensors")
     plain, wide = quantised_file(source, tmp_path / "plain.safetensors", "plain", prefix="model.diffusion_model.")
@@ -42,6 +43,7 @@ def test_adapters_beside_and_in_the_weights(shelf: Shelf, tmp_path: Path) -> Non
         resolver.resolve(cell(scaled, base_dtype="nf4"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["nf4_double", "GGUF"])
 def test_the_images_are_those_of_the_weights_in_full_with_and_without_an_adapter(form: str, shelf: Shelf, tmp_path: Path) -> None:
     source, prefix = tiny_single_file(shared_folder("sd1"), tmp_path / "sd1.safetensors"), "model.diffusion_model."

@@ -70,6 +70,7 @@ def test_an_adapter_stays_attached_until_its_last_use(shelf: Shelf) -> None:
     assert attached == [1, 1, 0]
 
 
+@pytest.mark.slow
 def test_an_attached_adapter_of_another_cell_does_not_act(shelf: Shelf) -> None:
     session = opened(shelf, cell(adapters=INK), cell(), cell(adapters=INK, seed=1))
     session.draw(0)
@@ -103,6 +104,7 @@ def test_embeddings_are_taken_back_with_their_tokens(shelf: Shelf, tmp_path: Pat
     assert encoder.get_input_embeddings() is table and session.parts.tokenizers["tokenizer"] is tokenizer
 
 
+@pytest.mark.slow
 def test_other_embeddings_replace_those_before(shelf: Shelf, tmp_path: Path) -> None:
     apple, pear = embedding(shelf, tmp_path, "apple"), embedding(shelf, tmp_path, "pear", count=1, seed=2)
     asked = cell(prompt="a <pear>", embeddings=(pear,))

@@ -58,6 +58,7 @@ def cells_in(folder: Path) -> list[Cell]:
     return [Cell(row["key"], folder / row["image"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_cells_are_explained_beside_their_report(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     folder = drawn_grid(shelf)
     plain, inked = cells_in(folder)
@@ -82,6 +83,7 @@ def test_cells_are_explained_beside_their_report(shelf: Shelf, capsys: pytest.Ca
     assert [one.render.key() for one in plan_cells(folder, shelf.store, frames=2).plans] == [inked.key]
 
 
+@pytest.mark.slow
 def test_cells_that_share_a_load_are_explained_as_each_is_alone(shelf: Shelf, tmp_path: Path) -> None:
     """An adapter of the text encoders, attached for one cell, is in no number of the next."""
     folder = drawn_grid(shelf, adapter=["words", "none", "words:0.5"])
@@ -97,6 +99,7 @@ def test_cells_that_share_a_load_are_explained_as_each_is_alone(shelf: Shelf, tm
         assert [one["noise"] for one in values["frames"]] == [one["noise"] for one in apart["frames"]]
 
 
+@pytest.mark.slow
 def test_a_page_that_holds_its_images_holds_these_too(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = drawn_grid(shelf)
     explain_cells(plan_cells(folder, shelf.store, cells=["1"], frames=2))
@@ -119,6 +122,7 @@ def test_images_of_a_tab_lie_in_the_folder_of_the_report(tmp_path: Path) -> None
         with_images_inside({"key": f'<img src="explain/{"0" * 16}/images/secret.png">'}, tmp_path / "grid")
 
 
+@pytest.mark.slow
 def test_what_is_no_cell_to_explain_is_named(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = drawn_grid(shelf)
     first, second = cells_in(folder)

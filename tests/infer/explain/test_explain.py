@@ -43,6 +43,7 @@ def pixels(path: Path) -> Any:
     return numpy.asarray(Image.open(path).convert("RGB"))
 
 
+@pytest.mark.slow
 def test_one_image_s_way(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = drawn(shelf, prompt=NASTY, negative="a dog", adapters="ink:0.7+words", sampler="euler_a")
     words = ["explain", str(image), "--against", "a <b>horse</b>", "--frames", "4", "--out", str(tmp_path / "out")]
@@ -74,6 +75,7 @@ def test_one_image_s_way(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFix
     )
 
 
+@pytest.mark.slow
 def test_the_image_without_its_adapter_is_the_one_that_a_grid_draws(shelf: Shelf) -> None:
     image, plain = drawn(shelf, adapters="ink:0.7"), drawn(shelf)
     found = explain(plan_explanation(image, shelf.store, frames=2))
@@ -83,6 +85,7 @@ def test_the_image_without_its_adapter_is_the_one_that_a_grid_draws(shelf: Shelf
     assert without.difference.mean == pytest.approx(abs(pixels(image).astype(float) - pixels(plain)).mean(), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_lossy_image_is_compared_behind_its_encoder_and_a_cropped_one_is_named(
     shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +140,7 @@ def test_the_change_of_a_block_is_the_product_of_the_factors(shelf: Shelf) -> No
     assert {one.block: one.relative for one in found} == pytest.approx({name: (a / b) ** 0.5 for name, (a, b) in sums.items()}, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sdxl", "flux1"])
 def test_other_families_are_explained(family: str, shelf: Shelf, tmp_path: Path) -> None:
     base = shared_folder(family)

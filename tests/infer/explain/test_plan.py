@@ -22,12 +22,14 @@ from tests.infer.metadata.images import png
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
 
+@pytest.mark.slow
 def test_a_word_that_no_prompt_has_is_named(shelf: Shelf, given: dict[str, Any]) -> None:
     image = drawn(shelf, **{**given, "prompt": "a cat", "init": None, "strength": None, "controls": None})
     plan = plan_explanation(image, shelf.store)
     assert "soft (softness)" in plan.why_not["embedding"] and {one.what for one in plan.variants} == {"negative", "guidance"}
 
 
+@pytest.mark.slow
 def test_settings_take_the_place_of_what_an_image_says(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = png(tmp_path / "a.png", parameters="a cat\nSteps: 9, Sampler: Euler, CFG scale: 1, Seed: 7, Size: 32x32, Model: unknown")
     with pytest.raises(Faults, match="base=NAME"):

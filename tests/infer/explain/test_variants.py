@@ -21,6 +21,7 @@ from tests.infer.metadata.images import png
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
 
+@pytest.mark.slow
 def test_what_an_image_was_drawn_with_is_left_out_one_by_one(
     shelf: Shelf, tmp_path: Path, given: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,6 +47,7 @@ def test_what_an_image_was_drawn_with_is_left_out_one_by_one(
     assert "What the ControlNets changed" in text and "the hint" in text and "the word soft" in text and "what was redrawn" in text
 
 
+@pytest.mark.slow
 def test_an_image_of_another_program_is_drawn_as_a_grid_from_it_is(
     shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +65,7 @@ def test_an_image_of_another_program_is_drawn_as_a_grid_from_it_is(
     assert "The file, and what is drawn here" in page and "not of one size" in page
 
 
+@pytest.mark.slow
 def test_an_image_beside_it_that_is_refused_is_left_out_with_its_reason(shelf: Shelf, tmp_path: Path) -> None:
     """Prompts that AND joins need an unconditional pass: there is no image at guidance 1, and all others are drawn."""
     image = drawn(shelf, prompt="a cat AND a dog", prompt_dialect="a1111", negative="a horse", steps=1, adapters="ink")

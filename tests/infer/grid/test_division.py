@@ -41,6 +41,7 @@ def resolved(shelf: Shelf, *changes: dict[str, Any]) -> list[Render]:
     return [resolver.resolve(Render(**given | change)) for change in changes]
 
 
+@pytest.mark.slow
 def test_a_base_that_another_process_has_claimed_is_left_to_the_end(shelf: Shelf, tmp_path: Path) -> None:
     shelf.store.add(tiny_sd1(tmp_path / "second", prediction="v_prediction"), name="second")
     asked = resolved(shelf, *({"base": base, "seed": seed} for base in ("tiny", "second") for seed in (1, 2)))
@@ -52,6 +53,7 @@ def test_a_base_that_another_process_has_claimed_is_left_to_the_end(shelf: Shelf
     assert not list((tmp_path / "cells").rglob("*.lock"))
 
 
+@pytest.mark.slow
 def test_the_next_base_is_read_ahead_while_one_draws(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.store.add(tiny_sd1(tmp_path / "second", prediction="v_prediction"), name="second")
     seen: list[Any] = []
@@ -68,6 +70,7 @@ def test_the_next_base_is_read_ahead_while_one_draws(shelf: Shelf, tmp_path: Pat
     assert weights <= set(seen[0]) and seen[1:] == ["tiny", "second"]
 
 
+@pytest.mark.slow
 def test_claimed_adapters_are_left_to_the_end_and_helped_with_from_their_end(shelf: Shelf, tmp_path: Path) -> None:
     ink, hat = (Adapter(reference=name) for name in ("ink", "hat"))
     asked = resolved(shelf, *({"adapters": (one,), "seed": seed} for one in (ink, hat) for seed in (1, 2, 3)))
@@ -96,6 +99,7 @@ def config(shelf: Shelf, seeds: int, **settings: Any) -> GridConfig:
     return GridConfig(**given, axes=Axes(seed=[f"1-{seeds}"]), **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_only_the_first_process_makes_a_folder_and_it_counts_the_work_of_all(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, batch_size: int

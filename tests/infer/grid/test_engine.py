@@ -110,6 +110,7 @@ def test_a_base_that_cannot_be_loaded_fails_its_own_cells(shelf: Shelf, second_b
     assert results[1].error and results[1].error == results[3].error
 
 
+@pytest.mark.slow
 def test_the_order_of_cells_does_not_change_an_image(shelf: Shelf, tmp_path: Path) -> None:
     half, hat, words = Adapter(reference="ink", weight=0.5), Adapter(reference="hat", weight=0.3), Adapter(reference="words")
     adapters = ((), (half,), (Adapter(reference="ink"), hat), (words,))
@@ -123,6 +124,7 @@ def test_the_order_of_cells_does_not_change_an_image(shelf: Shelf, tmp_path: Pat
     assert pixels(alone.path) == found[0][alone.key]  # the base with no adapter attached before
 
 
+@pytest.mark.slow
 def test_an_adapter_is_attached_once_and_let_go_after_its_last_use(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     import infer.draw.session
     from infer.draw import adapters

@@ -50,6 +50,7 @@ def keys(config: GridConfig, shelf: Shelf, given: list[str] | None = None) -> li
     return [cell.render.key() for cell in plan(config, shelf.store, given=given).cells]
 
 
+@pytest.mark.slow
 def test_an_image_of_a1111_is_drawn_as_by_hand(shelf: Shelf, tmp_path: Path) -> None:
     image = a1111(shelf, tmp_path / "a.png")
     assert keys(GridConfig(from_image=str(image)), shelf) == keys(GridConfig(**BY_HAND), shelf)
@@ -58,6 +59,7 @@ def test_an_image_of_a1111_is_drawn_as_by_hand(shelf: Shelf, tmp_path: Path) -> 
     assert found.result["rendered"] == 2 and any("drew the noise of this seed on the GPU" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_what_is_given_wins(shelf: Shelf, tmp_path: Path) -> None:
     image = str(a1111(shelf, tmp_path / "a.png"))
     by_hand = {**BY_HAND, "seed": 9, "guidance": 1.0}
@@ -70,6 +72,7 @@ def test_what_is_given_wins(shelf: Shelf, tmp_path: Path) -> None:
     assert any("schedule: Karras" in note for note in planned.notes)
 
 
+@pytest.mark.slow
 def test_the_command_of_a_plan_draws_the_same(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = a1111(shelf, tmp_path / "a.png", prompt='it\'s "a" cat, ${x} \\(y\\) = <lora:INK:0.5:0.25>')
     assert main(["grid", f"from={image}", "axes.seed=[1,2]", "dry_run=true", "--json"]) == 0
@@ -152,6 +155,7 @@ def test_what_is_not_taken_over_is_in_the_plan(shelf: Shelf, tmp_path: Path) -> 
     assert "4x-UltraSharp" in unread["second pass"]["why"] and planned.cells[0].render.hires is None
 
 
+@pytest.mark.slow
 def test_a_second_pass_is_taken_over(shelf: Shelf, tmp_path: Path) -> None:
     more = ", Denoising strength: 0.5, Hires upscale: 2, Hires steps: 1, Hires upscaler: Latent (nearest-exact), Hires sampler: Euler a"
     image = str(a1111(shelf, tmp_path / "a.png", more=more + ", Hires schedule type: Karras"))
@@ -168,6 +172,7 @@ def test_an_image_that_is_redrawn_needs_its_image(shelf: Shelf, tmp_path: Path) 
     assert planned.cells[0].render.strength == 0.5
 
 
+@pytest.mark.slow
 def test_our_own_image_is_drawn_as_it_was(shelf: Shelf, tmp_path: Path) -> None:
     given = {
         **BY_HAND,
@@ -183,6 +188,7 @@ def test_our_own_image_is_drawn_as_it_was(shelf: Shelf, tmp_path: Path) -> None:
     assert (planned.distinct, planned.stored) == (2, 1)
 
 
+@pytest.mark.slow
 def test_an_axis_wins_over_what_was_drawn_here(shelf: Shelf, tmp_path: Path) -> None:
     photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
     Image.new("RGB", (32, 24)).save(photo)
@@ -215,6 +221,7 @@ def test_a_lora_that_cannot_be_read_is_refused(tag: str, why: str, shelf: Shelf,
     assert note.count(tag) == 1 and not note.endswith(".).")
 
 
+@pytest.mark.slow
 def test_the_parts_of_the_steps_are_read_of_our_parameters(shelf: Shelf, tmp_path: Path) -> None:
     given = {**BY_HAND, "prompt": "a cat", "prompt_dialect": "a1111", "adapters": {"adapter": "ink", "weight": 0.7, "start": 0.5}}
     (image,) = run(GridConfig(out=str(tmp_path), **given), shelf.store).folder.glob("images/*.png")
@@ -308,6 +315,7 @@ def changed(value: Any, draw: random.Random) -> Any:
     return made
 
 
+@pytest.mark.slow
 def test_garbled_metadata_ends_in_a_plan_or_one_error(shelf: Shelf, tmp_path: Path) -> None:
     """Whatever a stranger's image says: settings, or a refusal. (6,000 more were tried when this was written.)"""
     draw = random.Random(3)

@@ -45,6 +45,7 @@ def pixels(path: Path | str | None) -> str:
         return hash_pixels(image.convert("RGB"))
 
 
+@pytest.mark.slow
 def test_the_same_grid_again_builds_no_model(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the plan found out of the base is not asked again once `device=auto` is a device: torch and diffusers stay out."""
     asked = config(shelf, {"seed": [1, 2]}, steps=1)
@@ -58,6 +59,7 @@ def test_the_same_grid_again_builds_no_model(shelf: Shelf, monkeypatch: pytest.M
     assert (again.result["reused"], again.result["failed"]) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
     asked = config(
         shelf, {"prompt": ["a cat", "a dog"], "adapter": ["none", "words:0.5", "words"], "sampler": [None, "heun"]}, name="first try"
@@ -98,6 +100,7 @@ def test_a_grid_and_the_same_grid_again(shelf: Shelf) -> None:
         assert carried.pixels_sha256 == pixels(again.folder / second["image"])
 
 
+@pytest.mark.slow
 def test_scores_of_a_grid_are_in_its_files_and_a_score_added_later_draws_nothing(shelf: Shelf) -> None:
     drawn = config(shelf, {"seed": [1, 2], "steps": [2, 3]}, score=["contrast", {"difference": {"axis": "steps", "name": "change"}}])
     first = run(drawn, shelf.store)
@@ -122,12 +125,14 @@ def test_every_score_that_cannot_be_computed_is_refused_before_anything_is_drawn
     assert not any(shelf.work.glob("grid/*"))
 
 
+@pytest.mark.slow
 def test_a_value_more_draws_only_what_is_new(shelf: Shelf) -> None:
     run(config(shelf, {"seed": [1, 2]}), shelf.store)
     result = run(config(shelf, {"seed": [1, 2, 3], "steps": [2, 3]}), shelf.store).result
     assert (result["rendered"], result["reused"]) == (4, 2)
 
 
+@pytest.mark.slow
 def test_images_are_named_after_their_settings_and_keep_their_names_when_a_value_is_added(shelf: Shelf) -> None:
     few = run(config(shelf, {"seed": [3, 2], "adapter": ["none", "ink"]}), shelf.store).folder / "images"
     many = run(config(shelf, {"seed": "1-3", "adapter": ["hat", "none", "ink"]}), shelf.store).folder / "images"
@@ -136,6 +141,7 @@ def test_images_are_named_after_their_settings_and_keep_their_names_when_a_value
     assert all((many / path.name).read_bytes() == path.read_bytes() for path in few.iterdir())
 
 
+@pytest.mark.slow
 def test_every_setting_changes_the_image(shelf: Shelf) -> None:
     changes: Sequence[dict[str, Any]] = [
         *(
@@ -172,11 +178,13 @@ def test_equal_cells_are_drawn_once_and_each_carries_its_own_names(shelf: Shelf)
     assert [len(read_png(outcome.folder / one["image"]).render.adapters) for one in found] == [0, 1, 1]
 
 
+@pytest.mark.slow
 def test_settings_that_change_nothing_are_reported(shelf: Shelf) -> None:
     outcome = run(config(shelf, {"negative": [None, "", "a tree"]}), shelf.store)  # no negative prompt is the empty one in sd1
     assert outcome.notes == ("The same pixels, bit for bit, came of negative 'none' and negative ''.",)
 
 
+@pytest.mark.slow
 def test_source_images_are_in_sheet_and_report(shelf: Shelf, tmp_path: Path) -> None:
     for name, colour in (("photo", (250, 120, 0)), ("other", (0, 120, 250)), ("mask", (255, 255, 255))):
         Image.new("RGB", (32, 32), colour).save(tmp_path / f"{name}.png")
@@ -199,6 +207,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_drawn(shelf: Shelf) -> None:
     asked = config(shelf, {"seed": "1-5"})
     with pytest.raises(KeyboardInterrupt):
@@ -212,6 +221,7 @@ def test_an_interrupt_keeps_what_is_drawn(shelf: Shelf) -> None:
     assert (again["rendered"], again["reused"], again["missing"]) == (3, 2, 0)
 
 
+@pytest.mark.slow
 def test_a_damaged_cell_is_reported_and_drawn_again(shelf: Shelf) -> None:
     asked = config(shelf, {"seed": [1, 2]})
     first = run(asked, shelf.store)
@@ -237,6 +247,7 @@ def break_seed(monkeypatch: pytest.MonkeyPatch, *seeds: int) -> None:
     monkeypatch.setattr(infer.draw.session, "draw_latents", broken)
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_recorded_and_the_grid_goes_on(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = config(shelf, {"seed": [1, 2, 3]})
     with monkeypatch.context() as broken:
@@ -274,6 +285,7 @@ def test_a_refused_grid_makes_no_folder(shelf: Shelf) -> None:
     assert not shelf.work.exists()
 
 
+@pytest.mark.slow
 def test_a_moved_base_is_the_same_base(shelf: Shelf, tmp_path: Path) -> None:
     shutil.copytree(shelf.base, tmp_path / "copy")
     run(config(shelf, {"seed": [1, 2]}), shelf.store)
@@ -307,6 +319,7 @@ run(GridConfig(base="tiny", prompt="a cat", steps=4, axes=Axes(seed="1-120"), ou
 # --- while it is drawn
 
 
+@pytest.mark.slow
 def test_images_cells_and_report_follow_the_drawing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.grid.run_folder, "EVERY", 0.0)
     monkeypatch.setattr(infer.grid.run_folder, "SHARE", 1e9)
@@ -330,6 +343,7 @@ def test_images_cells_and_report_follow_the_drawing(shelf: Shelf, monkeypatch: p
     assert '"live":false' in page and page.count('"status":"rendered"') == 3 and not (outcome.folder / "live").exists()
 
 
+@pytest.mark.slow
 def test_the_live_files_are_written_rarely_where_writing_takes_long(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     write = infer.output.report.write_live_report
@@ -354,6 +368,7 @@ def later(act: Callable[..., Any]) -> Callable[..., Any]:
     return slow
 
 
+@pytest.mark.slow
 def test_seconds_are_those_of_the_whole_job(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((infer.grid.job, "plan"), (infer.grid.run_folder, "write_sheet"), (infer.grid.run_folder, "write_report")):
         monkeypatch.setattr(module, name, later(getattr(module, name)))

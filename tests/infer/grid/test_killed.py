@@ -80,6 +80,7 @@ def test_the_report_of_a_killed_grid_is_made_whole(killed: Path, shelf: Shelf, c
     assert main(["report", str(killed), "--single-file"]) == 0
 
 
+@pytest.mark.slow
 def test_a_grid_that_goes_on_says_whose_images_it_has(killed: Path, shelf: Shelf) -> None:
     again = run(config(shelf), shelf.store)
     (note,) = again.notes

@@ -18,6 +18,7 @@ def cells_of(count: int) -> list[Render]:
     return [Render(base="tiny", prompt="a cat", steps=2, sampler="ddim", seed=seed) for seed in range(1, count + 1)]
 
 
+@pytest.mark.slow
 def test_two_grids_over_the_same_cells_draw_each_once(shelf: Shelf, tmp_path: Path) -> None:
     cells, renders, counts = CellStore(tmp_path / "cells"), cells_of(6), Counts()
     second: list[CellResult] = []

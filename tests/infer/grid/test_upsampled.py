@@ -86,6 +86,7 @@ def test_all_faults_are_found_before_a_model_is_loaded(shelf: Shelf, model: Path
         plan(config(prompt="an animal", upsample=str(tmp_path / "half")), shelf.store)
 
 
+@pytest.mark.slow
 def test_marks_of_a_dialect_stay_or_are_refused(shelf: Shelf, model: Path) -> None:
     def resolved(prompt: str, upsample: str, dialect: str) -> str:
         render = Render(base="tiny", prompt=prompt, upsample=read_upsample(upsample), prompt_dialect=dialect)

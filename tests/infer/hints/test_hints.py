@@ -55,6 +55,7 @@ def faults(shelf: Shelf, controls: Any, **settings: Any) -> list[str]:
     return reported.value.faults
 
 
+@pytest.mark.slow
 def test_a_grid_of_preparations(shelf: Shelf, tmp_path: Path) -> None:
     """Each has its own image and key; the plan says how hints are made, the run folder shows them, and an image is drawn again."""
     net, image = str(tiny_control("sd1")), photo(tmp_path / "photo.png")
@@ -179,6 +180,7 @@ def test_a_hint_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch
     assert Image.open(path).tobytes() == whole.tobytes()
 
 
+@pytest.mark.slow
 def test_a_network_is_part_of_the_key_and_its_hint_outlives_it(shelf: Shelf, tmp_path: Path) -> None:
     net, image = str(tiny_control("sd1")), photo(tmp_path / "photo.png")
     file = write_hed(tmp_path / "hed.safetensors", hed_tensors(0), "controlnet")

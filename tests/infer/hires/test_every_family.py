@@ -45,6 +45,7 @@ def drawn(family: Family, parts: Parts, side: int, start: Start | None = None, s
     return denoise(family, parts, [job])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", _params())
 def test_a_second_pass_is_drawn_at_the_larger_size(build: tuple[str, str]) -> None:
     name, variant = build

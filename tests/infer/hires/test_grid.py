@@ -39,6 +39,7 @@ def images(outcome: GridOutcome) -> list[Path]:
     return [outcome.folder / json.loads(line)["image"] for line in lines]
 
 
+@pytest.mark.slow
 def test_second_passes_share_the_first_one_and_are_kept(shelf: Shelf, tmp_path: Path) -> None:
     given = config(tmp_path, {"hires": PASSES})
     planned = plan(given, shelf.store)
@@ -53,6 +54,7 @@ def test_second_passes_share_the_first_one_and_are_kept(shelf: Shelf, tmp_path: 
     assert (again.result["forwards"], again.result["latents_reused"]) == (3, 1)
 
 
+@pytest.mark.slow
 def test_a_second_pass_is_drawn_alike_whatever_is_drawn_beside_it(shelf: Shelf, tmp_path: Path) -> None:
     beside = images(run(config(tmp_path, {"hires": PASSES}, keep_latents="0"), shelf.store))[1]
     found = reproduce(beside, shelf.store)
@@ -83,6 +85,7 @@ def test_what_is_as_the_first_pass_has_it_is_the_same_key(shelf: Shelf) -> None:
     assert key(2) == key("2x") == key(spelt) and key(2) != key(None) != key({"scale": 2, "seed": 6})
 
 
+@pytest.mark.slow
 def test_it_is_written_as_a1111_does_and_read_back(shelf: Shelf, tmp_path: Path) -> None:
     hires = {"scale": 1.5, "upscaler": "Latent (bicubic)", "steps": 3, "strength": 0.6, "sampler": "Euler a", "guidance": 3, "seed": 6}
     (path,) = images(run(config(tmp_path, hires=hires), shelf.store))
@@ -177,6 +180,7 @@ def test_axes_of_its_fields(shelf: Shelf, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_command_of_a_cell_draws_it(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from infer.output.command import words_of
 

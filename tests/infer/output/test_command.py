@@ -136,6 +136,7 @@ def test_a_plain_cell_reads_well() -> None:
     assert shown == "loraloom grid base=pocket adapters=ink:0.6 'prompt=a cat, in a hat' seed=3 steps=20 guidance=4.0 size=64x64 device=cpu"
 
 
+@pytest.mark.slow
 def test_the_keys_of_a_grids_cells_come_back(shelf: Shelf) -> None:
     photo = shelf.work.parent / "a 'photo'.png"
     square((200, 10, 10)).save(photo)
@@ -157,6 +158,7 @@ def test_a_file_of_prompts_is_no_prompt(tmp_path: Path) -> None:
     assert render_of(command_of(resolved(prompt=f"@{tmp_path}/prompts.txt"))).prompt == f"@{tmp_path}/prompts.txt"
 
 
+@pytest.mark.slow
 def test_a_command_draws_the_same_from_any_folder(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, other = tmp_path / "one folder", tmp_path / "other"
     for folder in (here / "loras", other):

@@ -75,6 +75,7 @@ def _format(name: str) -> ImageFormat:
     return ImageFormat[name]
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_grid_in_another_format(shelf: Shelf, tmp_path: Path, kind: str) -> None:
     given: dict[str, Any] = {"base": "tiny", "prompt": "a cat", "steps": 2, "out": str(tmp_path), "axes": Axes(seed=[1, 2])}

@@ -40,6 +40,7 @@ def test_the_same_pixels(png: Path, shelf: Shelf) -> None:
     assert found.to_json()["equal"] is True and "the same pixels" in found.to_text()
 
 
+@pytest.mark.slow
 def test_files_are_found_by_content_under_any_name(png: Path, shelf: Shelf, models: Path, tmp_path: Path) -> None:
     elsewhere = Store(tmp_path / "another home")
     elsewhere.add(models / "base", name="renamed")
@@ -49,6 +50,7 @@ def test_files_are_found_by_content_under_any_name(png: Path, shelf: Shelf, mode
     assert reproduce(png, elsewhere).equal
 
 
+@pytest.mark.slow
 def test_an_edited_image_is_reported(png: Path, shelf: Shelf) -> None:
     carried = read_png(png)
     with Image.open(png) as opened:

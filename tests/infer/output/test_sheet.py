@@ -67,6 +67,7 @@ def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, axes: dict[str, lis
     assert all(legible(label, style).replace(" ", "") in written for label in labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
 def test_each_image_is_in_its_place(tmp_path: Path, axes: dict[str, list[object]]) -> None:
     shown = gallery(tmp_path / "images", axes)
@@ -118,6 +119,7 @@ def _box(sheet: Sheet, path: Path) -> tuple[int, int, int, int]:
     return box.left, box.top, box.right, box.bottom
 
 
+@pytest.mark.slow
 def test_blocks_are_laid_side_by_side_towards_a_square_page(tmp_path: Path) -> None:
     """4 x 3 x 6 x 4 cells were a strip of 632 x 14,655 pixels."""
     shown = gallery(
@@ -144,6 +146,7 @@ def test_a_long_table_is_cut_into_blocks_and_is_no_strip(tmp_path: Path, axes: d
     assert all(str(seed) in labels for seed in range(80))
 
 
+@pytest.mark.slow
 def test_a_table_that_is_wider_than_a_page_is_cut_into_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
     shown = gallery(tmp_path, {"steps": list(range(12)), "seed": list(range(30))})
@@ -152,6 +155,7 @@ def test_a_table_that_is_wider_than_a_page_is_cut_into_blocks(tmp_path: Path, mo
     assert sorted(one.image.place for sheet in sheets for one in sheet.tiles if one.image) == [one.place for one in shown.images]
 
 
+@pytest.mark.slow
 def test_a_sheet_that_would_be_too_large_has_several_pages_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
     monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 600_000)
@@ -169,6 +173,7 @@ def test_a_sheet_that_would_be_too_large_has_several_pages_and_says_so(tmp_path:
             assert painted.size == (sheet.width, sheet.height)
 
 
+@pytest.mark.slow
 def test_more_pages_than_anybody_opens_are_smaller_then_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer.output.sheet, "LONGEST", 2000)
     monkeypatch.setattr(infer.output.sheet, "MOST_PIXELS", 400_000)

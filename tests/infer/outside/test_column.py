@@ -42,6 +42,7 @@ def drawn(shelf: Shelf, folder: Path, axes: dict[str, Any], **settings: Any) -> 
     return run(config(shelf, axes, outside=[{"name": "dalle3", "path": str(folder)}], **settings), shelf.store).folder
 
 
+@pytest.mark.slow
 def test_a_column_beside_adapters_and_weights(shelf: Shelf, folder: Path, tmp_path: Path) -> None:
     axes = {"prompt": ["a cat", "a dog"], "adapter": ["none", "words"], "weight": [0.5, 1], "seed": [1, 2]}
     given = config(shelf, axes, where='adapter != "none"', outside=[{"name": "dalle3", "path": str(folder)}])
@@ -101,6 +102,7 @@ def _voted_on(grid: Path, tmp_path: Path) -> None:
     assert "dalle" not in (tmp_path / "vote.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_grid_of_prompts_alone_is_compared_by_its_base(shelf: Shelf, folder: Path) -> None:
     grid = drawn(shelf, folder, {"prompt": ["a cat", "a dog"]})
     read = read_grid(grid)
@@ -111,6 +113,7 @@ def test_a_grid_of_prompts_alone_is_compared_by_its_base(shelf: Shelf, folder: P
     assert kept == [(40, 40), (80, 40)]  # whole and unscaled in the grid's folder
 
 
+@pytest.mark.slow
 def test_two_columns_meet_once(shelf: Shelf, folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "journey"
     image(other / "1.png", colour=(9, 9, 9))

@@ -54,6 +54,7 @@ def in_a_process(home: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_a_second_plan_is_the_same_and_imports_no_torch(shelf: Shelf) -> None:
     first = plan(GridConfig(axes=Axes(**AXES), **SETTINGS), shelf.store).to_json()
     assert any("is truncated" in note for note in first["notes"])
@@ -62,6 +63,7 @@ def test_a_second_plan_is_the_same_and_imports_no_torch(shelf: Shelf) -> None:
     assert again["plan"] == json.loads(json.dumps(first))
 
 
+@pytest.mark.slow
 def test_a_base_that_is_not_registered_is_known_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv("LORALOOM_HOME", str(home))
@@ -96,6 +98,7 @@ def test_a_base_that_changed_is_asked_anew(tmp_path: Path, monkeypatch: pytest.M
     store.close()
 
 
+@pytest.mark.slow
 def test_an_adapter_that_was_replaced_is_checked_anew(tmp_path: Path, shelf: Shelf) -> None:
     adapter = tmp_path / "mine.safetensors"
     tiny_adapter(shelf.base, adapter, seed=5)

@@ -25,6 +25,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(tmp_path / "home")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "kind"), [("sd1", "lora"), ("sd1", "lokr"), ("flux1", "lora")])
 def test_the_image_and_its_key_are_those_without(family: str, kind: str, store: Store, tmp_path: Path) -> None:
     import shutil

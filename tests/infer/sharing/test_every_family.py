@@ -91,6 +91,7 @@ def jobs(built: Built) -> list[Any]:
     return made
 
 
+@pytest.mark.slow
 def test_an_image_of_shared_forwards_is_the_one_drawn_alone(built: Built) -> None:
     import torch
 

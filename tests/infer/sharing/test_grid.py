@@ -70,6 +70,7 @@ def apart(one: CellResult, other: CellResult) -> int:
         return int(abs(numpy.asarray(first, dtype=int) - numpy.asarray(second, dtype=int)).max())
 
 
+@pytest.mark.slow
 def test_images_of_one_seed_share_their_first_unconditional_row_and_the_decoder(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_images_of_one_seed_share_their_first_unconditional_row_and_the_decoder(
     assert max(apart(one, other) for one, other in zip(alone, together, strict=True)) <= TOLERANCE["fp32"]
 
 
+@pytest.mark.slow
 def test_cells_that_differ_in_everything_share_forwards_in_any_order(shelf: Shelf, tmp_path: Path) -> None:
     write_kind("lokr", shapes(tiny_parts("sd1")[1]), tmp_path / "lokr.safetensors")
     shelf.store.add(tmp_path / "lokr.safetensors", name="lokr")
@@ -127,6 +129,7 @@ def test_cells_that_differ_in_everything_share_forwards_in_any_order(shelf: Shel
     assert all(one.path is not None and read_png(one.path).render.shared for one in together)
 
 
+@pytest.mark.slow
 def test_adapters_are_attached_while_a_cell_in_flight_needs_them(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory stays flat over many adapters: no more are attached than cells are in flight."""
     for number in range(4):
@@ -153,6 +156,7 @@ def test_a_width_that_the_memory_decides(shelf: Shelf, tmp_path: Path) -> None:
     assert counts.forwards == 3  # one of the first cell alone, which is measured, one of all and the last of the others
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_leaves_its_neighbours(shelf: Shelf, tmp_path: Path) -> None:
     """One image overflows, and the adapter of another is damaged once it was checked: each fails by itself, as it does alone."""
     save_file(load_file(shelf.store.find("hat").files[0].path), tmp_path / "cut.safetensors", metadata={"another": "file"})
@@ -173,6 +177,7 @@ def test_a_cell_that_fails_leaves_its_neighbours(shelf: Shelf, tmp_path: Path) -
     assert max(apart(one, found[place]) for one, place in zip(fine, (0, 3, 4), strict=True)) <= TOLERANCE["fp32"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out_of_memory", [False, True])
 def test_a_forward_that_fails_is_not_the_end_of_its_cells(
     out_of_memory: bool, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -199,6 +204,7 @@ def test_a_forward_that_fails_is_not_the_end_of_its_cells(
         assert widths == [4, 4, 2, 2] and "drawn alone after all: sharing forwards failed with RuntimeError: a kernel failed" in note
 
 
+@pytest.mark.slow
 def test_an_interrupt_loses_the_cells_in_flight_alone(shelf: Shelf, tmp_path: Path) -> None:
     renders = cells_of(shelf, *({"seed": seed, "steps": 1 + seed} for seed in range(6)))
     kept: list[CellResult] = []
@@ -244,6 +250,7 @@ def config(shelf: Shelf, axes: dict[str, Any], **settings: Any) -> GridConfig:
     return GridConfig(axes=Axes(**axes), **given | settings)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_what_the_run_then_takes_and_says_what_is_drawn_alone(shelf: Shelf, tmp_path: Path) -> None:
     write_kind("lokr", shapes(tiny_parts("sd1")[1]), tmp_path / "lokr.safetensors")
     shelf.store.add(tmp_path / "lokr.safetensors", name="lokr")
@@ -260,6 +267,7 @@ def test_the_plan_counts_what_the_run_then_takes_and_says_what_is_drawn_alone(sh
     assert planned.forwards < plan(replace(asked, batch_size=1), shelf.store).forwards / 2
 
 
+@pytest.mark.slow
 def test_one_denoising_serves_the_vaes_of_a_cell(shelf: Shelf, tmp_path: Path) -> None:
     import diffusers
 
@@ -274,6 +282,7 @@ def test_one_denoising_serves_the_vaes_of_a_cell(shelf: Shelf, tmp_path: Path) -
         assert result["rendered"] == 4 and result["forwards"] == planned.forwards == 2
 
 
+@pytest.mark.slow
 def test_cells_that_were_drawn_alone_are_not_drawn_again(shelf: Shelf) -> None:
     run(config(shelf, {"seed": [1, 2]}), shelf.store)
     result = run(config(shelf, {"seed": [1, 2, 3, 4]}, batch_size=4), shelf.store).result
@@ -282,6 +291,7 @@ def test_cells_that_were_drawn_alone_are_not_drawn_again(shelf: Shelf) -> None:
     assert alone["rendered"] == 1, "bytes are promised: an image of shared forwards does not stand for the one drawn alone"
 
 
+@pytest.mark.slow
 def test_an_image_of_shared_forwards_is_reproduced_within_the_tolerance(shelf: Shelf) -> None:
     folder = run(config(shelf, {"seed": [1, 2], "adapter": ["none", "ink"]}, batch_size=4, steps=3), shelf.store).folder
     for image in sorted((folder / "images").glob("*.png")):

@@ -65,6 +65,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_another_vae_denoises_nothing_and_draws_the_same_bytes(shelf: Shelf, tmp_path: Path, name: str, read: list[set[str]]) -> None:
     base = Path(str(shelf.store.find("pocket").path)) if name == "pocket" else shared_folder(name.removesuffix(" file"))
@@ -94,6 +95,7 @@ def test_another_vae_denoises_nothing_and_draws_the_same_bytes(shelf: Shelf, tmp
     assert len(set(drawn.values())) == 4 and images(whole, fresh) == drawn
 
 
+@pytest.mark.slow
 def test_cells_that_share_forwards_are_kept_too(shelf: Shelf, tmp_path: Path) -> None:
     seeds, vae = {"seed": [1, 2, 3]}, other_vae(shelf.base, tmp_path / "other")
     run(config(shelf.work, seeds, batch_size=2), shelf.store)
@@ -101,6 +103,7 @@ def test_cells_that_share_forwards_are_kept_too(shelf: Shelf, tmp_path: Path) ->
     assert (again.result["rendered"], again.result["forwards"], again.result["latents_reused"]) == (3, 0, 3)
 
 
+@pytest.mark.slow
 def test_latents_that_were_drawn_alone_are_taken_by_cells_that_would_share(shelf: Shelf, tmp_path: Path) -> None:
     run(config(shelf.work, {"seed": [1]}), shelf.store)
     asked = config(shelf.work, {"seed": [1, 2, 3], "vae": [other_vae(shelf.base, tmp_path / "other")]}, batch_size=2)
@@ -109,6 +112,7 @@ def test_latents_that_were_drawn_alone_are_taken_by_cells_that_would_share(shelf
     assert (planned.latents_reused, planned.shared) == (1, 2) and run(asked, shelf.store).result["forwards"] == planned.forwards
 
 
+@pytest.mark.slow
 def test_a_vae_that_encodes_an_image_is_a_part_of_the_latents(shelf: Shelf, tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), (200, 0, 0)).save(tmp_path / "photo.png")
     given: dict[str, Any] = {"init": str(tmp_path / "photo.png"), "strength": 0.5}
@@ -117,6 +121,7 @@ def test_a_vae_that_encodes_an_image_is_a_part_of_the_latents(shelf: Shelf, tmp_
     assert again.result["forwards"] > 0 and again.result["latents_reused"] == 0
 
 
+@pytest.mark.slow
 def test_damaged_latents_are_drawn_again_and_said_so(shelf: Shelf, tmp_path: Path, read: list[set[str]]) -> None:
     first = run(config(shelf.work), shelf.store)
     (kept,) = (shelf.home / "latents").rglob("*.safetensors")

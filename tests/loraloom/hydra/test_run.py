@@ -45,12 +45,14 @@ def test_a_text_arrives_as_typed(toy: Job[Toy], toy_runs: list[Request[Toy]], te
     assert (toy_runs[0].config.prompt, toy_runs[0].config.knobs.label) == (text, text)
 
 
+@pytest.mark.slow
 def test_a_text_arrives_as_typed_in_every_run_of_a_sweep(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     text = 'a cat, ${x} \\${y} it\'s [red], "blue" \\'
     assert run_job(toy, ["--multirun", f"prompt={text}", "steps=1,2"]) == 0
     assert [(run.config.prompt, run.config.steps) for run in toy_runs] == [(text, 1), (text, 2)]
 
 
+@pytest.mark.slow
 def test_quoted_texts_keep_hydras_rules(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     run_job(toy, ["-m", 'prompt="a, b","${sampler}"', "sampler=euler,heun"])
     assert [run.config.prompt for run in toy_runs] == ["a, b", "a, b", "euler", "heun"]
@@ -144,6 +146,7 @@ def test_a_value_out_of_range_is_reported_with_what_cannot_be_read() -> None:
     assert [fault.split()[0] for fault in caught.value.faults] == ["stpes=5:", "batch_size", "optim.lr"]
 
 
+@pytest.mark.slow
 def test_what_the_plan_finds_is_reported_with_what_is_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(Faults) as caught:
         run_job(train_job(), ["steps=0", "lora.rank=-1", "base=nobase", f"data.path={tmp_path / 'nodata'}", "optim.name=adm"])
@@ -205,6 +208,7 @@ def test_presets_of_ones_own(toy: Job[Toy], toy_runs: list[Request[Toy]], tmp_pa
     assert "NAME: VALUE lines" in refused(toy, "--config-dir", str(tmp_path / "my own"), "knobs=mine")
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_one_folder_that_lists_its_runs(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_job(toy, ["--multirun", "knobs.rank=1,2", "model=small", "steps=range(1,3)"]) == 0
     (folder,) = map(Path, capsys.readouterr().out.splitlines())
@@ -228,6 +232,7 @@ def test_a_sweep_with_one_bad_run_is_refused_before_it_begins(toy: Job[Toy], toy
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_that_fails_does_not_stop_the_others(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_job(toy, ["-m", 'prompt="fail","go"']) == 1
     (folder,) = map(Path, capsys.readouterr().out.splitlines())
@@ -235,6 +240,7 @@ def test_a_run_of_a_sweep_that_fails_does_not_stop_the_others(toy: Job[Toy], cap
     assert [(run["exit_code"], run["error"]) for run in runs] == [(1, "the toy broke"), (0, None)]
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_the_sweep_and_leaves_what_was_done(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_job(toy, ["-m", 'prompt="go","stop","never"'])
@@ -249,6 +255,7 @@ def test_a_dry_sweep_plans_every_run(toy: Job[Toy], capsys: pytest.CaptureFixtur
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_sweeps_in_one_second_do_not_collide(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     run_job(toy, ["-m", "steps=1"])
     run_job(toy, ["-m", "steps=1"])

@@ -40,11 +40,13 @@ def result(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_glob_runs_every_preset(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     assert run_job(toy, ["-m", "model=glob(*)", "prompt=x"]) == 0
     assert [run.config.steps for run in toy_runs] == [99, 20]  # large, small
 
 
+@pytest.mark.slow
 def test_glob_may_leave_presets_out(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     assert run_job(toy, ["-m", "model=glob(*,exclude=l*)"]) == 0
     assert len(toy_runs) == 1
@@ -84,6 +86,7 @@ def test_a_plug_in_that_cannot_be_imported_names_the_missing_package(tmp_path: P
     assert "pip install a_package_that_nobody_has" in fault
 
 
+@pytest.mark.slow
 def test_runs_of_a_sweep_carry_their_override_in_the_name(searched: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     run_job(searched, ["-m", "knobs.rank=1,16", "model=small", "mode=quick,careful"])
     assert [run["reference"] for run in result(capsys)["runs"]] == [
@@ -91,6 +94,7 @@ def test_runs_of_a_sweep_carry_their_override_in_the_name(searched: Job[Toy], ca
     ]
 
 
+@pytest.mark.slow
 def test_a_sweep_names_its_best_run(searched: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     run_job(searched, ["-m", "knobs.rate=0.1,0.4,0.9"])
     found = result(capsys)
@@ -98,6 +102,7 @@ def test_a_sweep_names_its_best_run(searched: Job[Toy], capsys: pytest.CaptureFi
     assert (found["best"]["number"], found["best"]["overrides"]) == (1, ["knobs.rate=0.4"])
 
 
+@pytest.mark.slow
 def test_optuna_begins_with_the_configs_own_value_and_finds_a_better_one(searched: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     run_job(searched, ["-m", "hydra/sweeper=optuna", "knobs.rate=interval(0,1)", "hydra.sweeper.n_trials=6"])
     found = result(capsys)
@@ -112,6 +117,7 @@ def _sweep_folder() -> tuple[str, ...]:
     return path.relative_to(Path.cwd()).parts
 
 
+@pytest.mark.slow
 def test_the_same_seed_searches_the_same(searched: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     words = ["-m", "hydra/sweeper=optuna", "knobs.rate=tag(log, interval(1e-3,1))", "hydra.sweeper.n_trials=4"]
     run_job(searched, words)
@@ -120,6 +126,7 @@ def test_the_same_seed_searches_the_same(searched: Job[Toy], toy_runs: list[Requ
     assert rates[:4] == rates[4:]
 
 
+@pytest.mark.slow
 def test_a_search_takes_whole_numbers_lists_ranges_and_presets(searched: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     space = ["knobs.rank=interval(2,4)", "steps=range(10,31,10)", "mode=quick,careful", "model=small,large", "prompt=x"]
     run_job(searched, ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=5", *space])
@@ -128,6 +135,7 @@ def test_a_search_takes_whole_numbers_lists_ranges_and_presets(searched: Job[Toy
     assert len(toy_runs) == 5
 
 
+@pytest.mark.slow
 def test_a_search_can_maximize_and_survives_a_failed_trial(searched: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     words = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3", 'prompt="fail","go"']
     assert run_job(searched, ["-m", *words, "knobs.rate=interval(0.0,1.0)"]) in (0, 1)
@@ -147,6 +155,7 @@ def test_both_ends_of_an_interval_are_checked_before_the_first_trial(searched: J
     assert "expected a whole number" in faults(searched, "-m", "hydra/sweeper=optuna", "steps=interval(1.5,4)")
 
 
+@pytest.mark.slow
 def test_the_params_that_a_preset_gives_the_sweeper_are_checked_and_run(
     searched: Job[Toy], toy_runs: list[Request[Toy]], tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from loraloom.hydra.run import run_job
 from tests.loraloom.toy import Toy
 
 
+@pytest.mark.slow
 def test_info_shows_what_hydra_knows(toy: Job[Toy], toy_runs: list[Request[Toy]], capsys: pytest.CaptureFixture[str]) -> None:
     expected = {
         "defaults": "| model/small",
@@ -30,11 +31,13 @@ def test_info_shows_what_hydra_knows(toy: Job[Toy], toy_runs: list[Request[Toy]]
     assert toy_runs == []
 
 
+@pytest.mark.slow
 def test_hydra_help_is_hydras(toy: Job[Toy], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_job(toy, ["--hydra-help"]) == 0
     assert "== Flags ==" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_verbose_shows_debug_records_in_a_single_run(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
     import logging
 
@@ -58,11 +61,13 @@ def test_the_environment_of_a_job_acts_in_a_single_run(toy: Job[Toy], tmp_path: 
     assert "TOY" not in os.environ
 
 
+@pytest.mark.slow
 def test_an_error_of_a_run_inside_hydra_stays_what_it_is(toy: Job[Toy]) -> None:
     with pytest.raises(RuntimeError, match="the toy broke"):
         run_job(toy, ["hydra.verbose=true", "prompt=fail"])
 
 
+@pytest.mark.slow
 def test_groups_of_ones_own(toy: Job[Toy], toy_runs: list[Request[Toy]], tmp_path: Path) -> None:
     own = tmp_path / "own"
     (own / "mygroup").mkdir(parents=True)
@@ -89,6 +94,7 @@ def completed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     return capsys.readouterr().out.split()
 
 
+@pytest.mark.slow
 def test_completion_of_commands_presets_settings_and_switches(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert completed(capsys, monkeypatch, "loraloom tr") == ["train"]
     assert "hardware=24gb" in completed(capsys, monkeypatch, "loraloom train hardware=")
@@ -98,6 +104,7 @@ def test_completion_of_commands_presets_settings_and_switches(capsys: pytest.Cap
     assert completed(capsys, monkeypatch, "loraloom train 'prompt=a (") == []
 
 
+@pytest.mark.slow
 def test_the_script_of_bash_completes_loraloom(toy: Job[Toy], tmp_path: Path) -> None:
     """The script that --shell-completion prints, in a real bash."""
     bin_ = tmp_path / "bin"

@@ -26,6 +26,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [str(tmp_path / name) for name in blocks]
 
 
+@pytest.mark.slow
 def test_the_page_s_files_are_settings(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--from-kohya", *files, "--print", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

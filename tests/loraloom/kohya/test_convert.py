@@ -430,6 +430,7 @@ def test_every_argument_of_the_scripts_is_known() -> None:
     assert len(listed) == 259 and listed == {*NAMES} - {"caption_extention"} and {*MODULES} < {*ARGUMENTS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", MODULES)
 def test_every_argument_is_answered(script: str, converted: Convert) -> None:
     """With another value than its default each is a setting, a fault, a note, or listed as ignored."""

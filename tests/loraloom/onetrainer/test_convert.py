@@ -337,6 +337,7 @@ def test_every_setting_is_answered(converted: Convert) -> None:
     assert not unanswered
 
 
+@pytest.mark.slow
 def test_the_page_s_file_is_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("LORALOOM_HOME", str(tmp_path / "home"))
     page = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")

@@ -148,6 +148,7 @@ def test_words_are_refused_early_by_the_command_itself(
     assert queue.jobs() == []
 
 
+@pytest.mark.slow
 def test_threads_of_a_server_may_check_words_at_once() -> None:
     words = ("train", "experiment=ink", "lora.rank=3")
     with ThreadPoolExecutor(4) as pool:
@@ -221,6 +222,7 @@ def test_a_list_reads_only_the_ended_jobs_that_it_shows(queue: Queue, add: Calla
     assert len(queue.jobs()) == 201
 
 
+@pytest.mark.slow
 def test_jobs_run_one_after_the_other_without_a_server(tmp_path: Path) -> None:
     queue = Queue(tmp_path / "home")
     one = queue.add(("registry", "show", "no such model"), folder=tmp_path)

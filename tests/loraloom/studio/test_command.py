@@ -14,6 +14,7 @@ from loraloom.cli import main
 from tests.loraloom.studio.opened import ROOT
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_ended(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     environment = {**os.environ, "LORALOOM_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}

@@ -198,6 +198,7 @@ def test_oft_without_its_config_is_refused(tmp_path: Path) -> None:
     assert "adapter_config.json" in str(misshape(module, (16, 12)))
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_seen_from_the_header(tmp_path: Path) -> None:
     for case in CASES:
         folder = tmp_path / case

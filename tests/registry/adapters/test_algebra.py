@@ -262,6 +262,7 @@ def test_numbers_that_are_none_are_reported_with_their_module(store: Store, tmp_
     assert not list(tmp_path.glob("out*")) and not list(tmp_path.glob("sum*"))
 
 
+@pytest.mark.slow
 def test_a_large_layer_is_fused_row_by_row_in_little_memory(store: Store, tmp_path: Path) -> None:
     """The change of a plain LoRA is never made whole: a layer of 64 MiB needs no 5 x 64."""
     shape, name = (4096, 4096), "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"

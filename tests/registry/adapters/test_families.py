@@ -45,6 +45,7 @@ def adapter(family: str, layout: Layout, path: Path, *, without: str = "nothing"
     return written(path, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMED)
 def test_fusing_into_either_form_gives_the_same_weights(family: str, tmp_path: Path) -> None:
     store, folder = Store(tmp_path / "home"), shared_folder(family)
@@ -71,6 +72,7 @@ def test_fusing_into_either_form_gives_the_same_weights(family: str, tmp_path: P
     assert changed > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMED)
 def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_path: Path) -> None:
     """Fused layers, other numbers, dots as underscores: converted by the registry, fused into both forms."""
@@ -92,6 +94,7 @@ def test_an_adapter_in_kohyas_names_changes_the_same_weights(family: str, tmp_pa
             assert torch.allclose(values[0], values[1], rtol=1e-6, atol=1e-6), key
 
 
+@pytest.mark.slow
 def test_a_base_without_text_encoders_takes_the_rest(tmp_path: Path) -> None:
     """FLUX.1 is published as a transformer alone; adapters with a trained CLIP are fused in their denoiser's part, and say so."""
     store, folder = Store(tmp_path / "home"), shared_folder("flux1")

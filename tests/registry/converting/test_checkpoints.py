@@ -61,6 +61,7 @@ def there_and_back(store: Store, family: str, source: Path, folder: Path, *, bas
     return folder / "back"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_a_folder_becomes_one_file_and_a_folder_again(family: str, store: Store, tmp_path: Path) -> None:
     source = tiny.tiny_model(family, tmp_path / "source")
@@ -99,6 +100,7 @@ def images(folder: Path, family: str) -> bytes:
     return bytes(image.tobytes())
 
 
+@pytest.mark.slow
 def test_flux_takes_what_its_file_lacks_from_the_base(store: Store, tmp_path: Path) -> None:
     source = tiny.shared_folder("flux1")
     there = convert(store, source, tmp_path / "flux.safetensors", "single-file")
@@ -120,6 +122,7 @@ def test_what_a_model_predicts_is_marked_in_its_file(store: Store, tmp_path: Pat
     assert store.find(there["name"]).prediction.value == "v_prediction"
 
 
+@pytest.mark.slow
 def test_shards_and_the_old_names_of_a_vae_are_read(store: Store, tmp_path: Path) -> None:
     source = tiny.tiny_model("sd1", tmp_path / "source")
     wanted = load_file(convert(store, source, tmp_path / "new.safetensors", "single-file", register=False)["file"])
@@ -209,6 +212,7 @@ def test_a_file_that_is_what_was_asked_for_is_refused_with_the_other_ways(store:
             convert(store, reference, output, to)
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(store: Store, tmp_path: Path) -> None:
     source = tiny.tiny_model("sd1", tmp_path / "source")
     files = [convert(store, source, tmp_path / f"{turn}.safetensors", "single-file")["file"] for turn in "ab"]
@@ -260,6 +264,7 @@ def published() -> dict[str, dict[str, Any]]:
         }
 
 
+@pytest.mark.slow
 def test_what_was_reported_of_a_file_s_prediction_goes_into_its_folder(tmp_path: Path) -> None:
     """SD 2 was published for two predictions, and this file says neither."""
     store = Store(tmp_path / "home")

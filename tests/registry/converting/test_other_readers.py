@@ -59,6 +59,7 @@ def product(up: Tensor, down: Tensor) -> Tensor:
     return up.float().flatten(1) @ down.float().flatten(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMED)
 def test_diffusers_reads_the_same_strength_without_the_header(family: str, store: Store, tmp_path: Path) -> None:
     source = tiny.tiny_adapter(tiny.shared_folder(family), tmp_path / "a.safetensors", family=family, alpha=ALPHA, text_encoder=True)

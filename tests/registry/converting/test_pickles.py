@@ -31,6 +31,7 @@ def converted(store: Store, source: Path, output: Path, **wish: Any) -> dict[str
     return dict(run_convert(plan, store).result)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_its_weights_and_tells_what_it_leaves(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("pytorch_lightning")
     callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning"})
@@ -76,6 +77,7 @@ class Evil:
         return os.system, (f"touch {self.mark}",)
 
 
+@pytest.mark.slow
 def test_code_in_a_pickle_is_named_and_never_run(store: Store, tmp_path: Path) -> None:
     source, mark = tmp_path / "evil.ckpt", tmp_path / "ran"
     torch.save({"state_dict": WEIGHTS, "more": Evil(mark)}, source)
@@ -126,6 +128,7 @@ def test_other_forms_are_one_step_further(store: Store, tmp_path: Path) -> None:
         plan_convert(ConvertRequest(reference=str(tmp_path / "m.bin"), output=tmp_path / "k.safetensors", target="kohya"), store)
 
 
+@pytest.mark.slow
 def test_an_embedding_keeps_the_link_to_its_base(store: Store, tmp_path: Path) -> None:
     facts = {"name": "mood\ud800", "step": 3, "sd_checkpoint": "fe4efff1e1", "sd_checkpoint_name": "sd-v1-4"}
     torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": torch.ones(2, 768)}, **facts}, tmp_path / "mood.pt")

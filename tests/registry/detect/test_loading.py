@@ -28,6 +28,7 @@ def meta(base: Any, **said: Any) -> Any:
     return load_base(base, dtype=torch.float32, device="meta", **said)[1]
 
 
+@pytest.mark.slow
 def test_an_override_of_a_record_applies_when_it_is_loaded(file: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
     store.add(file)
@@ -53,6 +54,7 @@ def test_every_family_predicts_what_training_has_a_target_for(name: str) -> None
     assert predictions and set(predictions) <= set(PREDICTIONS) and len(set(predictions)) == len(predictions)
 
 
+@pytest.mark.slow
 def test_it_is_a_setting_of_training_that_stays_with_the_run(file: Path, tmp_path: Path) -> None:
     from train import run
     from train.config import DataConfig, TrainConfig

@@ -86,6 +86,7 @@ def header_only(path: Path, shapes: Shapes) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [model for model in MODELS if model.family in FAMILIES], ids=ids)
 def test_an_adapter_fits_its_own_base_in_every_spelling_and_no_wider_one(tmp_path: Path, model: Published) -> None:
     shapes, layers = of(model)

@@ -49,6 +49,7 @@ def test_a_file_cut_short_is_not_taken_for_the_whole_one_before(tmp_path: Path) 
         reader.read(tmp_path / "x.safetensors", size - 1, raw)
 
 
+@pytest.mark.slow
 def test_mutated_headers_are_read_through_the_memory_as_without_it(tmp_path: Path) -> None:
     random_, reader, path = random.Random(7), TableReader(), tmp_path / "x.safetensors"
     read = 0

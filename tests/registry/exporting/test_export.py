@@ -74,6 +74,7 @@ def test_what_a_tool_does_not_read_is_converted_as_a_copy(store: Store, tmp_path
     assert exported(store, tmp_path / "own", "diffusers", source)["ink"]["how"] == "hard link"
 
 
+@pytest.mark.slow
 def test_folders_are_single_files_for_comfyui_and_folders_for_diffusers(store: Store, tmp_path: Path) -> None:
     sd1, flux1 = tiny.shared_folder("sd1"), tiny.shared_folder("flux1")
     store.add(sd1, name="small")

@@ -253,6 +253,7 @@ def test_a_half_precision_folder_is_loaded_as_asked_in_every_component(tmp_path:
     assert FAMILIES["sd1"].load(tmp_path / "half", dtype=torch.bfloat16, device="cpu").dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_a_folder_as_older_libraries_wrote_it(name: str, tmp_path: Path) -> None:
     """The published folders: CLIP's keys under text_model with position ids, a dtype in the config, tokenizers of two text files."""
@@ -320,6 +321,7 @@ def test_a_skeleton_has_every_shape_and_no_weight(model: Model) -> None:
     assert (skeleton.prediction, skeleton.latent_factor, skeleton.resolution) == (parts.prediction, parts.latent_factor, parts.resolution)
 
 
+@pytest.mark.slow
 def test_every_module_the_families_are_made_of_can_be_imported_first() -> None:
     """Importing what families share imports no family, and nothing heavy: the order of imports never matters."""
     import subprocess
@@ -455,6 +457,7 @@ def test_a_slider_that_could_be_either_is_claimed_by_both_without_confidence() -
     assert {name: claim.score for name, claim in claims.items() if claim} == {"sd1": 0.3, "sdxl": 0.3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES_HERE)
 def test_presets_name_layers_that_exist_and_grow(name: str) -> None:
     from peft import LoraConfig, inject_adapter_in_model

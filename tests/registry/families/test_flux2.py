@@ -39,6 +39,7 @@ def test_a_folder_is_known_with_its_build(variant: str) -> None:
     assert (record.kind, record.family, record.variant, record.prediction.value) == ("checkpoint", "flux2", variant, "flow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 @pytest.mark.parametrize(("variant", "reported"), [("dev", "dev"), ("klein", "klein")])
 def test_a_single_file_takes_the_rest_from_base_config(variant: str, reported: str, prefix: str, tmp_path: Path) -> None:
@@ -142,6 +143,7 @@ def test_a_tokenizer_without_a_template_is_refused(tmp_path: Path) -> None:
 # --- images
 
 
+@pytest.mark.slow
 def test_latents_are_normalised_by_the_vae_s_statistics() -> None:
     import torch
 
@@ -162,6 +164,7 @@ def test_latents_are_normalised_by_the_vae_s_statistics() -> None:
 # --- denoising
 
 
+@pytest.mark.slow
 def test_guidance_is_embedded_in_dev_only() -> None:
     """diffusers answers a dev build without guidance too, with another velocity: leaving it out may not pass unnoticed."""
     import torch

@@ -25,6 +25,7 @@ def loaded(path: Path, base_config: Path | None = None, *, device: str = "cpu") 
 # --- text
 
 
+@pytest.mark.slow
 def test_prompts_have_the_request_and_negatives_go_without() -> None:
     import inspect as python
 

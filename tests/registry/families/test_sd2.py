@@ -103,6 +103,7 @@ def test_a_file_that_does_not_say_is_refused_with_the_word_that_helps(file: Path
         loaded(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 def test_a_person_s_word_stands_above_marks_and_configs(prediction: str, file: Path, tmp_path: Path) -> None:
     import torch
@@ -116,6 +117,7 @@ def test_a_person_s_word_stands_above_marks_and_configs(prediction: str, file: P
         assert bool([warning for warning in parts.warnings if "the user's setting" in warning or "by override" in warning]) is contradicted
 
 
+@pytest.mark.slow
 def test_the_file_is_the_folder_s_model_without_the_last_layer(file: Path) -> None:
     folder = shared_folder("sd2", variant="v-standard")
     parts, own = loaded(file, folder), loaded(folder)
@@ -129,6 +131,7 @@ def test_the_file_is_the_folder_s_model_without_the_last_layer(file: Path) -> No
         assert state and all(state.pop(key).equal(tensor) for key, tensor in actual.state_dict().items()) and not state
 
 
+@pytest.mark.slow
 def test_a_marked_file_needs_no_folder(file: Path, tmp_path: Path) -> None:
     """Layers, heads and activation as published: the same text states and the same denoiser call."""
     import torch
@@ -154,6 +157,7 @@ def test_an_epsilon_file_is_the_512_build(file: Path, tmp_path: Path) -> None:
     assert FAMILIES["sd2"].architecture_of(parts) == "stable-diffusion-v2-512"
 
 
+@pytest.mark.slow
 def test_the_names_are_those_diffusers_reads(tmp_path: Path) -> None:
     """Our map of OpenCLIP's names against diffusers' own converter."""
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
@@ -231,6 +235,7 @@ def test_clip_skip_is_through_the_final_norm_and_never_for_the_negative() -> Non
 # --- steering
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_steered_image_from_an_image_is_the_pipeline_s(masked: bool) -> None:

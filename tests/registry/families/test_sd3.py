@@ -93,6 +93,7 @@ def test_the_names_are_those_diffusers_reads(tmp_path: Path) -> None:
     assert [name for name, tensor in own.items() if not reference[name].equal(tensor)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("components", [(), ("vae",), ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")], ids=len)
 def test_a_file_gives_what_it_holds_and_the_folder_the_rest(components: tuple[str, ...], tmp_path: Path) -> None:
     """Everything differs from the folder's, so that nothing can be taken from the wrong one."""
@@ -145,6 +146,7 @@ def test_a_transformer_of_other_latents_is_refused(tmp_path: Path) -> None:
 # --- text
 
 
+@pytest.mark.slow
 def test_prompts_are_encoded_as_the_pipeline_does_it() -> None:
     import torch
 
@@ -288,6 +290,7 @@ def test_image_to_image_and_inpainting_are_the_pipelines(masked: bool) -> None:
 # --- adapters
 
 
+@pytest.mark.slow
 def test_a_file_in_kohya_s_names_does_what_diffusers_names_do(tmp_path: Path) -> None:
     """Fused q, k, v and the last block's modulation included; diffusers' own loader reads such a file to no effect."""
     import torch
@@ -339,6 +342,7 @@ def test_kohya_s_file_of_another_build_is_refused_and_never_read_in_part(tmp_pat
 # --- training
 
 
+@pytest.mark.slow
 def test_its_middle_timesteps_are_trained_most_and_its_build_is_named(tmp_path: Path) -> None:
     from registry.store import Store
     from train import run

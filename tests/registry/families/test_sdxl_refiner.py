@@ -50,6 +50,7 @@ def test_its_adapters_are_reported_from_sdxl_s(key: str, width: int, metadata: d
     assert not claimed or claim is None or other is None or other.score < claim.score
 
 
+@pytest.mark.slow
 def test_the_file_alone_is_the_folder_s_model(tmp_path: Path) -> None:
     folder = shared_folder("sdxl_refiner", variant="standard")
     file = tiny_single_file(folder, tmp_path / "refiner.safetensors", family="sdxl_refiner")

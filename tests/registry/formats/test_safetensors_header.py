@@ -240,6 +240,7 @@ def slowly(path: Path) -> Header:
         return parse_header(raw, path=path, file_bytes=size)
 
 
+@pytest.mark.slow
 def test_hundreds_of_mutations_are_read_or_refused_and_never_more_than_the_library_takes(tmp_path: Path) -> None:
     accepted, refused = mutations(tmp_path / "x.safetensors", 900, 20261123)
     assert refused > 400 and accepted > 20

@@ -92,6 +92,7 @@ def rewritten(path: Path, out: Path, *, drop: str = "", add: dict[str, Any] | No
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LDM)
 def test_the_file_alone_draws_the_folder_s_image(name: str, published: dict[str, tuple[Path, Path]]) -> None:
     folder, file = published[name]
@@ -103,6 +104,7 @@ def test_the_file_alone_draws_the_folder_s_image(name: str, published: dict[str,
     assert "epsilon is assumed" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LDM)
 def test_base_config_settles_everything(name: str, tmp_path: Path) -> None:
     """The plain tiny models have other heads, groups and tokens than the published ones."""
@@ -115,6 +117,7 @@ def test_base_config_settles_everything(name: str, tmp_path: Path) -> None:
         loaded(name, file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_configs_in_the_file_s_own_header_are_believed(name: str, tmp_path: Path) -> None:
     folder = shared_folder(name, standard=True)
@@ -131,6 +134,7 @@ def test_a_vocabulary_that_is_not_clip_s_needs_a_folder(tmp_path: Path) -> None:
         loaded("sd1", file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LDM)
 def test_the_names_are_those_diffusers_reads(name: str, tmp_path: Path) -> None:
     """Our map of names against diffusers' own converters, every tensor of every component."""
@@ -196,6 +200,7 @@ def test_flux_takes_what_it_lacks_from_base_config(variant: str, tmp_path: Path)
         loaded("flux1", file, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("marks", "metadata", "prediction", "zero_snr"),
     [
@@ -230,6 +235,7 @@ def test_the_prediction_is_read_from_marks_and_metadata(
     )  # detection never guesses, loading says what it assumed
 
 
+@pytest.mark.slow
 def test_a_mark_overrules_the_folder_s_scheduler(published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     import torch
 
@@ -249,6 +255,7 @@ def test_tensors_that_nobody_took_are_reported_and_training_leftovers_are_not(
     assert [warning for warning in parts.warnings if "control_model.zero.weight" in warning and "1 of the file's" in warning]
 
 
+@pytest.mark.slow
 def test_a_missing_component_comes_from_base_config_or_is_refused(published: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     folder, file = published["sd1"]
     without = rewritten(file, tmp_path / "no-vae.safetensors", drop="first_stage_model.")
@@ -274,6 +281,7 @@ def test_clip_s_older_names_without_text_model(published: dict[str, tuple[Path, 
     assert same_model("sd1", loaded("sd1", tmp_path / "o.safetensors"), loaded("sd1", folder))
 
 
+@pytest.mark.slow
 def test_the_published_sizes_are_read_from_their_shapes() -> None:
     """The shapes of the real SD 1.5 and SDXL, from diffusers' own classes on the meta device, give back the real configs."""
     import diffusers

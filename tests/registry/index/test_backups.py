@@ -100,6 +100,7 @@ def test_every_damage_names_the_rebuild_and_the_rebuild_restores_the_backup(tmp_
     assert store.rebuild().recovered is None and not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_garbage_anywhere_in_the_file_is_refused_or_read_and_never_a_traceback(tmp_path: Path, pocket: Path) -> None:
     file = filled(tmp_path)
     whole, draw = file.read_bytes(), random.Random(7)
@@ -237,6 +238,7 @@ print(Store(Path(sys.argv[1])).rebuild().recovered)
 """
 
 
+@pytest.mark.slow
 def test_of_processes_that_rebuild_at_once_one_restores(tmp_path: Path, pocket: Path) -> None:
     file = filled(tmp_path)
     overwrite(file, 0, bytes(PAGE))

@@ -35,6 +35,7 @@ print(len(store.records()))
 """
 
 
+@pytest.mark.slow
 def test_eight_processes_add_and_scan_at_once_and_no_row_is_lost(tmp_path: Path, pocket: Path, database: str) -> None:
     folder = tmp_path / "models"
     for number in range(8):
@@ -69,6 +70,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_during_an_add_leaves_an_index_that_opens(tmp_path: Path, pocket: Path, database: str) -> None:
     folder = tmp_path / "models"
     for one in range(3):

@@ -36,6 +36,7 @@ def test_nothing_is_set_aside_in_a_process_of_others() -> None:
     assert gc.get_freeze_count() == before
 
 
+@pytest.mark.slow
 def test_a_command_sets_aside_what_its_imports_made_and_nothing_where_all_is_imported() -> None:
     code = """
 import gc

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 IMPORTS = """
 import sys
 from registry.launch.importing import importing
@@ -21,6 +23,7 @@ def printed(code: str) -> list[str]:
     return run.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_what_is_imported_gives_what_the_library_gives() -> None:
     code = """
 print(hasattr(scipy.stats, "__no_such__"), type(sys.modules["scipy.stats"]).__name__, hasattr(scipy.stats, "no_such_distribution"))
@@ -41,6 +44,7 @@ print(type(requests).__name__, requests.__version__ == sys.modules["requests"]._
     ]
 
 
+@pytest.mark.slow
 def test_a_module_inside_is_made_once() -> None:
     code = """
 import scipy.stats._qmc

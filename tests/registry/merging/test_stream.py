@@ -251,6 +251,7 @@ merge(recipe(folder / "a.safetensors", folder / "b.safetensors"), Store(folder /
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_merge_leaves_no_model(how: signal.Signals, pair: tuple[Path, Path], tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
@@ -272,6 +273,7 @@ def test_a_stopped_merge_leaves_no_model(how: signal.Signals, pair: tuple[Path, 
             read_header(path)
 
 
+@pytest.mark.slow
 def test_a_second_merge_to_the_same_output_is_refused_and_a_killed_ones_half_is_removed(
     pair: tuple[Path, Path], store: Store, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ def layer_of(dtype: str, *, compute: bool) -> QuantisedLinear:
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "compute"), [("int8", True), ("int8", False), ("nf4", False), ("nf4-dq", False)])
 def test_codes_that_lie_elsewhere_in_the_backward_pass_are_read_there(dtype: str, compute: bool) -> None:
     """As in block swap: the codes are in a slot while the layer computes, and another block's numbers are there afterwards.

@@ -231,6 +231,7 @@ def test_two_that_want_the_same_file_fetch_it_once(store: Store, server: Server,
     assert len(ids) == 2 and len(set(ids)) == 1 and len(store.records(kind="adapter")) == 1
 
 
+@pytest.mark.slow
 def test_a_kill_during_a_download_leaves_nothing_half(tmp_path: Path, pocket: Path, server: Server) -> None:
     lora(tmp_path / "made" / "large.safetensors", sd1_attention(), rank=128)  # 3 MiB: more than is read at once
     data = (tmp_path / "made" / "large.safetensors").read_bytes()

@@ -55,6 +55,7 @@ def value(maps: MappedFiles, stored: Stored) -> Tensor:
     return maps.tensor(stored, 0, stored.info.elements).clone().reshape(stored.info.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BUILDS)
 def test_a_file_and_a_folder_merge_as_two_of_one_form(family: str, store: Store, tmp_path: Path) -> None:
     a, a_file, b, b_file = models(family)
@@ -132,6 +133,7 @@ def test_a_folder_without_configs_says_what_is_missing(store: Store, tmp_path: P
         plan_merge(recipe(bare, b_file), store, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_a_vae_of_either_form_is_baked_into_a_model_of_either_form(family: str, store: Store, tmp_path: Path) -> None:
     a, a_file, b, b_file = models(family)
@@ -158,6 +160,7 @@ def test_a_vae_of_either_form_is_baked_into_a_model_of_either_form(family: str, 
             assert tensor.equal((other if key.startswith((prefix, "vae/")) else own)[key]), (number, key)
 
 
+@pytest.mark.slow
 def test_two_vaes_of_both_codes_names_are_averaged(store: Store, tmp_path: Path) -> None:
     _, a_file, b, b_file = models("sd1")
     prefix = "first_stage_model."

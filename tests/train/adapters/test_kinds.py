@@ -37,6 +37,7 @@ def trained(lora: LoraConfig, base: Path) -> Any:
     return unet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_file_gives_the_trained_change_by_every_reader(kind: str, base: Path, tmp_path: Path) -> None:
     unet = trained(KINDS[kind], base)

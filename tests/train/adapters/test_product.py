@@ -225,6 +225,7 @@ def test_a_scale_that_changes_is_followed() -> None:
     assert torch.allclose(peft(x), fewer(x), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd1", "sdxl", "flux1"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_whole_denoiser_learns_the_same(name: str, checkpointing: bool) -> None:

@@ -82,6 +82,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CASES, "continued"])
 def test_stopped_and_resumed_is_the_run_in_one_go(kind: str, planned: Plan, settings: Settings, base: Path, tmp_path: Path) -> None:
     if kind == "continued":

@@ -37,6 +37,7 @@ def products(state: Any) -> dict[str, torch.Tensor]:
     return {name: tensors[f"{name}.lora_B.weight"].flatten(1) @ tensors[f"{name}.lora_A.weight"].flatten(1) * scale[name] for name in names}
 
 
+@pytest.mark.slow
 def test_the_start_is_the_adapter_at_its_rank_and_above(learned: Path, prepared: Prepared, settings: Settings) -> None:
     two = products(prepared(settings(lora=continued(learned, rank=2, alpha=1.0))).state)
     four = products(prepared(settings(lora=continued(learned, rank=4))).state)
@@ -76,6 +77,7 @@ def test_the_nearest_of_a_lower_rank_is_that_of_the_singular_values() -> None:
     torch.testing.assert_close(up @ down * 0.5, torch.tensor([[6.0, 0.0], [0.0, 0.0]]))
 
 
+@pytest.mark.slow
 def test_a_run_that_continues_is_judged_against_the_bare_base_and_resumes(
     learned: Path, settings: Settings, store: Store, prepared: Prepared
 ) -> None:
@@ -93,6 +95,7 @@ def test_a_run_that_continues_is_judged_against_the_bare_base_and_resumes(
     assert any(parent["role"] == "adapter" for parent in record.parents)
 
 
+@pytest.mark.slow
 def test_another_adapter_of_the_name_is_not_resumed(learned: Path, base: Path, settings: Settings, store: Store, tmp_path: Path) -> None:
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(learned.read_bytes())

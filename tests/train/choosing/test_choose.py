@@ -103,6 +103,7 @@ def voted(given: list[str], choose: Callable[[str, str], str], monkeypatch: pyte
     return voter
 
 
+@pytest.mark.slow
 def test_the_plan_counts_and_draws_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(folder, "--dry-run", "--json")) == 0
     planned = json.loads(capsys.readouterr().out)
@@ -118,6 +119,7 @@ def test_the_plan_counts_and_draws_nothing(folder: Path, capsys: pytest.CaptureF
     )  # three held-out captions
 
 
+@pytest.mark.slow
 def test_a_random_voter_changes_nothing_and_a_planted_taste_is_kept(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +195,7 @@ def test_all_faults_come_at_once(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(words(folder, "--votes", gone)) == 2 and "no such file of votes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_home_that_keeps_no_images_is_one_error(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "closed").mkdir()
     with pytest.MonkeyPatch.context() as patch:

@@ -52,6 +52,7 @@ def test_a_bare_word_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "A set on the hub is OWNER/NAME." in reported(Path("nowhere"))
 
 
+@pytest.mark.slow
 def test_no_network_is_reported_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

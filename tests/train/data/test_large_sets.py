@@ -46,6 +46,7 @@ def calls(path: str) -> int:
     return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [False, True], ids=["sidecars", "table"])
 def test_the_work_grows_with_the_images(tmp_path: Path, table: bool) -> None:
     paths = [written(tmp_path / str(count), count, table=table) for count in (FEW, MANY)]

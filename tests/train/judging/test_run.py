@@ -20,6 +20,7 @@ from train.run_report.page import page
 from train.run_report.report import make_report
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_by_the_images_of_its_checkpoints(
     base: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def _weighing(sample: Sample, weight: float) -> Sample:
     return replace(sample, weight=weight) if sample.name == "002.png" else sample
 
 
+@pytest.mark.slow
 def test_a_stop_and_the_cache_change_no_bit(
     mixed: Path, settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_run_is_proven_uncompiled_and_resumed_to_the_same_bytes(
     assert one == other and any("verified on a fresh base (largest difference 0)" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_every_block_is_compiled_at_its_first_use_and_can_be_left_uncompiled() -> None:
     """Nothing is compiled here: a backend that counts takes the compiler's place."""
     family, parts = tiny_parts("flux1")

@@ -62,6 +62,7 @@ def test_text_encoders_that_learn_get_a_new_variant_each_time() -> None:
     assert all(prompt.startswith("sks, ") for prompt in drawn if prompt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text_encoder", [False, True])
 def test_stopped_with_all_of_it_drawn_a_run_ends_the_same(
     text_encoder: bool, tagged: Path, settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +86,7 @@ def test_stopped_with_all_of_it_drawn_a_run_ends_the_same(
     assert (straight.folder / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_caption_or_choice_is_not_resumed(tagged: Path, settings: Settings, store: Store) -> None:
     done = run.run(settings(steps=1, data=DataConfig(path=str(tagged), **DRAWN)), store)
     file = tagged / "2_red" / "000.txt"

@@ -44,6 +44,7 @@ def test_the_decay_rises_to_its_value() -> None:
     assert decay_at(7, decay=0.99, power=2 / 3) == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 def test_it_is_what_is_measured_and_saved_and_the_weights_train_on_to_the_same_bits(
     prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
 ) -> None:
@@ -71,6 +72,7 @@ OPTIMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optim", "ema"), OPTIMS)
 def test_a_killed_run_ends_with_the_bytes_of_a_straight_one(
     optim: OptimConfig, ema: EmaConfig, settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

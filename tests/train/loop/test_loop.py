@@ -80,6 +80,7 @@ def loop_of(work: Work, folder: Path, recorder: Recorder, *, checkpoint: int, he
     )
 
 
+@pytest.mark.slow
 def test_numbers_held_out_loss_previews_and_checkpoint_come_in_this_order(work: Work, tmp_path: Path) -> None:
     recorder = Recorder()
     loop_of(work, tmp_path, recorder, checkpoint=2, heldout=2, preview=2).run(0)
@@ -88,6 +89,7 @@ def test_numbers_held_out_loss_previews_and_checkpoint_come_in_this_order(work: 
     assert recorder.calls == [*before, *after[0], *after[1]]
 
 
+@pytest.mark.slow
 def test_a_lower_held_out_loss_is_saved_between_checkpoints(work: Work, tmp_path: Path) -> None:
     recorder = Recorder()
     loop = loop_of(work, tmp_path, recorder, checkpoint=4, heldout=1, preview=4)
@@ -109,6 +111,7 @@ def test_a_stop_request_saves_the_step_and_draws_nothing(work: Work, tmp_path: P
     assert recorder.calls == ["adapter 2"]
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_previews_ends_the_previews_alone(work: Work, tmp_path: Path) -> None:
     class Full(Recorder):
         def draw(self, state: TrainState, step: int) -> list[Path]:

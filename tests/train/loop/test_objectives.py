@@ -59,6 +59,7 @@ def losses(state: TrainState) -> tuple[float, ...]:
     return (*found.tolist(), float(norm))
 
 
+@pytest.mark.slow
 def test_each_option_gives_another_loss_and_another_gradient(prepared: Prepared, settings: Settings) -> None:
     state = prepared(settings()).state
     parts, seen = state.parts, {"default": losses(state)}
@@ -71,6 +72,7 @@ def test_each_option_gives_another_loss_and_another_gradient(prepared: Prepared,
     assert len({values[-1] for values in seen.values()}) == len({values[0] for values in seen.values()}) == len(seen)
 
 
+@pytest.mark.slow
 def test_held_out_loss_is_on_plain_noise(prepared: Prepared, settings: Settings) -> None:
     plain, changed = (prepared(settings(objective=ObjectiveConfig(noise=noise))) for noise in ("normal", "offset+pyramid+perturbation"))
     assert plain.probe.measure(plain.state, model=plain.state.model) == changed.probe.measure(changed.state, model=changed.state.model)
@@ -89,6 +91,7 @@ EVERYTHING = objective(
 ZERO_SNR = objective({"noise": "perturbation", "weighting": "min_snr", "loss": "pseudo_huber"}, zero_terminal_snr=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prediction", "chosen"), [("epsilon", EVERYTHING), ("v_prediction", ZERO_SNR)], ids=["noises", "zero_terminal_snr"]
 )

@@ -21,6 +21,7 @@ Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_bytes_resumed_without_it_too(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,6 +38,7 @@ def test_a_run_is_the_same_bytes_resumed_without_it_too(
     assert again.result["heldout"] == plain.result["heldout"]
 
 
+@pytest.mark.slow
 def test_two_passes_of_a_step_share_it_with_swapped_blocks(settings: Settings, images: Path, prepared: Prepared) -> None:
     """A class that is preserved has a second pass; what both keep is away until their common backward pass."""
     shared = {"objective": ObjectiveConfig(preserve_class="a disc"), "gradient_checkpointing": True}
@@ -50,6 +52,7 @@ def test_two_passes_of_a_step_share_it_with_swapped_blocks(settings: Settings, i
     assert ledger.host == 0 and ledger.host_peak > 2 * ledger.peak > 0
 
 
+@pytest.mark.slow
 def test_the_plan_counts_what_the_device_no_longer_holds(settings: Settings, store: Store, prepared: Prepared) -> None:
     config = settings(gradient_checkpointing=True)
     plain, away = (run.plan(replace(config, offload_activations=on), store) for on in (False, True))

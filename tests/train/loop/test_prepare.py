@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
 from train.config import LoraConfig, ObjectiveConfig, ObjectiveParams, OptimConfig, OptimParams, PreviewConfig, TrainConfig
@@ -31,6 +32,7 @@ def test_encoders_and_vae_are_freed_and_the_settings_reach_optimizer_and_objecti
     assert float(unweighted.losses(prediction, target, torch.tensor([0]))) == 0.5 * (3.0 - 0.25)  # delta (|e| - delta / 2)
 
 
+@pytest.mark.slow
 def test_trained_text_encoders_stay_with_their_own_group(prepared: Prepared, settings: Settings) -> None:
     config = settings(lora=LoraConfig(rank=2, text_encoder=True), preview=PreviewConfig(prompts=["a disc"], steps=1))
     work = prepared(config)

@@ -46,6 +46,7 @@ def test_the_plan_shows_the_class_prompts(settings: Settings, images: Path, stor
     assert made.estimate.activations == 2 * (plain.estimate.activations or 0)
 
 
+@pytest.mark.slow
 def test_its_loss_is_zero_at_the_base_and_the_plain_formula_later(settings: Settings, images: Path, prepared: Prepared) -> None:
     """At step 0 the adapter is the base: exactly 0. Then w mean((adapted - base)^2), and the same gradients as that written out."""
     state = prepared(preserving(settings, images)).state
@@ -71,6 +72,7 @@ def test_its_loss_is_zero_at_the_base_and_the_plain_formula_later(settings: Sett
     assert bool(found.detach().gt(0).all())
 
 
+@pytest.mark.slow
 def test_accumulated_passes_preserve_as_one_big_batch(settings: Settings, images: Path, prepared: Prepared) -> None:
     found = []
     for batch, passes in ((4, 1), (1, 4)):

@@ -31,6 +31,7 @@ def drawn(prepared: Prepared, config: TrainConfig) -> NDArray[numpy.int_]:
     return numpy.asarray(images[0], dtype=int)
 
 
+@pytest.mark.slow
 def test_previews_are_decoded_in_tiles(prepared: Prepared, settings: Settings) -> None:
     whole, tiled = (drawn(prepared, settings(resolution=64, preview=preview(tile))) for tile in (None, 32))
     assert 0 < abs(whole - tiled).mean() < 20 and whole.shape == tiled.shape

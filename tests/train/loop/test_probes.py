@@ -23,6 +23,7 @@ def test_the_points_are_spread_over_all_of_them() -> None:
     assert probed_points(4) == [0, 1, 2, 3] and probed_points(11) == [1, 4, 6, 9] and probed_points(16) == [2, 6, 10, 14]
 
 
+@pytest.mark.slow
 def test_the_measure_is_the_table_with_and_without_the_own_caption(
     prepared: Callable[[TrainConfig], Any], settings: Callable[..., TrainConfig]
 ) -> None:

@@ -55,6 +55,7 @@ def adapter(folder: Path) -> Path:
     return folder / "discs.safetensors"
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_with_is_the_same_to_the_bit(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_finished_run_tells_its_result_again(done: tuple[Path, Store]) -> None
     assert (folder / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_more_steps_train_on_and_the_change_is_reported(done: tuple[Path, Store]) -> None:
     folder, store = done
     reported: list[str] = []
@@ -234,6 +236,7 @@ def saved(state: Any, run_folder: Path) -> Path:
     return checkpoint.save(run_folder, 2, write_adapter=write, training=training_state(state), history={})
 
 
+@pytest.mark.slow
 def test_schedule_free_resumes_from_the_weights_that_train(
     prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
 ) -> None:
@@ -249,6 +252,7 @@ def test_schedule_free_resumes_from_the_weights_that_train(
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(straight.weights, resumed.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_alpha_in_the_file_s_factors_does_not_touch_a_resume(
     prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
 ) -> None:
@@ -262,6 +266,7 @@ def test_alpha_in_the_file_s_factors_does_not_touch_a_resume(
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(straight.weights, resumed.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_a_changed_weight_decay_acts_after_a_resume(prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path) -> None:
     before = prepared(settings()).state
     before.step(0)

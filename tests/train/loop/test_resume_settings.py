@@ -102,6 +102,7 @@ def next_step(state: Any, place: Path, resumed: TrainConfig) -> list[torch.Tenso
     return [weight.detach().clone() for _, weight in state.weights]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_change_gives_other_weights(name: str, prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path) -> None:
     config = settings(steps=8, optim=OPTIMIZERS[name])
@@ -131,6 +132,7 @@ def test_each_change_gives_other_weights(name: str, prepared: Callable[[TrainCon
 STEPPED = {"name": "torch.optim.lr_scheduler.StepLR", "args": {"step_size": 2, "gamma": 0.5}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begun", "changes"),
     [
@@ -154,6 +156,7 @@ def test_each_option_of_another_schedule_acts(
     assert not any(torch.equal(one, two) for one, two in zip(unchanged, other, strict=True))
 
 
+@pytest.mark.slow
 def test_another_rate_of_the_text_encoders_acts_on_them_alone(
     prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path
 ) -> None:
@@ -196,6 +199,7 @@ def test_what_changes_mean_is_given_in_numbers(settings: Settings) -> None:
     assert list(run.consequences(config, twice, ["preview.seed"], step=1)) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_made_again_to_the_bit(done: tuple[Path, Store], tmp_path: Path) -> None:
     folder, store = done
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))

@@ -33,6 +33,7 @@ def after_a_step(prepared: Prepared, config: TrainConfig) -> tuple[Any, Any]:
     return state, state.step(0)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_formula_on_each_images_own_caption(prepared: Prepared, settings: Settings) -> None:
     import diffusers
 
@@ -55,6 +56,7 @@ def test_the_loss_is_the_formula_on_each_images_own_caption(prepared: Prepared, 
         assert float(trace.losses[place]) == pytest.approx(float(wanted), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_accumulated_passes_are_one_big_batch(prepared: Prepared, settings: Settings) -> None:
     whole, one = after_a_step(prepared, settings(batch_size=4))
     parts, four = after_a_step(prepared, settings(batch_size=1, accumulate=4))
@@ -63,6 +65,7 @@ def test_accumulated_passes_are_one_big_batch(prepared: Prepared, settings: Sett
     torch.testing.assert_close(gradients(parts), gradients(whole), rtol=1e-3, atol=1e-6)  # sums in another order, fp32
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_gives_the_same_gradients(prepared: Prepared, settings: Settings) -> None:
     plain, _ = after_a_step(prepared, settings())
     spared, _ = after_a_step(prepared, settings(gradient_checkpointing=True))
@@ -70,6 +73,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(prepared: Prepared, set
     torch.testing.assert_close(gradients(spared), gradients(plain), rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_clipping_sees_every_weight(prepared: Prepared, settings: Settings) -> None:
     free, trace = after_a_step(prepared, settings(optim=OptimConfig(clip=0.0)))
     norm = gradients(free).norm()
@@ -80,6 +84,7 @@ def test_clipping_sees_every_weight(prepared: Prepared, settings: Settings) -> N
     assert float(gradients(clipped).norm()) == pytest.approx(1e-3, rel=1e-2)  # torch divides by norm + 1e-6
 
 
+@pytest.mark.slow
 def test_a_step_depends_on_its_number_alone(prepared: Prepared, settings: Settings) -> None:
     first, _ = after_a_step(prepared, settings())
     second = prepared(settings()).state
@@ -87,6 +92,7 @@ def test_a_step_depends_on_its_number_alone(prepared: Prepared, settings: Settin
     assert torch.equal(first.step(3).losses, second.step(3).losses)
 
 
+@pytest.mark.slow
 def test_a_bf16_base_learns_with_fp32_weights(prepared: Prepared, settings: Settings) -> None:
     state = prepared(settings(precision=Precision.bf16)).state
     before = [weight.detach().clone() for _, weight in state.weights]
@@ -96,6 +102,7 @@ def test_a_bf16_base_learns_with_fp32_weights(prepared: Prepared, settings: Sett
     assert any(not torch.equal(weight, old) for (_, weight), old in zip(state.weights, before, strict=True))
 
 
+@pytest.mark.slow
 def test_only_lora_weights_move(prepared: Prepared, settings: Settings) -> None:
     state = prepared(settings(lora=LoraConfig(rank=2, targets="convolutions"))).state
     frozen = {name: weight.clone() for name, weight in state.parts.denoiser.named_parameters() if ".lora_" not in name}
@@ -106,6 +113,7 @@ def test_only_lora_weights_move(prepared: Prepared, settings: Settings) -> None:
     assert all(bool(weight.any()) for name, weight in state.weights if "lora_B" in name)
 
 
+@pytest.mark.slow
 def test_held_out_loss_is_the_same_each_time_and_the_base_s_before_training(prepared: Prepared, settings: Settings) -> None:
     work = prepared(settings())
 
@@ -143,6 +151,7 @@ def test_held_out_loss_is_measured_where_the_run_trains(prepared: Prepared, sett
     assert seen == wanted * 3 and wanted[0] > 1000 * float(quantiles[0])
 
 
+@pytest.mark.slow
 def test_sdxl_is_conditioned_on_each_images_own_size_and_crop(prepared: Prepared, settings: Settings, tmp_path: Path) -> None:
     """The loss is that of diffusers' UNet with the time ids of diffusers' training script: size, crop, target."""
     import diffusers
@@ -180,6 +189,7 @@ def test_sdxl_is_conditioned_on_each_images_own_size_and_crop(prepared: Prepared
         assert float(trace.losses[place]) == pytest.approx(float(wanted), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text_encoder", [False, True])
 def test_clip_skip_trains_on_the_layer_that_diffusers_draws_with(prepared: Prepared, settings: Settings, text_encoder: bool) -> None:
     import diffusers

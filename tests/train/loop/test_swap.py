@@ -40,6 +40,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for kind in kinds for path in sorted(folder.glob(kind))}
 
 
+@pytest.mark.slow
 def test_runs_are_the_same_bytes_whatever_is_swapped_resumed_with_another_number_too(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_runs_are_the_same_bytes_whatever_is_swapped_resumed_with_another_number
     assert images and images.items() <= files(folder).items()
 
 
+@pytest.mark.slow
 def test_every_forward_pass_of_a_step_is_one_fetch_and_its_backward_pass_another(
     settings: Settings, images: Path, prepared: Prepared
 ) -> None:

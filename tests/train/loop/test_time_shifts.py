@@ -25,6 +25,7 @@ def timesteps(state: TrainState, steps: int) -> dict[int, list[float]]:
     return found
 
 
+@pytest.mark.slow
 def test_two_resolutions_have_two_time_shifts(settings: Settings, prepared: Prepared, tmp_path: Path) -> None:
     base = str(tiny.shared_folder("flux1"))
     data = DataConfig(path=str(tiny.tiny_dataset(tmp_path / "large", 2, size=256)))
@@ -40,6 +41,7 @@ def test_two_resolutions_have_two_time_shifts(settings: Settings, prepared: Prep
         assert drawn[side] == pytest.approx(expected, abs=1.7), "a row of the table is at most 1.65 wide"
 
 
+@pytest.mark.slow
 def test_a_shift_that_is_given_holds_for_every_size(settings: Settings, prepared: Prepared, tmp_path: Path) -> None:
     data = DataConfig(path=str(tiny.tiny_dataset(tmp_path / "large", 1, size=128)))
     given = settings(base=str(tiny.shared_folder("flux1")), resolution=[64, 128], data=data, objective=ObjectiveConfig(shift=2.0))

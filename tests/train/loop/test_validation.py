@@ -23,6 +23,7 @@ def test_it_cannot_tell_when_the_interval_spans_nothing() -> None:
     assert difference([2.0, 2.1, 2.2], [1.0, 1.1, 1.25]).verdict == "worse"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_passes_without_gradients_have_the_images_that_the_plan_counts(
     batch_size: int, prepared: Callable[[TrainConfig], Any], settings: Callable[..., TrainConfig]

@@ -126,6 +126,7 @@ def test_what_a_mask_leaves_out_changes_no_gradient(tmp_path: Path, settings: Se
     assert not torch.equal(losses, gradients()[0])
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_over_what_is_kept(tmp_path: Path, settings: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
     """Against the plain formula in float64: the left half of the latents, and the weights of a run that keeps .25 of the rest."""
     for of in (0.0, 0.25):
@@ -142,6 +143,7 @@ def test_the_loss_is_the_mean_over_what_is_kept(tmp_path: Path, settings: Settin
         torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_held_out_loss_counts_what_masks_keep(tmp_path: Path, settings: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
     folder = masked_set(tmp_path / "set")
     masked_set(folder / "heldout", 2, numpy.ascontiguousarray(LEFT[:, ::-1]))
@@ -153,6 +155,7 @@ def test_held_out_loss_counts_what_masks_keep(tmp_path: Path, settings: Settings
     assert not torch.equal(work.probe.heldout.table(work.state, model=work.state.model), masked)
 
 
+@pytest.mark.slow
 def test_masks_of_another_file_are_other_entries_of_the_cache(
     tmp_path: Path, settings: Settings, prepared: Callable[[TrainConfig], Any]
 ) -> None:
@@ -164,6 +167,7 @@ def test_masks_of_another_file_are_other_entries_of_the_cache(
     assert again is not None and torch.equal(again, 1 - first)
 
 
+@pytest.mark.slow
 def test_each_set_has_its_own_masks_and_one_has_none(tmp_path: Path, settings: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
     """masks/ in one, NAME-masklabel.png in the second, none in the third, whose images have the loss of a run without masks."""
     half = Image.fromarray(LEFT)

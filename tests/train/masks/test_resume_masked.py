@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from PIL import Image
 
@@ -15,6 +16,7 @@ from train.loop.saved_state import restore
 from train.output import export
 
 
+@pytest.mark.slow
 def test_a_resume_gives_the_same_bytes(
     settings: Callable[..., TrainConfig], prepared: Callable[[TrainConfig], Any], tmp_path: Path
 ) -> None:

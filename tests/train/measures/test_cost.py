@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from registry.store import Store
 from tests.train.conftest import short_run
 from train import run
@@ -30,6 +32,7 @@ def test_images_through_the_denoiser_are_counted() -> None:
     assert measured_beside(split, ["a", "b", "c"], TrainConfig(), guided=False) == (0, 64, 80 + 128)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_it_measured_and_the_plan_counts_it(base: Path, images: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
     config = short_run(

@@ -8,6 +8,7 @@ from train.config import TrainConfig
 from train.measures.delta_norm import percent, sentence
 
 
+@pytest.mark.slow
 def test_the_change_is_relative_to_the_weights_of_all_layers(
     prepared: Callable[[TrainConfig], Any], settings: Callable[..., TrainConfig]
 ) -> None:

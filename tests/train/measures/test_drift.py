@@ -55,6 +55,7 @@ def test_drift_is_a_share_of_the_bases_loss_and_large_beside_a_small_gain() -> N
     assert drift_of({}, before) is None and drift_of(before, {}) is None
 
 
+@pytest.mark.slow
 def test_the_base_draws_the_captions_once_and_its_loss_is_the_measure(prepared: Prepared, settings: Settings, tmp_path: Path) -> None:
     work = prepared(settings(preview=DRAWN))
     state, probe = work.state, work.probe
@@ -73,6 +74,7 @@ def test_the_base_draws_the_captions_once_and_its_loss_is_the_measure(prepared: 
     assert all(torch.equal(one["mean"], other["mean"]) for one, other in pairs)
 
 
+@pytest.mark.slow
 def test_text_encoders_that_learn_read_the_captions_anew(prepared: Prepared, settings: Settings, images: Path) -> None:
     config = settings(
         preview=DRAWN,

@@ -101,6 +101,7 @@ def test_a_stopped_run_is_finished_at_its_step(stopped: tuple[Path, dict[str, An
     assert "stopped early after step 4 of 10" in Stopped(4, 10, "x").sentence()
 
 
+@pytest.mark.slow
 def test_it_goes_on_only_where_it_is_asked_to(
     stopped: tuple[Path, dict[str, Any], Store], base: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_it_goes_on_only_where_it_is_asked_to(
     assert straight.result["stopped_early"] == on["stopped_early"]
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_result_is_written_does_not_train_on(stopped: tuple[Path, dict[str, Any], Store], tmp_path: Path) -> None:
     folder, result, store = stopped
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))

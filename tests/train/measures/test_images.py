@@ -39,6 +39,7 @@ def test_all_images_of_a_small_set_and_some_of_a_large_one_are_measured() -> Non
     assert unmeasured([Named()] * 40) == 32  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 def test_the_losses_are_those_of_the_table_at_two_points(
     prepared: Callable[[TrainConfig], Any], settings: Callable[..., TrainConfig], images: Path, tmp_path: Path
 ) -> None:

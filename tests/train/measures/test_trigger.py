@@ -67,6 +67,7 @@ def test_one_image_a_wide_interval_and_no_gain_cannot_tell() -> None:
     assert binding_of({}, {}) is None and binding_of(BEFORE, {}) is None
 
 
+@pytest.mark.slow
 def test_the_images_with_a_trigger_are_measured_without_it(
     prepared: Callable[[TrainConfig], Any], settings: Callable[..., TrainConfig], images: Any
 ) -> None:

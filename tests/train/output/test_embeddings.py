@@ -39,6 +39,7 @@ def of_tokens(settings: Settings, **given: Any) -> TrainConfig:
     return settings(**{"data": DataConfig(path=settings().data.path, trigger="<ab>"), "tokens": TOKENS} | given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", pytest.param("sd2", marks=pytest.mark.slow), "sdxl"])
 def test_diffusers_reads_the_vectors_that_were_trained(family: str, prepared: Prepared, settings: Settings, tmp_path: Path) -> None:
     base = getattr(tiny, f"tiny_{family}", lambda path: tiny.shared_folder(family))(tmp_path / family)
@@ -118,6 +119,7 @@ def drawn(config: GridConfig, store: Store) -> Image.Image:
     return Image.open(io.BytesIO(stored.png)).convert("RGB")
 
 
+@pytest.mark.slow
 def test_a_grid_draws_the_preview(finished: tuple[Any, Store], base: Path, tmp_path: Path) -> None:
     outcome, store = finished
     preview = Image.open(outcome.folder / "samples" / "step-000004-01.png").convert("RGB")
@@ -136,6 +138,7 @@ def test_a_judgement_takes_each_step_s_vectors(finished: tuple[Any, Store]) -> N
     assert len({cell.render.key() for cell in cells}) == 3 and all(one.sha256 for cell in cells for one in cell.render.embeddings)
 
 
+@pytest.mark.slow
 def test_tokens_alone_leave_no_adapter_and_the_best_step_is_used(prepared: Prepared, settings: Settings, store: Store) -> None:
     config = of_tokens(settings, lora=LoraConfig(kind="none"), steps=4, checkpoint=CheckpointConfig(every=1))
     outcome = run.run(config, store)

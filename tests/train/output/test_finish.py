@@ -27,6 +27,7 @@ Settings = Callable[..., TrainConfig]
 Prepared = Callable[[TrainConfig], Any]
 
 
+@pytest.mark.slow
 def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered(
     prepared: Prepared, settings: Settings, store: Store
 ) -> None:
@@ -49,6 +50,7 @@ def test_the_best_step_is_the_lowest_held_out_loss_and_the_adapter_is_registered
     assert record.path == result["files"]["diffusers"] and [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swapped", [0, 2])
 def test_the_trained_model_is_freed_before_a_fresh_one_is_loaded(
     swapped: int, prepared: Prepared, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +68,7 @@ def test_the_trained_model_is_freed_before_a_fresh_one_is_loaded(
     assert there == [None]
 
 
+@pytest.mark.slow
 def test_a_copy_for_other_tools_that_is_not_proven_costs_no_run(
     prepared: Prepared, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +83,7 @@ def test_a_copy_for_other_tools_that_is_not_proven_costs_no_run(
     assert not [*work.folder.glob("*kohya*")]
 
 
+@pytest.mark.slow
 def test_an_overfitted_run_gives_its_name_to_the_best_step(prepared: Prepared, settings: Settings, store: Store) -> None:
     work = prepared(settings(steps=2, lora=LoraConfig(rank=2, alpha=3.0)))
     work.state.step(0)
@@ -94,6 +98,7 @@ def test_an_overfitted_run_gives_its_name_to_the_best_step(prepared: Prepared, s
     assert named.keys() == best.keys() and all(torch.allclose(named[name], best[name], rtol=1e-6, atol=0) for name in named)
 
 
+@pytest.mark.slow
 def test_a_best_checkpoint_that_is_gone_is_named_with_what_to_do(prepared: Prepared, settings: Settings, store: Store) -> None:
     work = prepared(settings(steps=1))
     work.state.step(0)
@@ -104,6 +109,7 @@ def test_a_best_checkpoint_that_is_gone_is_named_with_what_to_do(prepared: Prepa
     assert finish(work, History(base=[0.9, 0.8, 1.0], heldout=rows), store, seconds_before=0.0, begun=0.0)["adapter_step"] == 1
 
 
+@pytest.mark.slow
 def test_a_refused_adapter_is_kept_beside_and_not_registered(prepared: Prepared, settings: Settings, store: Store) -> None:
     work = prepared(settings(steps=1))  # no step is taken: every product is zero
     with pytest.raises(JobFailed, match="does nothing"):

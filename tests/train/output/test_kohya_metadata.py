@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors import safe_open
 
 from registry.store import Store
@@ -20,6 +21,7 @@ def parsed(metadata: dict[str, str]) -> dict[str, Any]:
     return {key: json.loads(value) if value.startswith("{") else value for key, value in metadata.items()}
 
 
+@pytest.mark.slow
 def test_settings_and_captions_stand_under_sd_scripts_keys(settings: Settings, store: Store, images: Path) -> None:
     config = settings(
         steps=40,
@@ -59,11 +61,13 @@ def test_settings_and_captions_stand_under_sd_scripts_keys(settings: Settings, s
     assert str(images.parent) not in json.dumps(found)
 
 
+@pytest.mark.slow
 def test_the_token_length_is_counted_without_bos_and_eos(settings: Settings, store: Store) -> None:
     assert "ss_max_token_length" not in training_metadata(run.plan(settings(), store), 1, base_sha256=None)
     assert training_metadata(run.plan(settings(prompt_chunks=3), store), 1, base_sha256=None)["ss_max_token_length"] == "66"
 
 
+@pytest.mark.slow
 def test_both_files_of_a_run_have_them(settings: Settings, store: Store) -> None:
     files = run.run(settings(steps=2), store).result["files"]
     for dialect in ("diffusers", "kohya"):

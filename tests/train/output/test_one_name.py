@@ -16,6 +16,7 @@ from train.output import folder
 Settings = Callable[..., TrainConfig]
 
 
+@pytest.mark.slow
 def test_the_later_one_has_the_name_and_the_earlier_one_an_alias(settings: Settings, store: Store) -> None:
     first = run.run(settings(steps=1), store)
     reported: list[str] = []
@@ -27,6 +28,7 @@ def test_the_later_one_has_the_name_and_the_earlier_one_an_alias(settings: Setti
     assert earlier.startswith("discs@2") and store.find(earlier).path == first.result["files"]["diffusers"]
 
 
+@pytest.mark.slow
 def test_the_same_training_again_is_the_same_file_and_one_record(
     settings: Settings, store: Store, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_nobody_is_asked_where_no_process_trains(settings: Settings, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "config.yaml", "requests"]
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_changes_nothing_that_is_learned(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_what_is_asked_for_changes_nothing_that_is_learned(
     assert (again / "discs.safetensors").read_bytes() == (plain.folder / "discs.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_stop_that_is_asked_for_is_a_first_ctrl_c(settings: Settings, store: Store, tmp_path: Path) -> None:
     seen = []
 

@@ -63,6 +63,7 @@ def encode(family: Family = FAMILIES["sd1"]) -> Trace:
     return traces_of(family).encode()
 
 
+@pytest.mark.slow
 def test_what_a_run_kept_is_not_traced_again_and_says_the_same(count: Callable[[], int]) -> None:
     def all_five() -> list[Trace]:
         made = traces_of(FAMILIES["sd1"])

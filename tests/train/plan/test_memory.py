@@ -80,6 +80,7 @@ def least(model: Model, config: TrainConfig = START, **given: Any) -> int:
     return caught.value.plan.peak
 
 
+@pytest.mark.slow
 def test_what_fits_as_it_is_stays(model: Model) -> None:
     made = search(model, needs(model, START))
     assert changes_of(START, made) == {} and made.found.cheaper is None and made.peak == needs(model, START)
@@ -87,6 +88,7 @@ def test_what_fits_as_it_is_stays(model: Model) -> None:
     assert made.to_json()["costs"] == {} and made.to_json()["time_factor"] == 1.0
 
 
+@pytest.mark.slow
 def test_every_setting_has_its_turn_as_memory_falls_and_the_last_byte_is_named(model: Model) -> None:
     """From choice to the next dearer one, always less memory at a higher cost, each needing what a run with it would."""
     start = replace(START, batch_size=1)
@@ -107,6 +109,7 @@ def test_every_setting_has_its_turn_as_memory_falls_and_the_last_byte_is_named(m
         search(model, made.peak - 1, start)
 
 
+@pytest.mark.slow
 def test_text_encoders_are_quantised_where_their_stage_is_the_largest() -> None:
     model, config = model_of(shared_folder("sd3"), "sd3", 32), replace(START, batch_size=1)
     whole = search(model, needs(model, config), config)
@@ -117,6 +120,7 @@ def test_text_encoders_are_quantised_where_their_stage_is_the_largest() -> None:
     assert "a relative weight error of about 0.5% in every prompt" in less.to_json()["costs"]["text_encoder_dtype"]
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_least_memory_and_it_does(model: Model) -> None:
     with pytest.raises(Refused) as caught:
         search(model, 1000, replace(START, memory="1kB"))
@@ -131,6 +135,7 @@ def test_a_refusal_names_the_least_memory_and_it_does(model: Model) -> None:
     assert {name: str(value).lower() for name, value in changes_of(START, made).items()} == settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"), [("base_dtype", "int8"), ("gradient_checkpointing", True), ("batch_size", 2), ("swap_blocks", 3)]
 )
@@ -162,6 +167,7 @@ def test_what_a_preset_sets_is_where_the_search_begins(model: Model) -> None:
     assert free.found.chosen.values["gradient_checkpointing"] is False, "it is a third faster where memory suffices"
 
 
+@pytest.mark.slow
 def test_what_does_not_go_with_other_settings_is_not_tried(model: Model) -> None:
     config = changed(START, {"adapter.training": "some-adapter"})
     assert search(model, least(model, config), config).found.chosen.values["base_dtype"] is None
@@ -186,6 +192,7 @@ def test_what_is_reserved_is_part_of_the_peak(model: Model) -> None:
     assert "1.2 GiB (1.3 GB) of it for CUDA and the allocator" in made.rows()[0][1]
 
 
+@pytest.mark.slow
 def test_previews_are_within_the_budget(model: Model) -> None:
     """They are a stage of their own, in which the VAE is beside the denoiser."""
     config = replace(START, preview=PreviewConfig(prompts=["a disc"]))
@@ -196,6 +203,7 @@ def test_previews_are_within_the_budget(model: Model) -> None:
         search(model, 1, config)
 
 
+@pytest.mark.slow
 def test_previews_are_decoded_in_tiles_before_anything_slows_a_step(base: Path) -> None:
     model, free = model_of(base, "sd1", 768), Search({*SEARCHED} - {"preview.vae_tiling", "base_dtype"})
     config = replace(START, batch_size=1, gradient_checkpointing=True, preview=PreviewConfig(prompts=["a disc"]))
@@ -217,6 +225,7 @@ def test_there_is_nothing_to_cut_in_a_small_preview_and_in_none(base: Path) -> N
         assert rows["preview.vae_tiling"] == [None]
 
 
+@pytest.mark.slow
 def test_the_slots_of_a_run_are_those_that_were_planned(base: Path, settings: Settings, prepared: Prepared) -> None:
     """On the CPU the device is a capped one: what the swapped blocks of a real run may take there at once."""
     model = model_of(base, "sd1", 32)
@@ -244,6 +253,7 @@ def test_an_amount_without_a_unit_is_refused_with_the_other_settings() -> None:
     assert len(caught.value.faults) == 2
 
 
+@pytest.mark.slow
 def test_a_trace_serves_every_number_of_swapped_blocks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan for a budget costs few traces of a step: those of the settings that it has to compare."""
     from train.plan import traces
@@ -263,6 +273,7 @@ def test_a_trace_serves_every_number_of_swapped_blocks(model: Model, monkeypatch
     assert len(made) == len({*made}) and not any(dtype == "nf4" for _, _, dtype in made)
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_what_was_found_and_a_resume_keeps_it(settings: Settings, store: Store) -> None:
     """On the CPU, where the budget is of all that is in memory at once; what there is to save there is the batch's."""
     fixed = {*SEARCHED} - {"batch_size", "accumulate"}
@@ -286,6 +297,7 @@ def test_a_run_trains_with_what_was_found_and_a_resume_keeps_it(settings: Settin
     assert json.loads((folder / "result.json").read_text())["memory"] == outcome.result["memory"]
 
 
+@pytest.mark.slow
 def test_a_resume_searches_again_for_another_memory_among_what_a_run_may_change(settings: Settings, store: Store) -> None:
     folder = stopped(settings(steps=3, batch_size=4), store, at=1)
     again = run.plan(TrainConfig(resume=str(folder)), store, given={"memory": "64GiB"})
@@ -301,6 +313,7 @@ def test_a_run_that_no_longer_fits_goes_on_and_says_so(model: Model) -> None:
     assert made.notes()[0].startswith("the run goes on with its own settings, which need ")
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_budget_and_keeps_what_is_typed(base: Path, images: Path, tmp_path: Path, capsys: Any) -> None:
     words = ["train", f"base={base}", f"data.path={images}", "resolution=32", "device=cpu", f"out={tmp_path}", "preview.prompts=[]"]
     assert main([*words, "memory=8.5 GiB", "batch_size=1", "dry_run=true", "--json"]) == 0

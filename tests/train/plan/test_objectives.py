@@ -49,6 +49,7 @@ def test_what_does_not_suit_the_base_is_refused(
         run.plan(of_base(prediction, **given), store)
 
 
+@pytest.mark.slow
 def test_what_is_unusual_is_noted(of_base: Callable[..., TrainConfig], store: Store) -> None:
     noted = run.plan(of_base(FLOW, weighting="min_snr"), store).notes
     assert any("objective.weighting=min_snr is defined on a diffusion model's loss of the noise" in note for note in noted)

@@ -61,6 +61,7 @@ def test_half_precision_casts_as_autocast_does() -> None:
     assert seen == [torch.bfloat16, torch.float32]
 
 
+@pytest.mark.slow
 def test_the_empty_model_keeps_what_a_real_one_keeps(base: Path) -> None:
     """The same step on real numbers, its storages counted the same way: the meta device stands in for them."""
     peaks = []
@@ -90,6 +91,7 @@ def test_checkpointing_computes_again_what_it_does_not_keep() -> None:
     assert again.peak < 0.7 * kept.peak and again.operations > 1.2 * kept.operations
 
 
+@pytest.mark.slow
 def test_the_plan_tells_what_each_stage_needs(settings: Callable[..., TrainConfig], store: Store) -> None:
     found = run.plan(settings(), store).estimate
     assert list(found.stages) == ["images are encoded", "prompts are encoded", "steps are taken", "held-out losses are measured"]

@@ -66,6 +66,7 @@ def test_a_class_by_its_path_is_planned_and_written_back(settings: Settings, sto
     assert again == plan.config and again.optim.args == {"alpha": 0.9} and again.optim.params.momentum == 0.5
 
 
+@pytest.mark.slow
 def test_clip_skip_is_checked_against_the_base_and_shown(settings: Settings, store: Store, tmp_path: Path) -> None:
     made = run.plan(settings(clip_skip=1), store)
     assert made.config.clip_skip == 1 and "clip skip 2 in kohya's and A1111's count" in made.to_text()
@@ -109,6 +110,7 @@ def test_a_plan_of_epochs_has_their_steps(settings: Callable[..., TrainConfig], 
     assert "each image is seen 2.0 times (an epoch is 3 steps)" in made.to_text()
 
 
+@pytest.mark.slow
 def test_prompts_are_judged_on_the_tokens_that_are_read_and_long_ones_are_cut(settings: Settings, store: Store, tmp_path: Path) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set", 20)
     for number in range(20):

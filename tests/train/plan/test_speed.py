@@ -29,6 +29,7 @@ def test_a_trace_counts_calls_and_traffic_but_no_views() -> None:
     assert found.moved == 2 * 8 * 4 + 2 * (8 * 4)  # the empty input, and what relu reads and writes
 
 
+@pytest.mark.slow
 def test_what_happens_more_often_takes_longer(base: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "measure_speed", lambda *_: Speed(operations=1e10, bytes=1e9, overhead=1e-5))
 

@@ -19,6 +19,7 @@ LEARNED = "LoRA weights, gradients, optimizer"
 EIGHT_BITS = ["adamw8bit"] if importlib.util.find_spec("bitsandbytes") else []  # it is no package of the tests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adafactor", "came", *EIGHT_BITS])
 def test_the_plan_counts_the_bytes_that_the_states_take(
     name: str, settings: Callable[..., TrainConfig], prepared: Callable[[TrainConfig], Any], store: Store
@@ -46,6 +47,7 @@ def test_shapes_are_those_of_the_adapter_s_weights(name: str, targets: str, kind
     assert counted == shapes and sum(torch.Size(shape).numel() * count for shape, count in shapes.items()) == total
 
 
+@pytest.mark.slow
 def test_other_kinds_are_counted_by_the_trial(settings: Callable[..., TrainConfig], store: Store) -> None:
     config = settings(optim=OptimConfig(name="adafactor", lr=1e-4), lora=LoraConfig(rank=2, kind="lokr"))
     found = run.plan(config, store)

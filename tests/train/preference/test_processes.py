@@ -22,6 +22,7 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(votes_run: Run
     agree(load_file(alone.result["files"]["diffusers"]), two_processes(votes_run(out=str(tmp_path / "two")), tmp_path))
 
 
+@pytest.mark.slow
 def test_a_continued_adapter_that_is_held_to_its_start_ends_the_same_after_a_fault(
     votes_run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

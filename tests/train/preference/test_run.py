@@ -105,6 +105,7 @@ def test_both_images_get_the_same_noise_timestep_and_prompt(votes_run: Run, prep
     assert not torch.allclose(clean[:half], clean[half:], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_log_2_and_a_step_prefers_what_was_preferred(votes_run: Run, prepared: Prepared) -> None:
     slow = {"optim": OptimConfig(lr=1e-3), "schedule": ScheduleConfig(name="constant", warmup=0.0)}
     state = prepared(votes_run({"dpo_beta": 5000.0}, **slow)).state
@@ -114,6 +115,7 @@ def test_the_first_loss_is_log_2_and_a_step_prefers_what_was_preferred(votes_run
     assert losses == sorted(losses, reverse=True) and losses[-1] < math.log(2) - 0.01
 
 
+@pytest.mark.slow
 def test_a_steps_loss_is_the_formula_on_what_both_models_predict(votes_run: Run, prepared: Prepared) -> None:
     state = prepared(votes_run({"dpo_beta": 3000.0, "sft": 2.0})).state
     for step in range(3):
@@ -131,6 +133,7 @@ def test_a_steps_loss_is_the_formula_on_what_both_models_predict(votes_run: Run,
     assert state.step(3).losses.double().tolist() == pytest.approx(expected.tolist(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_accumulated_passes_are_one_batch(votes_run: Run, prepared: Prepared) -> None:
     whole, parts = prepared(votes_run(batch_size=4)).state, prepared(votes_run(batch_size=2, accumulate=2)).state
     for step in range(3):
@@ -139,6 +142,7 @@ def test_accumulated_passes_are_one_batch(votes_run: Run, prepared: Prepared) ->
         assert float(one.gradient_norm) == pytest.approx(float(other.gradient_norm), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_crops_and_mirror_images_are_the_same_of_both(votes_run: Run, tmp_path: Path, prepared: Prepared) -> None:
     folder = voted_grid(tmp_path / "wide", size=48)
     work = prepared(votes_run(data=DataConfig(preferences=str(folder), buckets=False, flip=True, crops=2), resolution=32))
@@ -193,6 +197,7 @@ def test_a_run_says_what_it_learned_of_the_votes(finished: tuple[Any, Store]) ->
     assert "nobody can tell" in (outcome.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_resume_has_the_same_bytes(finished: tuple[Any, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
     straight, store = finished
@@ -220,6 +225,7 @@ def test_other_votes_are_refused_by_a_resume(finished: tuple[Any, Store], tmp_pa
         run.resume(place, {}, store)
 
 
+@pytest.mark.slow
 def test_a_continued_adapter_is_held_to_itself_or_to_the_base(
     finished: tuple[Any, Store], votes_run: Run, store: Store, prepared: Prepared
 ) -> None:
@@ -246,6 +252,7 @@ def test_a_continued_adapter_is_held_to_itself_or_to_the_base(
 SLOW = [("sdxl", {}), ("sd2", {"variant": "v"}), ("sd3", {"variant": "3.5"}), ("qwen_image", {}), ("lumina2", {}), ("sana", {})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "options"), [("flux1", {"variant": "dev"}), *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)]
 )
@@ -260,6 +267,7 @@ def test_other_families_learn_from_votes(family: str, options: dict[str, str], v
     assert any(not old.equal(weight) for old, (_, weight) in zip(before, work.state.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_text_encoders_learn_too_and_are_off_in_the_reference(votes_run: Run, prepared: Prepared) -> None:
     state = prepared(votes_run({"dpo_beta": 5000.0}, lora=LoraConfig(rank=2, text_encoder=True))).state
     batch = state.order.step(5)[0][0]

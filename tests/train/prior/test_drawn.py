@@ -51,6 +51,7 @@ def test_a_plan_draws_nothing_and_counts_what_it_would(settings: Settings, image
     assert made.estimate.seconds and made.estimate.seconds["class images"] > 0
 
 
+@pytest.mark.slow
 def test_they_are_drawn_once_and_more_are_added(settings: Settings, images: Path, store: Store) -> None:
     drawn.draw(_of(asking(settings, images), store), store, report=silent)
     first = [file.read_bytes() for file in files()]
@@ -64,6 +65,7 @@ def test_they_are_drawn_once_and_more_are_added(settings: Settings, images: Path
     assert not run.plan(asking(settings, images, 3), store).to_json()["prior"]["drawn"]["missing"]
 
 
+@pytest.mark.slow
 def test_they_are_drawn_with_the_runs_swapped_blocks_and_are_the_same_images(settings: Settings, images: Path, store: Store) -> None:
     swapped = _of(asking(settings, images, 1, swap_blocks=2, gradient_checkpointing=True), store)
     plain = _of(asking(settings, images, 1), store)
@@ -76,6 +78,7 @@ def _of(config: TrainConfig, store: Store) -> drawn.DrawnImages:
     return found
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_draws(settings: Settings, images: Path, store: Store) -> None:
     found, ticks = _of(asking(settings, images), store), []
 
@@ -103,6 +106,7 @@ def test_a_resume_has_the_same_images_and_bytes(settings: Settings, images: Path
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_a_few_step_base_draws_them_in_its_own_steps(settings: Settings, images: Path, base: Path, store: Store, tmp_path: Path) -> None:
     place = shutil.copytree(base, tmp_path / "tiny-lcm")
     found = _of(asking(settings, images, base=str(place)), store)
@@ -111,6 +115,7 @@ def test_a_few_step_base_draws_them_in_its_own_steps(settings: Settings, images:
     assert len(files()) == 2 and not found.missing
 
 
+@pytest.mark.slow
 def test_what_the_base_cannot_draw_is_refused_in_the_plan(settings: Settings, images: Path, store: Store, tmp_path: Path) -> None:
     with pytest.raises(LoomError, match="clip_skip"):
         run.plan(asking(settings, images, clip_skip=40), store)

@@ -88,6 +88,7 @@ def test_kohyas_folders_of_the_class_are_read_with_their_words(
     assert [(sample.name, sample.caption) for sample in made.train[6:]] == [(f"data.prior/1_disc/00{n}.png", "disc") for n in range(3)]
 
 
+@pytest.mark.slow
 def test_their_loss_counts_by_its_weight(settings: Settings, images: Path, tmp_path: Path, prepared: Callable[[TrainConfig], Any]) -> None:
     """The gradient of a step is that of sum(w loss) / images, with w = .25 of class images: written out image by image."""
     prior = tiny.tiny_dataset(tmp_path / "class", 6, seed=9)

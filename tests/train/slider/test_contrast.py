@@ -17,6 +17,7 @@ from train.loop.step import denoising_pass
 Settings = Callable[..., TrainConfig]
 
 
+@pytest.mark.slow
 def test_guidance_moves_the_target_from_the_prediction_without_a_prompt(settings: Settings, prepared: Callable[[TrainConfig], Any]) -> None:
     state = prepared(settings(objective=ObjectiveConfig(contrast="guidance", params=ObjectiveParams(contrast_guidance=2.0)))).state
     batch = state.order.step(0)[0][0]
@@ -38,6 +39,7 @@ def test_delta_fm_moves_it_from_the_other_image_of_the_pass(prepared: Callable[[
     assert state.make_pass(state, 0, alone, 2).target.equal(denoising_pass(state, 0, alone, 2).target)
 
 
+@pytest.mark.slow
 def test_the_plan_knows_which_bases_it_is_for(settings: Settings, store: Store) -> None:
     notes = run.plan(settings(objective=ObjectiveConfig(contrast="guidance")), store).notes
     assert any("is for bases with guidance distilled in" in note for note in notes)

@@ -62,6 +62,7 @@ def test_faults_of_a_slider_are_found_by_the_plan(by_text: Settings, store: Stor
         run.plan(by_text(objective=ObjectiveConfig(params=ObjectiveParams(positive="x"))), store)
 
 
+@pytest.mark.slow
 def test_a_run_without_images_ends_as_a_plain_lora_that_names_its_ends(
     by_text: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_run_without_images_ends_as_a_plain_lora_that_names_its_ends(
         assert (folder / name).read_bytes() == (straight.folder / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_what_a_place_draws_depends_on_no_batch(by_text: Settings, prepared: Prepared) -> None:
     held = objective(positive="red", negative="blue", preserve=["a disc", "a cat"])
     whole = prepared(by_text(batch_size=4, objective=held))
@@ -105,6 +107,7 @@ def test_what_a_place_draws_depends_on_no_batch(by_text: Settings, prepared: Pre
     assert torch.allclose(whole.state.step(1).losses, parts.state.step(1).losses, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_loss_of_an_untrained_adapter_is_that_of_the_direction(by_text: Settings, prepared: Prepared) -> None:
     work = prepared(by_text(batch_size=2))
     made = work.slider.make_pass(work.state, 0, work.state.order.step(0)[0][0], 2)
@@ -113,6 +116,7 @@ def test_the_loss_of_an_untrained_adapter_is_that_of_the_direction(by_text: Sett
     assert torch.allclose(work.state.step(0).losses, expected, rtol=1e-4) and bool((expected > 0).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "variant"), [("flux1", "dev"), ("z_image", None), ("sdxl", None)])
 def test_other_families_learn_sliders_too(family: str, variant: str | None, by_text: Settings, prepared: Prepared) -> None:
     options = {"variant": variant} if variant else {}
@@ -137,6 +141,7 @@ def test_a_prompt_slider_on_images_noises_them(by_text: Settings, images: Path, 
     assert work.probe is None
 
 
+@pytest.mark.slow
 def test_pairs_of_images_share_noise_and_timestep(settings: Settings, store: Store, tmp_path: Path, prepared: Prepared) -> None:
     for number, end in enumerate(("positive", "negative")):
         tiny.tiny_dataset(tmp_path / "pairs" / end, 3, seed=number)

@@ -36,6 +36,7 @@ def test_what_is_refused(caption: str, fault: str, settings: Settings, store: St
         run.plan(settings(data=captioned(tmp_path, caption), tokens=TOKENS), store)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_captions_with_it(settings: Settings, store: Store, tmp_path: Path) -> None:
     some = run.plan(settings(data=captioned(tmp_path, "a disky"), tokens=TOKENS), store)
     assert "'disky' stands in 1 of" in " ".join(some.notes) and some.to_json()["tokens"][0]["images"] == 1

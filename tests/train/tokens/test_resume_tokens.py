@@ -53,6 +53,7 @@ def saved(work: Work, step: int) -> Path:
 SLOW = ("beside lokr and text", "schedule-free")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
 def test_stopped_and_resumed_is_the_run_in_one_go(case: str, settings: Settings, tmp_path: Path) -> None:
     data = DataConfig(path=settings().data.path, trigger="<ab> <cd>", caption_dropout=0.2)

@@ -49,6 +49,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_passes_halves_of_precision_and_masks_change_what_they_should(
     settings: Settings, prepared: Prepared, images: Path, halves: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_passes_halves_of_precision_and_masks_change_what_they_should(
     assert bool(masked.any()) and cosine(masked, whole) < 0.999
 
 
+@pytest.mark.slow
 def test_class_images_leave_the_vectors_alone(settings: Settings, prepared: Prepared, images: Path, tmp_path: Path) -> None:
     prior = tiny.tiny_dataset(tmp_path / "class", 6, seed=9)
     state = prepared(alone(settings, images, {"prior": str(prior)}, batch_size=1, steps=12)).state
@@ -73,6 +75,7 @@ def test_class_images_leave_the_vectors_alone(settings: Settings, prepared: Prep
     assert not seen[True].any() and seen[False].any()
 
 
+@pytest.mark.slow
 def test_a_token_in_a_later_chunk_learns(settings: Settings, prepared: Prepared, images: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(images, tmp_path / "long")
     for file in folder.rglob("*.txt"):

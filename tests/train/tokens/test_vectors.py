@@ -59,6 +59,7 @@ def test_vectors_that_grew_are_pulled_back_and_others_are_not() -> None:
     assert rows.equal(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lora", [LoraConfig(rank=2), LoraConfig(kind="none"), pytest.param(LoraConfig(rank=2, text_encoder=True), marks=pytest.mark.slow)]
 )
@@ -88,6 +89,7 @@ def test_the_vectors_learn_and_the_table_stays(lora: LoraConfig, prepared: Calla
     assert names == ({"tokens"} if lora.kind == "none" else {"unet", "tokens"} | ({"text_encoder"} if lora.text_encoder else set()))
 
 
+@pytest.mark.slow
 def test_another_rate_of_the_vectors_acts_on_them_alone(prepared: Callable[[TrainConfig], Any], settings: Settings, tmp_path: Path) -> None:
     data = DataConfig(path=settings().data.path, trigger="<ab>")
     config = settings(steps=8, data=data, tokens=TokensConfig(add=[{"token": "<ab>", "init": "ox"}]))

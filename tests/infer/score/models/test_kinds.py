@@ -211,6 +211,7 @@ def test_the_text_in_quotes_and_its_edit_distance() -> None:
     assert similarity("kitten", "sitting") == pytest.approx(1 - 3 / 7) and similarity("", "") == 1
 
 
+@pytest.mark.slow
 def test_ocr_by_a_model_and_by_tesseract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.train.data.captioning.test_language_model import build_encoder_decoder
 

@@ -50,6 +50,7 @@ def test_the_static_file_is_blind_and_whole(tmp_path: Path) -> None:
     assert not any("SECRET" in uri or "loraloom" in uri for uri in data["images"].values())
 
 
+@pytest.mark.slow
 def test_the_command_writes_it_and_takes_votes_back_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = grid(tmp_path / "g")
     assert main(["vote", str(folder), "--html", str(tmp_path / "v.html"), "--count", "12"]) == 0

@@ -290,6 +290,7 @@ def many_at_once(folder: Path, voters: int, prompts: int) -> None:
             assert len(set(own)) == prompts  # every pair, the repeats beside
 
 
+@pytest.mark.slow
 def test_many_votes_at_once(tmp_path: Path) -> None:
     """500: 20 voters at once, 25 votes each."""
     many_at_once(tmp_path / "g", 20, 22)
@@ -301,6 +302,7 @@ def test_ten_thousand_votes_at_once(tmp_path: Path) -> None:
     many_at_once(tmp_path / "g", 100, 90)
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_no_vote_that_it_confirmed(tmp_path: Path) -> None:
     folder = made_grid(tmp_path / "g", {"adapter": ["none", "ink"], "prompt": [f"p{number}" for number in range(300)]})
     root = Path(__file__).resolve().parents[4]

@@ -84,6 +84,7 @@ GIVEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", GIVEN, ids=str)
 def test_again_has_the_settings_of_the_grid(studio: Served, words: list[str], tmp_path: Path) -> None:
     config = configure(job(), *words)
@@ -102,6 +103,7 @@ def test_a_cell_has_the_words_that_draw_it(tmp_path: Path) -> None:
     assert (configure(job(), *words).prompt, configure(job(), *words).seed) == (NASTY, 7)
 
 
+@pytest.mark.slow
 def test_the_plan_is_that_of_the_command(studio: Served, capsys: pytest.CaptureFixture[str]) -> None:
     given = {"values": {"steps": "4"}, "axes": {"prompt": ["a cat", "a dog"], "seed": ["1-3"]}}
     status, found = studio.post("grids/plan", form=given, page="a", number=1)

@@ -68,6 +68,7 @@ def test_the_settings_of_an_earlier_run_come_back_as_words(tmp_path: Path, serve
     assert changed_settings(config) == changed_settings(read_config(folder))
 
 
+@pytest.mark.slow
 def test_a_run_of_a_job_comes_back_as_it_was_given(served: Served) -> None:
     """Without what its plan filled in; of a run that was resumed with changes the settings that it has."""
     words = ["experiment=ink", "name=x", "data.path=ink", f"data.trigger={NASTY}", "lora.rank=4", "steps=30", "precision=auto"]

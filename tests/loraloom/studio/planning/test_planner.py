@@ -22,6 +22,7 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planner]:
     found.close()
 
 
+@pytest.mark.slow
 def test_a_plan_is_that_of_the_command(planner: Planner, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grid", *WORDS, "dry_run=true", "--json"]) == 0
     assert planner.plan(WORDS).plan == json.loads(capsys.readouterr().out)
@@ -33,6 +34,7 @@ def test_faults_are_those_of_the_command_each_with_its_setting(planner: Planner)
     assert [fault.setting for fault in planner.plan(["stepz=3", "prompt=a"]).faults] == [None]
 
 
+@pytest.mark.slow
 def test_what_is_overridden_is_noted(planner: Planner) -> None:
     assert "seed=1 is ignored" in planner.plan(["prompt=a cat", "seed=1", "seed=2"]).notes[0]
 
@@ -54,6 +56,7 @@ def test_a_question_that_a_newer_one_follows_is_dropped(planner: Planner) -> Non
     assert found[3].plan["cells"] == 6
 
 
+@pytest.mark.slow
 def test_a_process_that_died_is_started_again(planner: Planner) -> None:
     assert planner._process is not None
     planner._process.kill()

@@ -62,6 +62,7 @@ def test_it_is_nearer_to_the_whole_decoding_than_diffusers_tiles() -> None:
     assert 0 < float((own - whole).abs().mean()) < float((of_diffusers - whole).abs().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_every_family_is_decoded_in_tiles(name: str) -> None:
     family = FAMILIES[name]

@@ -56,6 +56,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: tiny_single_file(shared_folder(name), folder / f"{name}.safetensors", family=name) for name in ("sd1", "flux1")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd1", "flux1"])
 @pytest.mark.parametrize("form", ["nf4", "nf4_double"])
 def test_the_model_is_that_of_the_weights_in_full(name: str, form: str, sources: dict[str, Path], tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return two_folders(tmp_path_factory.mktemp("flux1"), {"transformer": "rows", "text_encoder": "plain", "text_encoder_2": "comfy_old"})
 
 
+@pytest.mark.slow
 def test_denoiser_and_text_encoders_are_those_of_the_weights_in_full(folders: tuple[Path, Path]) -> None:
     one, other, skeleton = loaded(folders[0]), loaded(folders[1]), loaded(folders[0], device="meta")
     states, expected = (FAMILIES["flux1"].encode_prompts(parts, ["a cat"]) for parts in (one, other))

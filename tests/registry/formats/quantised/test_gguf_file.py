@@ -32,6 +32,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 BUILDS: dict[str, dict[str, Any]] = {"sd1": {"standard": True}, "flux1": {}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("flux1", "Q8_0"), ("flux1", "Q4_0"), ("flux1", "Q5_1"), ("sd1", "Q8_0"), ("sd1", "Q4_1")])
 def test_the_model_is_that_of_the_weights_in_full(name: str, kind: str, sources: dict[str, Path], tmp_path: Path) -> None:
     """FLUX.1's transformer with its fused layers, and a UNet alone with convolutions in blocks."""
@@ -72,6 +73,7 @@ def test_diffusers_reads_the_same_weights(tmp_path: Path) -> None:
     assert count > 20
 
 
+@pytest.mark.slow
 def test_training_and_drawing_take_it_as_any_base(sources: dict[str, Path], tmp_path: Path) -> None:
     """One backward pass: the gradients of the weights in full."""
     from tests.tiny import SIZES

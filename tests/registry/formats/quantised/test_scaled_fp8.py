@@ -49,6 +49,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 PREFIX = {"sd1": "model.diffusion_model.", "flux1": ""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd1", "flux1"])
 @pytest.mark.parametrize("form", [form for form in FORMS if not form.startswith("nf4")])
 def test_the_model_is_that_of_the_weights_in_full(name: str, form: str, sources: dict[str, Path], tmp_path: Path) -> None:
@@ -130,6 +131,7 @@ def test_settings_of_all_layers_in_the_header(sources: dict[str, Path], tmp_path
         loaded("flux1", file)
 
 
+@pytest.mark.slow
 def test_a_second_quantisation_is_refused_but_for_numbers_that_are_the_model_s_own(sources: dict[str, Path], tmp_path: Path) -> None:
     scaled, _ = quantised_file(sources["flux1"], tmp_path / "scaled.safetensors", "comfy_old")
     for device in ("meta", "cpu"):

@@ -57,6 +57,7 @@ def found_by(found: Lint) -> dict[str, tuple[str, ...]]:
     return {finding.check: finding.images for finding in found.findings}
 
 
+@pytest.mark.slow
 def test_planted_faults_are_found_and_nothing_else(tmp_path: Path, photograph: Image.Image) -> None:
     images = {f"sharp-{seed}": texture(seed) for seed in range(6)}
     images["blurred"] = texture(6).filter(ImageFilter.GaussianBlur(5))
