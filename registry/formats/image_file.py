@@ -134,6 +134,8 @@ def reason_of(error: Exception) -> str:
 def _check_plugin(data: bytes) -> None:
     """Load the package that these bytes need. Raises Unreadable with what to install."""
     heic = data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS and b"avif" not in data[8:64]
+    if not heic and not data.startswith(JPEG_XL):
+        return
     needed = [plugin for plugin, there in zip(PLUGINS, (heic, data.startswith(JPEG_XL)), strict=True) if there]
     for plugin in needed:
         if not plugin.installed:
@@ -174,8 +176,9 @@ def _range_remark(low: float, high: float, *, whole: bool) -> str | None:
 
 
 def _almost_black(image: Image) -> str | None:
-    columns, rows = ([side * share // 8 for share in range(8)] for side in image.size)
-    if any(max(image.getpixel((x, y))) >= BLACK for x in columns for y in rows):  # type: ignore[arg-type]
+    width, height = image.size
+    places = ((width * across // 8, height * down // 8) for across in range(8) for down in range(8))
+    if any(max(image.getpixel(place)) >= BLACK for place in places):  # type: ignore[arg-type]
         return None  # most images, at a glance
     brightest = max(high for _, high in image.getextrema())  # type: ignore[misc]  # RGB: a pair for each channel
     return f"is almost black: its brightest value is {brightest} of 255" if brightest < BLACK else None
@@ -247,9 +250,11 @@ def _untagged(image: Image) -> str | None:
     """A remark where the file names other colours than sRGB, but carries no profile to convert them by."""
     if image.info.get("icc_profile"):
         return None
+    adobe = False
     try:
         exif = image.getexif()
-        adobe = exif.get_ifd(0x8769).get(0xA001) == 2 or exif.get_ifd(0xA005).get(1) == "R03"  # Exif 2.32: ColorSpace, InteropIndex
+        if len(exif):  # most files have none
+            adobe = exif.get_ifd(0x8769).get(0xA001) == 2 or exif.get_ifd(0xA005).get(1) == "R03"  # Exif 2.32: ColorSpace, InteropIndex
     except Exception:  # a damaged EXIF block: its parser raises whatever it meets
         adobe = False
     if adobe:
@@ -265,9 +270,9 @@ def _has_alpha(image: Image) -> bool:
 
 
 def _opaque(image: Image) -> Image:
-    from PIL import Image
-
     if _has_alpha(image):
+        from PIL import Image
+
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(paper, image).convert("RGB")

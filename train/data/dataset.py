@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image and its caption as the set gives it (None: the set has no captions). `read` gives the file's bytes.
 
@@ -72,6 +72,18 @@ class Sample:
         parts += [] if self.mask is None else [f"mask={self.mask.identity}"]
         parts += [] if self.rejected is None else [f"over={self.rejected.sha256}"]
         return ", ".join([self.sha256, *parts])
+
+
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """Gives the bytes of a file, by the front of its path, which all files of a folder share, and its name."""
+
+    front: str
+    name: str
+
+    def __call__(self) -> bytes:
+        with open(self.front + self.name, "rb", buffering=0) as file:
+            return file.read()
 
 
 def trigger_of(sample: Sample, config: DataConfig) -> str | None:
@@ -169,14 +181,17 @@ def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure:
     except OSError as error:
         return Findings(faults=[f"{error.filename or folder} cannot be read ({error.strerror or error})"])
     found = Findings(faults=reading.faults)
-    front = len(os.fspath(folder / "-")) - 1  # of every file's path
-    names = [os.fspath(file)[front:].replace(os.sep, "/") for file, _ in reading.captions]
-    entries = [(name, file.read_bytes, captions) for name, (file, captions) in zip(names, reading.captions, strict=True)]
-    files = {name: file for name, (file, _) in zip(names, reading.captions, strict=True)}
+    front = os.fspath(folder / "-")[:-1]  # of every file's path
+    names = [os.fspath(file)[len(front) :] for file, _ in reading.captions]
+    shown = [name.replace(os.sep, "/") for name in names]
+    entries = [(name, FileBytes(front, own), captions) for name, own, (_, captions) in zip(shown, names, reading.captions, strict=True)]
+    files = {name: file for name, (file, _) in zip(shown, reading.captions, strict=True)}
     _decode_all(found, entries, subset, report, measure, files=files)
     found.notes += reading.notes
     _attach_masks(
-        found, {subset.prefix + os.fspath(file)[front:].replace(os.sep, "/"): masks for file, masks in reading.masks.items()}, config
+        found,
+        {subset.prefix + os.fspath(file)[len(front) :].replace(os.sep, "/"): masks for file, masks in reading.masks.items()},
+        config,
     )
     return found
 

@@ -15,7 +15,7 @@ from train.data.dataset import Findings, Sample, inspect_sets
 from train.data.linting.caption_checks import TokenCounts, caption_findings, count_tokens
 from train.data.linting.finding import Finding
 from train.data.linting.image_checks import image_findings
-from train.data.linting.measures import ImageMeasures, measure
+from train.data.linting.measures import SetMeasures
 from train.data.linting.trigger_checks import trigger_findings
 from train.data.overview import Overview
 from train.data.split import leaks, near_leaks
@@ -79,10 +79,10 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     """
     path, parts = place_of(config), subsets_of(config, config.path)
     count = None if count is None else Remembered(count)
-    measures: dict[str, ImageMeasures] = {}
+    measures = SetMeasures()
 
     def measured(sample: Sample, image: Image, view: Overview) -> None:
-        measures[sample.name] = measure(image, view, sample.small)
+        measures.add(image, view, sample.small)
 
     found = inspect_sets(parts, config, report=report, measure=measured)
     faults, notes = list(found.faults), list(found.notes)

@@ -54,11 +54,12 @@ def match_sidecars(images: Sequence[Path], files: Sequence[Path]) -> Sidecars:
 def read_captions(file: Path, *, lines: bool) -> tuple[tuple[str, ...], str | None]:
     """(the captions, a fault): the whole text is one, or each of its `lines` that is not empty."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return (), f"{file.name}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
     except OSError as error:
         return (), f"{file.name}: cannot be read ({error.strerror})"
+    text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
     return (tuple(line.strip() for line in text.splitlines() if line.strip()) if lines else ()) or (text,), None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 from train.data.dataset import Sample
 from train.data.linting.finding import Finding
-from train.data.linting.measures import ImageMeasures
+from train.data.linting.measures import SetMeasures
 
 PLAIN = 0.997  # share of the pixels that have one brightness; the emptiest drawing of ink has 0.93
 BLURRED = 0.01  # of the sharpness: 0.05 to 0.3 in focus, 0.005 with a Gaussian blur of 2 pixels at 512
@@ -15,41 +15,40 @@ OF_THE_SET = 0.25  # of the set's median, below which a soft image is an excepti
 USUAL = 1024  # pixels: the resolution that is assumed where none is given
 
 
-def image_findings(samples: Sequence[Sample], measures: Mapping[str, ImageMeasures], *, resolution: int | None) -> list[Finding]:
-    """What there is to say about the images, in the order of the set."""
+def image_findings(samples: Sequence[Sample], measures: SetMeasures, *, resolution: int | None) -> list[Finding]:
+    """What there is to say about the images, in the order of the set; `measures` are in the same order."""
     found = []
-    plain = [sample.name for sample in samples if measures[sample.name].plain >= PLAIN]
+    pairs = [*zip(samples, measures, strict=True)]
+    plain = [sample.name for sample, one in pairs if one.plain >= PLAIN]
     if plain:
         found.append(
             Finding("one-colour", "almost one colour", tuple(plain), "Remove them, or check that they were saved as they should be")
         )
-    known = {*plain}
-    measured = {sample.name: measures[sample.name] for sample in samples if sample.name not in known}
-    blurred = _blurred(measured)
+    pairs = [(sample, one) for sample, one in pairs if one.plain < PLAIN]
+    least = _least_sharpness([one.sharpness for _, one in pairs])
+    blurred = [sample.name for sample, one in pairs if one.sharpness < least]
     if blurred:
         found.append(
             Finding(
                 "blurred", "blurred, far more than the set's other images", tuple(blurred), "Remove them: blur is learned like any content"
             )
         )
-    known |= {*blurred}
     side = resolution or USUAL
-    soft = [s for s in samples if s.name not in known and measures[s.name].detail < 1 and s.size.short * measures[s.name].detail < side]
+    soft = [s.name for s, one in pairs if one.sharpness >= least and one.detail < 1 and s.size.short * one.detail < side]
     if soft:
-        names = tuple(f"{sample.name}" for sample in soft)
         found.append(
             Finding(
                 "enlarged",
                 f"no more detail than at half their size, which is below {side} pixels (enlarged or out of focus)",
-                names,
+                tuple(soft),
                 "Use the originals, or train at a resolution that they have",
             )
         )
     return found
 
 
-def _blurred(measures: Mapping[str, ImageMeasures]) -> list[str]:
-    if len(measures) < 4:  # no set to compare with
-        return []
-    usual = median(one.sharpness for one in measures.values())
-    return [name for name, one in measures.items() if one.sharpness < min(BLURRED, OF_THE_SET * usual)]
+def _least_sharpness(values: Sequence[float]) -> float:
+    """The sharpness below which an image is blurred."""
+    if len(values) < 4:  # no set to compare with
+        return 0.0
+    return min(BLURRED, OF_THE_SET * median(values))

@@ -83,10 +83,8 @@ def fused_words(prompts: Mapping[str, str], trigger: str) -> list[Finding]:
     common = {word for word, count in counts.items() if count >= least and word not in own}
     if not common:
         return []
-    runs: Counter[tuple[str, ...]] = Counter()
-    for prompt in prompts.values():
-        runs.update(_runs(prompt, common))
-    often = sorted((run for run, count in runs.items() if count >= least), key=lambda run: (-len(run), run))
+    runs = _common_runs(prompts, {word: counts[word] for word in common}, least)
+    often = sorted(runs, key=lambda run: (-len(run), run))
     named: list[tuple[str, ...]] = []
     for run in often:
         if not any(_is_part(run, longer) for longer in named):
@@ -104,16 +102,28 @@ def fused_words(prompts: Mapping[str, str], trigger: str) -> list[Finding]:
     ]
 
 
-def _runs(prompt: str, common: Set[str]) -> set[tuple[str, ...]]:
-    """The runs of common words in a caption, all their parts too, each once."""
-    found = set()
+def _common_runs(prompts: Mapping[str, str], common: Mapping[str, int], least: float) -> dict[tuple[str, ...], int]:
+    """The runs of words that `least` captions have, with their number; `common` are such words. A run has no part that fewer have."""
+    runs: dict[tuple[str, ...], int] = {(word,): count for word, count in common.items()}
+    last = set(runs)
+    for length in range(2, LONGEST + 1):
+        counts: Counter[tuple[str, ...]] = Counter()
+        for prompt in prompts.values():
+            counts.update(_runs(prompt, length, last))
+        last = {run for run, count in counts.items() if count >= least}
+        if not last:
+            break
+        runs |= {run: counts[run] for run in last}
+    return runs
+
+
+def _runs(prompt: str, length: int, shorter: Set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The runs of so many words in a caption, each once, whose beginning and end of a word less are in `shorter`."""
+    found: set[tuple[str, ...]] = set()
     for segment in segments(prompt):
         there = words(segment)
-        for first in (place for place, word in enumerate(there) if word in common):
-            for last in range(first + 1, min(first + LONGEST, len(there)) + 1):
-                if there[last - 1] not in common:
-                    break
-                found.add(tuple(there[first:last]))
+        runs = (tuple(there[first : first + length]) for first in range(len(there) - length + 1))
+        found.update(run for run in runs if run[:-1] in shorter and run[1:] in shorter)
     return found
 
 

@@ -137,7 +137,7 @@ def test_rows_of_the_luma_are_those_that_pillow_takes(size: tuple[int, int]) -> 
     """So detail is the same number, whether the whole image's luma is there or its rows alone are converted."""
     noise = numpy.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=numpy.uint8)
     image = Image.fromarray(noise)
-    assert measures._powers(image, numpy.asarray(image.convert("L"))) == measures._powers(image, None)
+    assert numpy.array_equal(measures._rows_of(image, numpy.asarray(image.convert("L"))), measures._rows_of(image, None))
 
 
 def test_powers_are_those_of_the_windowed_rows() -> None:
@@ -145,4 +145,17 @@ def test_powers_are_those_of_the_windowed_rows() -> None:
     rows = numpy.asarray(image.convert("L")).astype(float)
     waves = numpy.fft.rfft((rows - rows.mean(1, keepdims=True)) * numpy.hanning(256), axis=1)
     expected = [(numpy.abs(waves[:, round(low * 256) : round(high * 256)]) ** 2).mean() for low, high in (measures.COARSE, measures.FINE)]
-    assert measures._powers(image, None) == pytest.approx(expected, rel=1e-5)
+    for coarse, fine in zip(*measures._powers([measures._rows_of(image, None)] * 2), strict=True):
+        assert [coarse, fine] == pytest.approx(expected, rel=1e-5)
+
+
+def test_measures_are_the_same_alone_and_together(photograph: Image.Image) -> None:
+    """Whatever the sizes, and however many wait: each image's are in its place."""
+    images = [photograph.resize(size) for size in ((300, 256), (700, 520), (40, 2), (300, 256), (129, 300), (2200, 1100))] * 3
+    together = measures.SetMeasures()
+    for image in images:
+        together.add(image, overview(image), b"")
+    for one, image in zip(together, images, strict=True):
+        alone = measure(image, overview(image), b"")
+        assert (one.sharpness, one.detail, one.plain) == pytest.approx((alone.sharpness, alone.detail, alone.plain), rel=1e-6)
+    assert [*together] == [*together] and len({one.sharpness for one in together}) == 5
