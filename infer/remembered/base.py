@@ -62,7 +62,7 @@ class Base:
         return self.load()
 
 
-MOST_SKELETONS = 16  # 3 to 30 MiB each
+MOST_SKELETONS = 4  # 3 to 30 MiB each; the cells of a plan come base by base
 
 
 class Skeletons:
