@@ -6,26 +6,12 @@ torch's own pinned tensors come from an allocator that rounds each up to a power
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from registry.swapping.blocks import room
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PORTABLE = 1  # cudaHostRegisterPortable: for every device of the process
-
-
-def lock_pages(tensors: Sequence[Tensor]) -> bool:
-    """Put the tensors' storage into one page-locked piece of main memory. False: the system locks no more, they lie there unlocked."""
-    whole, locked = locked_memory(sum(room(tensor.nbytes) for tensor in tensors))
-    place = 0
-    for tensor in tensors:
-        own = whole[place : place + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        tensor.data = own.copy_(tensor.data)
-        place += room(tensor.nbytes)
-    return locked
 
 
 def locked_memory(size: int) -> tuple[Tensor, bool]:

@@ -32,15 +32,31 @@ class HeldBlock:
         self.weights = sum(tensor.nbytes for tensor in tensors)
         self.size = sum(room(tensor.nbytes) for tensor in tensors)
         self._home: list[Tensor] | None = None
+        self._whole: Tensor | None = None  # one piece of main memory that all of them lie in
+        self._gathered: list[int] = []  # where in memory they lie there
+
+    def gather(self, whole: Tensor) -> None:
+        """Put the tensors into one piece of main memory (`size` bytes), laid out as in a slot, so that one copy fetches them."""
+        for tensor, view in zip(self.tensors, self.views(whole), strict=True):
+            tensor.data = view.copy_(tensor.data)
+        self._whole, self._gathered = whole, [tensor.data_ptr() for tensor in self.tensors]
 
     def views(self, buffer: Tensor) -> list[Tensor]:
         """Where each tensor lies in a slot's buffer (bytes)."""
         found, place = [], 0
-        for tensor in self.tensors:
-            begin = place + tensor.data_ptr() % LINE
+        for number, tensor in enumerate(self.tensors):
+            begin = place + tensor.data_ptr() % LINE if self._whole is None else self._gathered[number] - self._whole.data_ptr()
             found.append(buffer[begin : begin + tensor.nbytes].view(tensor.dtype).view(tensor.shape))
             place += room(tensor.nbytes)
         return found
+
+    def copy_to(self, slot: Slot) -> None:
+        """Begin to copy the tensors into a slot: at once where they lie together, unless one was put elsewhere since."""
+        if self._whole is not None and self._gathered == [tensor.data_ptr() for tensor in self.tensors]:
+            slot.buffer[: self.size].copy_(self._whole, non_blocking=True)
+            return
+        for view, tensor in zip(slot.of(self), self.tensors, strict=True):
+            view.copy_(tensor.data, non_blocking=True)
 
     def move(self, views: Sequence[Tensor]) -> None:
         """Compute with what lies in a slot."""
@@ -155,8 +171,7 @@ class Slots:
         self.ledger.take(block)
         slot.block = block
         with self._copying(slot):
-            for view, tensor in zip(slot.of(block), block.tensors, strict=True):
-                view.copy_(tensor.data, non_blocking=True)
+            block.copy_to(slot)
         if self._stream is not None:
             slot.ready.record(self._stream)
         return slot

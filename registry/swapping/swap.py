@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import JobFailed, Refused
 from registry.family import Family
 from registry.swapping.blocks import block_sizes, blocks_of, swap_of, tensors_of
-from registry.swapping.host import lock_pages
+from registry.swapping.host import locked_memory
 from registry.swapping.slots import HeldBlock, Ledger, Slots
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class BlockSwap:
         """Move the denoiser to the device but for the swapped blocks, lock these in main memory, and fetch them from now on."""
         blocks = list(self._blocks.values())
         if device.type == "cuda":
-            unlocked = [block.name for block in blocks if not lock_pages(block.tensors)]
+            unlocked = [block.name for block in blocks if not _gather_locked(block)]
             if unlocked:
                 LOG.warning(
                     "%d of %d swapped blocks lie in memory that the system does not lock: their copies go on beside no arithmetic, and"
@@ -134,6 +134,13 @@ class BlockSwap:
         if self._last is not None:
             self._next[self._last], self._before[name] = name, self._last
         self._last = name
+
+
+def _gather_locked(block: HeldBlock) -> bool:
+    """Put the block into one page-locked piece of main memory. False: the system locks no more, it lies there unlocked."""
+    whole, locked = locked_memory(block.size)
+    block.gather(whole)
+    return locked
 
 
 def _shared(denoiser: nn.Module, blocks: Sequence[str]) -> set[int]:

@@ -1,8 +1,11 @@
 """Slots: storage exchanged whatever its dtype, two at a time, counted, and a cap that holds."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from registry.swapping.slots import HeldBlock, Ledger, Slots
 
@@ -46,6 +49,43 @@ def test_every_dtype_moves_into_a_slot_and_back() -> None:
     assert layer.get_buffer("float8") is tensors[4], "the modules keep their own tensors"
     slots.drop(held)
     assert [tensor.data_ptr() for tensor in tensors] == [place for place, _ in before]
+
+
+class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's modes are untyped
+    """How many copies are made."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.copy_.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_block_that_lies_together_is_fetched_by_one_copy() -> None:
+    layer = quantised()
+    tensors = [*layer.parameters(), *layer.buffers()]
+    held, before = block("a", *tensors), [(tensor.data_ptr() % 64, tensor.clone()) for tensor in tensors]
+    held.gather(torch.empty(held.size, dtype=torch.uint8))
+    slots = Slots([held], CPU)
+    with Copies() as copies:
+        slots.use(held)
+    assert copies.count == 1
+    assert all(
+        bytes_of(tensor) == bytes_of(value) and tensor.dtype == value.dtype for tensor, (_, value) in zip(tensors, before, strict=True)
+    )
+    assert [tensor.data_ptr() % 64 for tensor in tensors] == [place for place, _ in before]
+    slots.drop(held)
+    tensors[0].data.fill_(3.0)  # written in main memory
+    slots.use(held)
+    assert bool(tensors[0].eq(3.0).all())
+    slots.drop(held)
+    tensors[0].data = torch.full_like(tensors[0], 5.0)  # put elsewhere: what lies together is not it
+    with Copies() as copies:
+        slots.use(held)
+    assert copies.count == len(tensors) and bool(tensors[0].eq(5.0).all())
+    assert all(bytes_of(tensor) == bytes_of(value) for tensor, (_, value) in zip(tensors[1:], before[1:], strict=True))
 
 
 def test_what_is_written_in_main_memory_is_fetched_the_next_time() -> None:

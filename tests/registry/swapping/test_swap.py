@@ -90,6 +90,22 @@ def test_gradients_are_the_same_bytes_and_each_block_is_fetched_twice_a_step(nam
     assert id(next(step.denoiser.parameters())) not in swap._held, "Parts.device is where the first weight lies"
 
 
+@pytest.mark.parametrize("name", ["flux1", "sdxl"])
+def test_blocks_that_lie_together_give_the_same_bytes(name: str) -> None:
+    """As on a GPU, where each lies in a page-locked piece of main memory."""
+    step = Step(name)
+    every = list(blocks_of(step.family, step.denoiser))
+    swap = BlockSwap(step.family, step.denoiser, len(every))
+    step.checkpointed()
+    before = step.gradients()
+    for block in swap._blocks.values():
+        block.gather(torch.empty(block.size, dtype=torch.uint8))
+    swap.begin(CPU)
+    assert same(step.gradients(), before) and same(step.gradients(), before)
+    assert swap.ledger.fetches == dict.fromkeys(every, 4) | dict.fromkeys(FORWARD_ALONE.get(name, ()), 2)
+    assert 0 < swap.ledger.peak <= swap.ledger.cap and swap.ledger.resident == 0
+
+
 def test_two_forward_passes_and_one_backward_pass_are_four_fetches() -> None:
     step = Step("flux1")
     swap = BlockSwap(step.family, step.denoiser, 2)
