@@ -117,9 +117,9 @@ def cheapest(
         return next((place for place in places if floor(ranked[place].values) <= most and peak_of(place) <= most), None)
 
     def smallest(places: Sequence[int]) -> int | None:
-        """The place with the smallest peak, the cheapest of equal ones. The dearest are tried first: their peaks rule out most others."""
+        """The place with the smallest peak, the cheapest of equal ones. Those that are known rule out others first, then the dearest."""
         best: int | None = None
-        for place in sorted(places, key=lambda place: (floor(ranked[place].values), -place)):
+        for place in sorted(places, key=lambda place: (floor(ranked[place].values), place not in peaks, -place)):
             if best is None or floor(ranked[place].values) < best:
                 best = peak_of(place) if best is None else min(best, peak_of(place))
         return None if best is None else first(places, best)
