@@ -78,6 +78,7 @@ def test_a_device_without_fp8_is_refused() -> None:
 INT8: dict[str, Any] = {"base_dtype": "int8", "compute": "int8"}
 
 
+@pytest.mark.slow
 def test_products_in_8_bits_draw_another_image(shelf: Shelf) -> None:
     resolver = Resolver(shelf.store)
     plain, swapped = resolver.resolve(cell(base_dtype="int8")), resolver.resolve(cell(swap_blocks=11, **INT8))
@@ -108,6 +109,7 @@ def test_arithmetic_that_the_base_or_the_device_has_not_is_refused(shelf: Shelf)
     assert fault.startswith("compute=int8: meta has no products of int8 (")
 
 
+@pytest.mark.slow
 def test_what_a_call_makes_is_that_of_its_arithmetic(shelf: Shelf) -> None:
     from infer.budget.fit import drawing_of
 

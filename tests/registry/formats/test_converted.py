@@ -37,6 +37,7 @@ def same(found: Any, expected: Any) -> None:
         assert tensor.dtype == other[name].dtype and torch.equal(tensor, other[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_they_are_what_the_libraries_load(name: str) -> None:
     folder = shared_folder(name)  # in fp32
@@ -76,6 +77,7 @@ def test_names_of_before_are_those_that_diffusers_knows(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_file_is_not_in_memory_beside_what_was_made_of_it(tmp_path: Path) -> None:
     """80 MiB in bf16, widened: mapped, all of it would be resident by the end."""
     from diffusers import FluxTransformer2DModel
