@@ -4,8 +4,10 @@ python bench/registry/alternating.py ROUNDS FOLDER ...
 python bench/registry/alternating.py ROUNDS --hash FILE
 
 CPU seconds, the least of the rounds. Before each first scan everything is forgotten that earlier files showed. To compare two versions, run
-this in each of them by turns. --hash: what a scan hashes first and what a question makes it hash, beside sha256 alone (8 MiB a read, as
-hashlib's own examples), and beside one sha256 and one BLAKE3 over the same bytes in one loop (1 MiB a read): what both cost at least.
+this in each of them by turns. `bare` is the least that a first scan in Python does: `headers`, BLAKE3 of each header, sizes and offsets of
+all tensors in one plain loop, a row with the metadata; it does not find out what a model is. `bare again`: `walk`, each stat held against
+the row. --hash: what a scan hashes first and what a question makes it hash, beside sha256 alone (8 MiB a read, as hashlib's own examples),
+and beside one sha256 and one BLAKE3 over the same bytes in one loop (1 MiB a read): what both cost at least.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,41 @@ def headers(folder: str) -> None:
         for name in names:
             with open(os.path.join(root, name), "rb") as file:
                 json.loads(file.read(int.from_bytes(file.read(8), "little")))
+
+
+BYTES = {"F16": 2, "F32": 4}  # of an element, as library.py writes them
+TABLE = "CREATE TABLE known (path TEXT PRIMARY KEY, fingerprint TEXT, size INTEGER, time INTEGER, data TEXT)"
+
+
+def bare(folder: str, index: sqlite3.Connection) -> None:
+    rows = []
+    index.execute(TABLE)
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(root, name)
+            with open(path, "rb") as file:
+                seen, raw = os.fstat(file.fileno()), file.read(int.from_bytes(file.read(8), "little"))
+            tensors = json.loads(raw)
+            metadata, end = tensors.pop("__metadata__", {}), 0
+            for entry in tensors.values():
+                size = BYTES[entry["dtype"]]
+                for side in entry["shape"]:
+                    size *= side
+                if entry["data_offsets"] != [end, end := end + size]:
+                    raise SystemExit(f"{path} is damaged")
+            data = json.dumps(metadata, ensure_ascii=False)
+            rows.append((path, blake3(raw).hexdigest(), seen.st_size, seen.st_mtime_ns, data))
+    index.executemany("INSERT INTO known VALUES (?, ?, ?, ?, ?)", rows)
+    index.commit()
+
+
+def bare_again(folder: str, index: sqlite3.Connection) -> None:
+    known = {path: (size, time) for path, size, time in index.execute("SELECT path, size, time FROM known")}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            seen = os.stat(path := os.path.join(root, name))
+            if known.pop(path) != (seen.st_size, seen.st_mtime_ns):
+                raise SystemExit(f"{path} has changed")
 
 
 def forget() -> None:
@@ -64,18 +103,22 @@ def library(folder: str, rounds: int) -> None:
 
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as home:
+        with tempfile.TemporaryDirectory() as home, closing(sqlite3.connect(Path(home, "bare.sqlite"))) as index:
             store = Store(Path(home))
             store.check_writable()
             forget()
             sides = (("walk", walk), ("headers", headers), ("scan", store.scan), ("rescan", store.scan))
             for name, work in sides:
                 found.setdefault(name, []).append(spent(work, folder))
+            for name, work_with in (("bare", bare), ("bare again", bare_again)):
+                found.setdefault(name, []).append(spent(work_with, folder, index))
             store.close()
     least = {name: min(seconds) for name, seconds in found.items()}
     shown = ", ".join(f"{name} {seconds:.3f}" for name, seconds in least.items())
-    scan, rescan = least["scan"] / least["headers"], least["rescan"] / least["walk"]
-    print(f"{Path(folder).name}: {shown}; first scan {scan:.2f} x headers, rescan {rescan:.2f} x walk")
+    first = {name: f"{least[name] / least['headers']:.2f}" for name in ("scan", "bare")}
+    again = {name: f"{least[name] / least['walk']:.2f}" for name in ("rescan", "bare again")}
+    print(f"{Path(folder).name}: {shown}; first scan {first['scan']} x headers (bare {first['bare']}), ", end="")
+    print(f"rescan {again['rescan']} x walk (bare {again['bare again']})", flush=True)
 
 
 def streamed(path: str, size: int, *, with_blake3: bool) -> None:

@@ -20,8 +20,8 @@ from registry.index.rows import Place
 from registry.index.scanning.record_matcher import Seen, fingerprint
 from registry.index.scanning.walk import Entry
 
-TOGETHER = 32  # files
-HELD = 1 << 20  # bytes of their headers, beside the last one: checkpoints have some hundred KB each
+TOGETHER = 64  # files
+HELD = 3 << 19  # bytes of their headers, beside the last one: checkpoints have some hundred KB each
 ELSEWHERE = tuple(mark.encode() for mark in MARKS)  # in the header of a file whose model's names and shapes are in its other bytes
 
 
