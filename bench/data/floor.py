@@ -1,6 +1,9 @@
-"""`loraloom data lint` and the plan of a training against the floor, which reads each file, its sha256, Pillow's decode: CPU and memory.
+"""`loraloom data lint` and the plan of a training against the floor (reading, sha256 and decoding each file, its caption): CPU and memory.
 
     python -m bench.data.floor FOLDER [NUMBER ...]      write and measure the sets (500, 5,000, 50,000), print the table
+
+The bound is the floor and what no lint with these findings can leave out, by the same functions: luma and small copy of each image, which
+Pillow makes, and the measures of them.
 
 Images are of 256 pixels with the spectrum of photographs, JPEGs of quality 90 and every tenth a PNG, two in a hundred twice; each has a
 caption. Each contender is a process of its own, in turn, imports counted; the best of ROUNDS counts. A plan has a start of its own, that of
@@ -20,6 +23,26 @@ SIDE, PNG = 256, 10
 NUMBERS = (500, 5_000, 50_000)
 LEAST = 20  # images of the set that shows what a start costs
 ROUNDS = 3
+CAPTION = '    file.with_suffix(".txt").read_text(encoding="utf-8")\n'
+FLOOR = BARE + CAPTION
+BOUND = """
+import hashlib, io, sys
+from pathlib import Path
+from PIL import Image
+from registry.images.image_hash import small_copy
+from train.data.linting.measures import SetMeasures
+from train.data.overview import overview
+measures = SetMeasures()
+for file in sorted(file for file in Path(sys.argv[1]).iterdir() if file.suffix in (".jpg", ".png")):
+    data = file.read_bytes()
+    hashlib.sha256(data).hexdigest()
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+    view = overview(image)
+    measures.add(image, view, small_copy(view.image, view.box))
+    file.with_suffix(".txt").read_text(encoding="utf-8")
+assert len([*measures]) == int(sys.argv[2])
+"""
 PLAN = """
 import sys
 from registry.store import Store
@@ -37,7 +60,7 @@ def figures(place: Path, out: str, *, rounds: int = ROUNDS) -> tuple[int, Figure
     images = sum(file.suffix in (".jpg", ".png") for file in place.iterdir())
     best: Figures = {}
     for _ in range(rounds):
-        for name, code in (("floor", BARE), ("lint", LINT), ("plan", PLAN)):
+        for name, code in (("floor", FLOOR), ("bound", BOUND), ("lint", LINT), ("plan", PLAN)):
             seconds, mib = measured(code, str(place), str(images), out)
             known = best.get(name, (seconds, mib))
             best[name] = min(seconds, known[0]), max(mib, known[1])
@@ -53,15 +76,24 @@ def main() -> None:
         write_set(start_place, LEAST, SIDE, png=PNG)
         least, start = figures(start_place, f"{home}/out")
         print(f"start ({least} images): " + ", ".join(f"{name} {seconds:.2f} s, {mib:.0f} MiB" for name, (seconds, mib) in start.items()))
-        print("| images | floor, CPU s | lint | plan | floor, ms an image | lint | plan | lint / floor | plan / floor | peak MiB |")
-        print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+        names = "floor", "bound", "lint", "plan"
+        head = [
+            "images",
+            "floor, CPU s",
+            *names[1:],
+            "floor, ms an image",
+            *names[1:],
+            *(f"{name} / floor" for name in names[1:]),
+            "peak MiB",
+        ]
+        print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
         for number in [int(one) for one in given] or NUMBERS:
             place = Path(folder) / f"set{number}"
             write_set(place, number, SIDE, png=PNG)
             images, found = figures(place, f"{home}/out", rounds=ROUNDS if number < 20_000 else 1)
             each = {name: (found[name][0] - start[name][0]) * 1e3 / (images - least) for name in found}
             times = " | ".join(f"{found[name][0]:.1f}" for name in found)
-            ratios = f"{each['lint'] / each['floor']:.2f} | {each['plan'] / each['floor']:.2f}"
+            ratios = " | ".join(f"{each[name] / each['floor']:.2f}" for name in found if name != "floor")
             peaks = ", ".join(f"{name} {mib:.0f}" for name, (_, mib) in found.items())
             print(f"| {images:,} | {times} | " + " | ".join(f"{each[name]:.2f}" for name in found) + f" | {ratios} | {peaks} |", flush=True)
 

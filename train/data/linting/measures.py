@@ -25,7 +25,7 @@ COARSE, FINE = (0.1, 0.15), (0.25, 0.35)  # bands of frequencies, as shares of t
 HALF = 0.025  # power in FINE over that in COARSE: 0.06 to 0.2 in photographs, 0.004 to 0.02 at double size
 LEAST_WIDTH = 128  # pixels of an image whose spectrum is measured
 COLOURS = 4  # levels of 255 by which an average of a small copy may differ from the others, in an image of one colour
-TOGETHER = 1 << 20  # pixels of overviews that wait until they are measured: they stay in the processor's cache of the second level
+TOGETHER = 1 << 20  # bytes of overviews that wait until they are measured: they stay in the processor's cache of the second level
 GLANCE = 48  # every so many bytes of a small copy, a multiple of its three channels
 SAME = 9  # neighbouring levels of 256 that count as one colour
 
@@ -48,7 +48,8 @@ class SetMeasures:
     def __init__(self) -> None:
         self._columns = array("d"), array("d"), array("d")  # as the fields of ImageMeasures
         self._waiting: list[tuple[Any, Any]] = []  # (luma of the overview, the rows whose spectrum is measured or None)
-        self._pixels = 0  # of these
+        self._room: Any = None  # where these are: blocks of their own would leave holes in memory between what is kept of the images
+        self._used = 0
 
     def __iter__(self) -> Iterator[ImageMeasures]:
         self._finish()
@@ -60,18 +61,32 @@ class SetMeasures:
 
         grey = view.image.convert("L")
         luma = numpy.frombuffer(grey.tobytes(), dtype=numpy.uint8).reshape(grey.height, grey.width)
-        self._waiting.append((luma, _rows_of(image, luma if view.image is image else None)))
         self._columns[2].append(_plain(luma) if _of_one_colour(small) else 0.0)
-        self._pixels += luma.size
-        if self._pixels >= TOGETHER:
+        rows = _rows_of(image, luma if view.image is image else None)
+        needed = luma.size + ROWS * WIDTH
+        if self._used + needed > TOGETHER:
             self._finish()
+        if needed <= TOGETHER:
+            luma, rows = self._kept(luma), None if rows is None else self._kept(rows)
+        self._waiting.append((luma, rows))
+
+    def _kept(self, values: Any) -> Any:
+        """A copy in the room."""
+        import numpy
+
+        if self._room is None:
+            self._room = numpy.empty(TOGETHER, dtype=numpy.uint8)
+        place = self._room[self._used : self._used + values.size].reshape(values.shape)
+        place[...] = values
+        self._used += values.size
+        return place
 
     def _finish(self) -> None:
         if self._waiting:
             sharpness, detail, _ = self._columns
             sharpness.extend(_sharpness(luma) for luma, _ in self._waiting)
             detail.extend(_details([rows for _, rows in self._waiting]))
-            self._waiting, self._pixels = [], 0
+            self._waiting, self._used = [], 0
 
 
 def measure(image: Image, view: Overview, small: bytes) -> ImageMeasures:
