@@ -63,8 +63,10 @@ def naive(method: str, output: Path, sources: list[Path]) -> None:
 
 def loraloom(method: str, output: Path, sources: list[Path]) -> None:
     """Ours, whole: plan, checks, hashes of the output; the sources' hashes are known, as they are for registered models."""
-    import torch  # noqa: F401  # the merge's first chunk would
+    from registry.launch.importing import import_torch, process_of_a_command
 
+    process_of_a_command()
+    import_torch()
     from registry.merging.plan import plan_merge
     from registry.merging.recipe import recipe_of
     from registry.merging.stream import write_merge

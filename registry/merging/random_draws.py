@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from typing import TYPE_CHECKING
 
 from registry.merging.method import Place
@@ -39,10 +40,32 @@ def below(limit: float, like: Tensor, *, seed: int, source: int, at: Place | Non
     return found
 
 
+class _Own(threading.local):
+    """A thread's generator, which is set to a place again and again: a new one each time would ask the system for a seed first."""
+
+    def __init__(self) -> None:
+        import numpy
+
+        self.stream = numpy.random.Philox()
+
+
+_own = _Own()
+
+
 def _bits(seed: int, source: int, at: Place | None) -> numpy.random.Philox:
+    """This thread's generator, at the place."""
     import numpy
 
     place = at if at is not None else Place("", 0)
     digest = hashlib.sha256(f"{seed}\n{source}\n{place.key}".encode()).digest()
     key = numpy.frombuffer(digest[:16], dtype="<u8").astype(numpy.uint64)
-    return numpy.random.Philox(key=key, counter=numpy.array([0, 0, place.begin, 0], dtype=numpy.uint64))
+    counter = numpy.array([0, 0, place.begin, 0], dtype=numpy.uint64)
+    _own.stream.state = {
+        "bit_generator": "Philox",
+        "state": {"counter": counter, "key": key},
+        "buffer": numpy.zeros(4, dtype=numpy.uint64),
+        "buffer_pos": 4,  # nothing is left over
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return _own.stream
