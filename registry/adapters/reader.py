@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 NEEDS_BASE = ("oft", "boft", "ia3", "glora", "set")  # and everything with a DoRA magnitude, or that began as a part of the base
 FACTORS = {"down", "up", "mid", "singular", "alpha"}  # of a plain LoRA
 BIASES = {"diff_b", "up_bias"}  # what it may add to the bias
+STRUCTS = {"F16": "<e", "F32": "<f", "F64": "<d"}
 REAL = {dtype for dtype in TORCH_DTYPES.values() if not dtype.startswith("C")}  # C64 is complex
 BACKWARD = ".lora_velora_"  # VeLoRA's compression of activations, for gradients alone
 ADALORA_EPSILON = 1e-5  # peft divides by the rank plus this
@@ -236,7 +238,7 @@ def _module(
     for flag in FLAGS & roles.keys():
         if (info := roles[flag].info).elements != 1 or info.dtype not in REAL:
             raise BadFile(roles[flag].file, "not-an-adapter", f"{names[flag]} is {info.dtype} {list(info.shape)}; one number was expected.")
-    alpha = float(maps.tensor(roles["alpha"], 0, 1)) if "alpha" in roles else None
+    alpha = _number(maps, roles["alpha"]) if "alpha" in roles else None
     component = "denoiser" if key.component in ("", "denoiser") else key.component
     settings = configs.of(component)
     lora = algorithm == "lora"
@@ -262,6 +264,12 @@ def _module(
         peft=any(one.spelling == "peft" for one in keys.values()) or bool(settings),
         settings=settings,
     )
+
+
+def _number(maps: MappedFiles, stored: Stored) -> float:
+    """A tensor's one number; without torch, which a plan need not import, where Python's struct knows its dtype."""
+    form = STRUCTS.get(stored.info.dtype)
+    return float(struct.unpack(form, maps.raw(stored, 0, stored.bytes))[0]) if form else float(maps.tensor(stored, 0, 1))
 
 
 def _algorithm(roles: Mapping[str, Stored], keys: Collection[AdapterKey]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ from registry.adapters.rotations import ROTATIONS, turn_fault
 from registry.formats.atomic_file import torch_dtype
 from registry.formats.dialects import DENOISER
 from registry.formats.safetensors_header import TensorInfo
+from registry.tensors.layout import FLOATS
 from registry.tensors.role_form import BIASES
 
 if TYPE_CHECKING:
@@ -78,6 +80,13 @@ def _delta_fault(module: Module, shape: tuple[int, ...]) -> str | None:
 
 def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[int, ...] | None:
     """The shape of a module's delta; None where its factors do not fit each other or the base."""
+    if base is None and (known := _product_shape(module)) is not None:
+        return known
+    return run_without_numbers(module, base)
+
+
+def run_without_numbers(module: Module, base: tuple[int, ...] | None = None) -> tuple[int, ...] | None:
+    """The same of any module, by its own definition: torch imports a second of modules at the first product on the meta device."""
     import torch
 
     hollow = replace(module, maps=cast(Any, _Outline()))
@@ -86,6 +95,28 @@ def outline_shape(module: Module, base: tuple[int, ...] | None = None) -> tuple[
         return tuple(delta(hollow, weight).shape)
     except (RuntimeError, ValueError, IndexError):  # torch's, of shapes
         return None
+
+
+def _product_shape(module: Module) -> tuple[int, ...] | None:
+    """The shape of a LoRA's or LoKr's delta, from its factors' where they fit; None: to be asked of its definition."""
+    if tensor_fault(module) or any(one.info.dtype not in FLOATS or not one.info.elements for one in module.stored.values()):
+        return None
+    if module.is_product and not module.roles & {"mid", "singular"}:
+        up, down = (module.stored[role].info.shape for role in ("up", "down"))
+        fits = len(up) > 1 and len(down) > 1 and math.prod(up[1:]) == down[0]
+        return (up[0], *down[1:]) if fits else None
+    if module.algorithm == "lokr" and not module.roles & {"t2", "dora"}:
+        one, two = _side_shape(module, "w1"), _side_shape(module, "w2")
+        return (one[0] * two[0], one[1] * two[1], *two[2:]) if one and two and len(one) == 2 and len(two) > 1 else None
+    return None
+
+
+def _side_shape(module: Module, side: str) -> tuple[int, ...] | None:
+    """The shape of one side of a Kronecker product; None where it is a product of factors that do not fit."""
+    if side in module.stored:
+        return module.stored[side].info.shape
+    a, b = (module.stored[role].info.shape if role in module.stored else () for role in (f"{side}_a", f"{side}_b"))
+    return (a[0], b[1]) if len(a) == len(b) == 2 and a[1] == b[0] else None
 
 
 def layer_shape(module: Module, shape: tuple[int, ...], *, unet: bool) -> tuple[int, ...] | None:

@@ -11,7 +11,7 @@ from registry.adapters.combine import plan_combine
 from registry.adapters.fuse import plan_fuse, run_fuse
 from registry.adapters.inspect import diff_adapters, inspect_adapter
 from registry.adapters.reader import read_adapter
-from registry.adapters.shape_check import misshape
+from registry.adapters.shape_check import misshape, outline_shape, run_without_numbers
 from registry.adapters.understood import adapter_faults
 from registry.converting.adapters import plan_adapter
 from registry.detect.compatibility import fits
@@ -54,6 +54,32 @@ def test_a_complex_alpha_is_no_number(tmp_path: Path) -> None:
     values[f"{NAME}.alpha"] = torch.tensor(1 + 2j)
     with pytest.raises(BadFile, match=r"alpha is C64 \[\]; one number was expected"):
         read_adapter(written(tmp_path / "b.safetensors", values))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"lora_up.weight": (8, 2), "lora_down.weight": (2, 6)},
+        {"lora_up.weight": (8, 2, 1, 1), "lora_down.weight": (2, 6, 3, 3)},
+        {"lora_up.weight": (8, 2, 1, 1), "lora_mid.weight": (2, 2, 3, 3), "lora_down.weight": (2, 6, 1, 1)},
+        {"lokr_w1": (2, 3), "lokr_w2": (4, 5)},
+        {"lokr_w1": (2, 3), "lokr_w2": (4, 5, 3, 3)},
+        {"lokr_w1_a": (2, 2), "lokr_w1_b": (2, 3), "lokr_w2_a": (4, 2), "lokr_w2_b": (2, 5)},
+        {"lokr_w1": (2, 3), "lokr_w2_a": (4, 3), "lokr_w2_b": (2, 5)},
+        {"lokr_w1": (2, 3), "lokr_t2": (2, 2, 3, 3), "lokr_w2_a": (2, 4), "lokr_w2_b": (2, 5)},
+    ],
+)
+def test_the_shape_of_a_change_from_its_factors_is_that_of_its_definition(shapes: dict[str, tuple[int, ...]], tmp_path: Path) -> None:
+    tensors = {f"{NAME}.{ending}": torch.ones(shape) for ending, shape in shapes.items()}
+    (module,) = read_adapter(written(tmp_path / "a.safetensors", tensors | {f"{NAME}.alpha": torch.tensor(2.0)})).modules
+    assert outline_shape(module) == run_without_numbers(module)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64])
+def test_an_alpha_is_read_in_any_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
+    tensors = {f"{NAME}.{ending}": value for ending, value in PAIR.items()} | {f"{NAME}.alpha": torch.tensor([12.0]).to(dtype)}
+    (module,) = read_adapter(written(tmp_path / "a.safetensors", tensors)).modules
+    assert module.alpha == 12.0
 
 
 @pytest.mark.parametrize("blocks", [(4,), (4, 6), (2, 3, 3)])
