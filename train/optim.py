@@ -32,10 +32,10 @@ Nesterov = Annotated[bool, Meaning("Nesterov's momentum (Sutskever et al. 2013)"
 @OPTIMIZERS.add("adamw")
 def adamw(groups: Groups, lr: float, *, betas: Betas = (0.9, 0.999), eps: Epsilon = 1e-8, weight_decay: Decay = 0.01) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), all weights in one kernel where there is one."""
-    import torch
+    from train.adamw import FlatAdamW
 
     fused = all(weight.device.type in ("cpu", "cuda") for group in groups for weight in group["params"])
-    return torch.optim.AdamW(list(groups), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused or None)
+    return FlatAdamW(list(groups), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused or None)
 
 
 @OPTIMIZERS.add("adamw8bit")

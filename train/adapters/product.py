@@ -7,6 +7,8 @@ of two ways, by its sizes alone, so that a run computes the same on every machin
   (O, I), which is cheap where the rank is not small beside the width;
 - factors: s B (A x) is added to W x as it is computed, in one function of autograd, whose backward pass is five products.
 
+Layers of one shape have their weights formed together where a training allows it (train/adapters/stacks.py).
+
 In half precision it is always factors: W + s B A would be rounded to the weight's dtype, and small changes would be lost.
 """
 
@@ -14,7 +16,7 @@ In half precision it is always factors: W + s B A would be rounded to the weight
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from peft.tuners.lora import Conv2d, Linear
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CALLS = 6e5  # products and sums that the calls of a function of autograd in Python take as long as: about 20 us of a CPU; measured
+STACKED_CALLS = 1.5e6  # the same beside a layer whose weight is formed with others; measured at widths of 64 to 640 and ranks of 4 to 64
 THIN = 12  # a product with fewer columns than this takes as long as with so many; measured
 PASSES = 10  # a weight is written, read and its gradient with it in the time of so many products a number; measured
 
@@ -62,21 +65,36 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def as_one_weight(rows: int, inputs: int, outputs: int, rank: int, *, convolution: bool = False) -> bool:
+def as_one_weight(rows: int, inputs: int, outputs: int, rank: int, *, convolution: bool = False, stacked: bool = False) -> bool:
     """Whether W + s B A takes less time than the factors: multiplications beside W x and its backward pass, in both ways.
 
     One weight: I O R to form it, N I O for its gradient, 2 I O R for those of the factors. Factors: N R (I + O) in the forward pass
-    and twice that in the backward pass. A convolution's factors are convolutions too, without a function in Python.
+    and twice that in the backward pass. A convolution's factors are convolutions too, without a function in Python. `stacked`: one weight
+    of many that are formed at once (train/adapters/stacks.py).
     """
-    thin, calls = (1, 0.0) if convolution else (THIN, CALLS)
+    thin, calls = (1, 0.0) if convolution else (THIN, STACKED_CALLS if stacked else CALLS)
     return inputs * outputs * (rows + 3 * rank + PASSES) <= 3 * rows * max(rank, thin) * (inputs + outputs) + calls
+
+
+class FormedWeights(Protocol):
+    """Weights W + s B A of many layers, formed at once (train/adapters/stacks.py)."""
+
+    def weight(self, number: int, rows: int, scale: float) -> Tensor | None:
+        """That of a layer, (O, I); None where the layer is to take its own way."""
 
 
 class LoraLinear(Linear):  # type: ignore[misc]  # peft has no types
     """peft's layer on a linear one."""
 
+    stack: tuple[FormedWeights, int] | None = None  # that its weight is in, and its number there
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """(..., O) of (..., I)."""
+        if self.stack is not None and not (args or kwargs or self.disable_adapters):
+            stack, number = self.stack
+            formed = stack.weight(number, x.numel() // x.shape[-1], self.scaling[ADAPTER])
+            if formed is not None:
+                return functional.linear(x, formed, self.base_layer.bias)
         if args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER]:
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain

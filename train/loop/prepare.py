@@ -24,7 +24,7 @@ from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
 from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions, token_rate
-from train.config import TrainConfig
+from train.config import Precision, TrainConfig
 from train.data.captions import Remembered
 from train.data.dataset import Sample
 from train.loop.cache import Cache
@@ -56,6 +56,9 @@ from train.training_adapter import fuse
 
 if TYPE_CHECKING:
     import torch
+
+    from train.adapters.flat import FlatWeights
+    from train.adapters.stacks import Stack
 
 
 @dataclass(kw_only=True)
@@ -203,6 +206,7 @@ def _train_state(
         vectors.begin(accelerator.device)
         every += vectors.weights()
     optimizer = build_optimizer(choose_optimizer(config.optim), groups_of(modules, every, config), config.optim.lr)
+    flat, stacks = _in_one_buffer(plan, modules, optimizer, accelerator)
     guidance = config.objective.guidance if config.objective.guidance is not None else 1.0
     call = denoiser_call(family, parts, modules, guidance=guidance, clip_skip=config.clip_skip, vectors=vectors)
     model, optimizer = accelerator.prepare(call, optimizer) if swap is None else _with_swapped(accelerator, call, optimizer, swap)
@@ -224,11 +228,38 @@ def _train_state(
         precision=config.precision,
         guidance=guidance,
         ema=ema_of(config.ema, [weight for _, weight in every]),
+        flat=flat,
+        stacks=stacks,
         fused=fused,
         vectors=vectors,
         swap=swap,
         offload=ActivationOffload([call, *parts.text_encoders.values()]) if config.offload_activations else None,
     )
+
+
+def _in_one_buffer(plan: Plan, modules: Mapping[str, Any], optimizer: Any, accelerator: Any) -> tuple[FlatWeights | None, Sequence[Stack]]:
+    """The trained weights in one buffer, and the layers whose weights are formed at once.
+
+    Not of several processes, whose gradients accelerate averages weight by weight, nor with new tokens, whose rows have their own.
+    """
+    from train.adamw import FlatAdamW
+    from train.adapters.flat import FlatWeights
+    from train.adapters.stacks import stack_layers
+
+    if accelerator.num_processes > 1 or plan.tokens or not plan.layers:
+        return None, ()
+    stacks = stack_layers(modules) if _stacks(plan) else []
+    flat = FlatWeights([group["params"] for group in optimizer.param_groups], stacks)
+    if isinstance(optimizer, FlatAdamW):
+        optimizer.flat = flat
+    return flat, stacks
+
+
+def _stacks(plan: Plan) -> bool:
+    """Whether layers may have their weights formed at once: nothing else moves, recomputes, changes or compiles them."""
+    config = plan.config
+    other = config.swap_blocks or config.gradient_checkpointing or plan.training is not None or config.compile is not None
+    return not other and config.precision is Precision.fp32
 
 
 def _with_swapped(accelerator: Any, call: Any, optimizer: Any, swap: BlockSwap) -> tuple[Any, Any]:

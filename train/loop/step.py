@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Parameter
 
+    from train.adapters.flat import FlatWeights
+    from train.adapters.stacks import Stack
+
 
 def denoiser_call(
     family: Family,
@@ -168,6 +171,8 @@ class TrainState:
     make_pass: Callable[[TrainState, int, Batch, int], Pass] = denoising_pass
     pass_losses: Extra = denoising_losses  # of each item of a pass
     extras: Sequence[Extra] = ()  # losses beside the objective's
+    flat: FlatWeights | None = None  # the weights in one buffer
+    stacks: Sequence[Stack] = ()  # of layers whose weights are formed at once
     as_began: Callable[[], contextlib.AbstractContextManager[None]] | None = None  # what the run is compared with; None: the base
 
     @property
@@ -182,17 +187,19 @@ class TrainState:
         """
         import torch
 
+        from train.adapters.stacks import forming
+
         config, processes = self.config, self.accelerator.num_processes
         passes = self.order.step(step)
         of = sum(len(batch.items) for batches in passes for batch in batches)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._zero_gradients()
         rate = learning_rate(config, step)
         set_rate(self.optimizer, rate)
         own_losses, own_items, own_times = [], [], []
         for turn, batches in enumerate(passes):
             batch = batches[self.accelerator.process_index]
             last = turn == config.accumulate - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+            with forming(self.stacks), contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 losses, timesteps = self._pass(step, batch, of=of)
                 share = of / (len(batch.items) * processes)  # accelerate averages over the processes
                 self.accelerator.backward(self._weighted(losses, batch).mean() / share)
@@ -201,6 +208,8 @@ class TrainState:
             own_times.append(timesteps)
         if self.vectors is not None:
             self.vectors.leave_gradients(step)
+        if self.flat is not None:
+            self.flat.collect()
         norm = self._clip()
         self.optimizer.step()
         if self.vectors is not None:
@@ -272,10 +281,18 @@ class TrainState:
 
         return self.offload.keeping() if self.offload is not None and torch.is_grad_enabled() else contextlib.nullcontext()
 
+    def _zero_gradients(self) -> None:
+        if self.flat is not None:
+            self.flat.zero()
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
+
     def _clip(self) -> Tensor:
         """Gradient norm over all LoRA weights, before clipping to optim.clip."""
         from math import inf
 
+        if self.flat is not None:
+            return self.flat.clip(self.accelerator, self.config.optim.clip).detach()
         weights = [weight for _, weight in self.weights]
         norm: Tensor = self.accelerator.clip_grad_norm_(weights, self.config.optim.clip or inf)
         return norm.detach()

@@ -66,11 +66,32 @@ def test_accumulated_passes_are_one_big_batch(prepared: Prepared, settings: Sett
 
 
 @pytest.mark.slow
-def test_gradient_checkpointing_gives_the_same_gradients(prepared: Prepared, settings: Settings) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(prepared: Prepared, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.loop.prepare._stacks", lambda _plan: False)  # weights formed at once would be other sums of the same
     plain, _ = after_a_step(prepared, settings())
     spared, _ = after_a_step(prepared, settings(gradient_checkpointing=True))
     assert spared.parts.denoiser.is_gradient_checkpointing
     torch.testing.assert_close(gradients(spared), gradients(plain), rtol=1e-5, atol=1e-8)
+
+
+def test_weights_formed_at_once_give_the_gradients_of_peft(prepared: Prepared, settings: Settings) -> None:
+    """Also where passes are accumulated, with the same names and shapes of weights and of the optimizer's state."""
+    own, metrics = after_a_step(prepared, settings(accumulate=2))
+    peft, expected = after_a_step(prepared, settings(accumulate=2, lora=LoraConfig(rank=2, product="plain")))
+    assert own.stacks and not peft.stacks and own.flat.collected and peft.flat.collected
+    wanted = gradients(peft)
+    torch.testing.assert_close(gradients(own), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+    assert float(metrics.gradient_norm) == pytest.approx(float(expected.gradient_norm), rel=1e-5)
+    saved, other = own.optimizer.state_dict()["state"], peft.optimizer.state_dict()["state"]
+    assert saved.keys() == other.keys()
+    assert all(saved[number][name].shape == value.shape for number in other for name, value in other[number].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"precision": Precision.bf16}, {"gradient_checkpointing": True}], ids=str)
+def test_half_precision_and_recomputed_blocks_form_none_at_once(prepared: Prepared, settings: Settings, changes: dict[str, Any]) -> None:
+    state = prepared(settings(**changes)).state
+    assert not state.stacks and state.flat is not None
 
 
 @pytest.mark.slow
