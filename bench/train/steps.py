@@ -5,7 +5,8 @@
 
 The bare loop has latents and states of texts ready, and does no more than add noise, call diffusers' UNet with peft's layers, take the
 mean squared error, its gradient and a step of torch's AdamW. Ours is the step of a run: it also draws each latent from its cached
-posterior, clips, and keeps each image's loss. CPU seconds of the process.
+posterior, clips, and keeps each image's loss. The bound is the bare loop without a LoRA: its passes, with a gradient for one layer so that
+they go as far back, and a clipped step of AdamW over one buffer of as many numbers. CPU seconds of the process.
 """
 
 from __future__ import annotations
@@ -80,16 +81,46 @@ def steps_of(work: Work) -> Step:
 
 def bare(work: Work, folder: Path, lora: LoraConfig) -> Step:
     """The same denoiser, latents and states of texts in a loop of diffusers and peft alone."""
-    from diffusers import DDPMScheduler, UNet2DConditionModel
+    from diffusers import UNet2DConditionModel
     from peft import LoraConfig as Peft
 
-    state = work.state
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").requires_grad_(False)
     wanted = work.plan.targets if isinstance(work.plan.targets, str) else list(work.plan.targets)
     unet.add_adapter(Peft(r=lora.rank, lora_alpha=lora.rank, target_modules=wanted))
+    optimizer = torch.optim.AdamW([weight for weight in unet.parameters() if weight.requires_grad], LR)
+
+    def learn() -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _loop(work, folder, unet, learn)
+
+
+def bound(work: Work, folder: Path) -> Step:
+    """The passes of `bare` without a LoRA, and the least that clipping and AdamW take."""
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet").requires_grad_(False)
+    first = work.state.weights[0][0].partition(".")[2].partition(".lora_")[0]
+    unet.get_submodule(first).requires_grad_(True)
+    flat = torch.nn.Parameter(torch.zeros(sum(weight.numel() for _, weight in work.state.weights)))
+    flat.grad = torch.randn_like(flat)
+    optimizer = torch.optim.AdamW([flat], LR, fused=True)
+
+    def learn() -> None:
+        torch.nn.utils.clip_grad_norm_([flat], 1.0)
+        optimizer.step()
+        unet.zero_grad()
+
+    return _loop(work, folder, unet, learn)
+
+
+def _loop(work: Work, folder: Path, unet: Any, learn: Step) -> Step:
+    """Noise, a prediction, its error and the gradients, then what is learned of them."""
+    from diffusers import DDPMScheduler
+
+    state = work.state
     unet.train()
-    weights = [weight for weight in unet.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, LR)
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
     batches: list[Batch] = [state.order.step(step)[0][0] for step in range(8)]
     kept = []
@@ -109,8 +140,7 @@ def bare(work: Work, folder: Path, lora: LoraConfig) -> Step:
         predicted = unet(noisy, timesteps, states["embeds"], **added).sample
         loss = torch.nn.functional.mse_loss(predicted, noise)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        learn()
         loss.item()
 
     return step
@@ -145,7 +175,7 @@ def _compare(given: argparse.Namespace, batch: int, place: Path) -> None:
         lora = LoraConfig(rank=given.rank, targets=given.targets, product=product)
         work = ready(base, side, batch, lora, place)
         if not sides:
-            sides["bare"] = bare(work, folder, lora)
+            sides["bare"], sides["bound"] = bare(work, folder, lora), bound(work, folder)
         sides[f"ours, lora.product={product}"] = steps_of(work)
     milliseconds: dict[str, list[float]] = {name: [] for name in sides}
     for step in sides.values():
