@@ -27,6 +27,11 @@ from bench.grid.contenders import Drawn, Grid, naive, ours, tuned
 PROMPTS = ("a red apple", "a blue fish", "a cat", "a yellow car")
 SAMPLERS = ("euler", "dpmpp_2m_karras", "ddim")
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+LOOPS: dict[str, Callable[[Grid], Drawn]] = {
+    "naive": naive,
+    "tuned": partial(tuned, batched=False),
+    "tuned, prompts batched": partial(tuned, batched=True),
+}
 
 
 def main() -> None:
@@ -36,18 +41,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--adapters", type=int, default=4)
     parser.add_argument("--widths", type=int, nargs="+", default=[16])
+    parser.add_argument("--ours", action="store_true", help="without the loops: what is beside the denoiser")
     parser.add_argument("--before", type=Path, help="another checkout of loraloom, whose grids are drawn beside ours")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         grid = _grid(arguments.base, arguments.adapters, arguments.steps, Path(home))
-        contenders = {
-            "naive": _Contender(naive),
-            "tuned": _Contender(partial(tuned, batched=False)),
-            "tuned, prompts batched": _Contender(partial(tuned, batched=True)),
-        }
-        for width in (1, *arguments.widths):
+        contenders = {} if arguments.ours else {name: _Contender(draw) for name, draw in LOOPS.items()}
+        for width in arguments.widths if arguments.ours else (1, *arguments.widths):
             contenders[f"ours, batch_size={width}"] = _Contender(partial(ours, batch_size=width, name=f"ours-{width}"))
-            if arguments.before is not None:
+            if arguments.before is not None and width > 1:
                 before = partial(ours, batch_size=width, name=f"before-{width}")
                 contenders[f"before, batch_size={width}"] = _Contender(before, code=arguments.before.resolve())
         for contender in contenders.values():
@@ -121,44 +123,40 @@ def _warm_up(grid: Grid) -> Grid:
 
 def _table(grid: Grid, found: dict[str, list[Drawn]]) -> None:
     seconds = {name: sum(one.seconds for one in drawn) for name, drawn in found.items()}
-    reference = {place: image for one in found["tuned"] for place, image in one.images.items()}
+    loops = [name for name in LOOPS if name in found]
+    reference = {place: image for one in found.get("tuned", ()) for place, image in one.images.items()}
     print(f"\n{len(grid.cells)} cells, {grid.steps} steps\n")
     columns = (
         "",
         "CPU s",
-        "x naive",
-        "x tuned",
-        "x batched",
+        *(f"x {name.split()[-1]}" for name in loops),
         "denoiser calls",
         "CPU s in the denoiser",
         "in VAE and text encoder",
         "the rest, of the denoiser's",
-        "apart from tuned, of 255",
-        "values apart",
+        *(("apart from tuned, of 255", "values apart") if reference else ()),
     )
     print(f"| {' | '.join(columns)} |")
     print(f"|{'---|' * len(columns)}")
     for name, drawn in found.items():
         own = {place: image for one in drawn for place, image in one.images.items()}
-        assert own.keys() == reference.keys()
         inside, others = sum(one.denoiser for one in drawn), sum(one.others for one in drawn)
         rest = seconds[name] - inside - others
         cells = [
             name,
             f"{seconds[name]:.1f}",
-            f"{seconds[name] / seconds['naive']:.2f}",
-            f"{seconds[name] / seconds['tuned']:.2f}",
-            f"{seconds[name] / seconds['tuned, prompts batched']:.2f}",
+            *(f"{seconds[name] / seconds[loop]:.2f}" for loop in loops),
             f"{sum(one.calls for one in drawn):,}",
             f"{inside:.1f} ({inside / seconds[name]:.0%})",
             f"{others:.1f}",
             f"{rest:.1f} ({rest / inside:.0%})",
-            *_apart(own, reference),
+            *(_apart(own, reference) if reference else ()),
         ]
         print(f"| {' | '.join(cells)} |")
 
 
 def _apart(own: dict[Any, Any], reference: dict[Any, Any]) -> tuple[str, str]:
+    assert own.keys() == reference.keys()
     differences = [abs(image - reference[place]) for place, image in own.items()]
     return str(max(int(one.max()) for one in differences)), f"{sum(float((one > 0).mean()) for one in differences) / len(differences):.3%}"
 
