@@ -44,12 +44,12 @@ def steps(optimizer: Optimizer, weights: list[list[nn.Parameter]], numbers: rang
 
 
 def test_numbers_and_state_are_torchs() -> None:
-    own, theirs = fresh(), fresh()
-    expected = torch.optim.AdamW(groups(theirs), weight_decay=0.1, fused=True)
+    own, reference = fresh(), fresh()
+    expected = torch.optim.AdamW(groups(reference), weight_decay=0.1, fused=True)
     optimizer, flat = flat_optimizer(own)
     steps(optimizer, own, range(4), flat)
-    steps(expected, theirs, range(4))
-    for group, others in zip(own, theirs, strict=True):
+    steps(expected, reference, range(4))
+    for group, others in zip(own, reference, strict=True):
         for weight, other in zip(group, others, strict=True):
             torch.testing.assert_close(weight, other, rtol=1e-6, atol=1e-7)
     state, other_state = optimizer.state_dict(), expected.state_dict()
