@@ -23,17 +23,27 @@ class FlatAdamW(torch.optim.AdamW):
 
     flat: FlatWeights | None = None
     _moments: dict[int, Moments] | None = None  # by the number of the group
+    _apart = False  # whether some weights had fewer steps than others of their group
+
+    def state_dict(self) -> dict[str, Any]:
+        """torch's: the weights of a group count their steps in one tensor here, which torch would count up once for each of them."""
+        found: dict[str, Any] = super().state_dict()
+        return {**found, "state": {number: _own_steps(state) for number, state in found["state"].items()}}
 
     def load_state_dict(self, state_dict: Any) -> None:
         """The next step puts the moments into buffers."""
         super().load_state_dict(state_dict)
-        self._moments = None
+        for state in self.state.values():
+            state.update(_own_steps(state))
+        self._moments, self._apart = None, False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step over all weights."""
         flat = self.flat
-        if closure is not None or flat is None or not flat.collected:
+        if closure is None and flat is not None and flat.collected and self._moments is None and not self._apart:
+            self._apart = not all(map(self._in_step, flat.groups))
+        if closure is not None or flat is None or not flat.collected or self._apart:
             return super().step(closure)
         if self._moments is None:
             self._moments = {number: self._moments_of(own) for number, own in enumerate(flat.groups)}
@@ -59,6 +69,10 @@ class FlatAdamW(torch.optim.AdamW):
             )
         return None
 
+    def _in_step(self, own: FlatGroup) -> bool:
+        """Whether all weights of a group had as many steps; not where some had no gradient in steps before."""
+        return len({float(self.state[weight]["step"]) if weight in self.state else 0.0 for weight in own.weights}) <= 1
+
     def _moments_of(self, own: FlatGroup) -> Moments:
         """Those of the weights' state, or zeros; the state has views of them from now on."""
         averages, squares = torch.zeros_like(own.values), torch.zeros_like(own.values)
@@ -72,3 +86,7 @@ class FlatAdamW(torch.optim.AdamW):
             state["step"] = steps
             place = end
         return steps, averages, squares
+
+
+def _own_steps(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "step": state["step"].clone()} if "step" in state else state

@@ -86,3 +86,35 @@ def test_a_weight_without_a_gradient_stays_as_it_is() -> None:
         flat.collect()
         optimizer.step()
     assert not flat.collected and torch.equal(weights[0][1], kept) and weights[0][1] not in optimizer.state
+
+
+def test_a_saved_state_counts_the_steps_of_each_weight_in_torch() -> None:
+    weights = fresh()
+    optimizer, flat = flat_optimizer(weights)
+    steps(optimizer, weights, range(3), flat)
+    for saved in (optimizer.state_dict(), {**optimizer.state_dict(), "state": shared_steps(optimizer)}):
+        for other in (torch.optim.AdamW(groups(weights), fused=True), FlatAdamW(groups(weights), fused=True)):
+            other.load_state_dict(saved if isinstance(other, FlatAdamW) else optimizer.state_dict())
+            steps(other, weights, range(3, 4))
+            assert {float(state["step"]) for state in other.state.values()} == {4.0}
+
+
+def shared_steps(optimizer: FlatAdamW) -> dict[int, dict[str, Any]]:
+    """The state as it lies in memory, and in the files of a version that saved it so."""
+    return dict(enumerate(optimizer.state[weight] for group in optimizer.param_groups for weight in group["params"]))
+
+
+def test_a_weight_that_is_used_later_counts_its_own_steps() -> None:
+    own, reference = fresh(), fresh()
+    optimizer, flat = flat_optimizer(own)
+    expected = torch.optim.AdamW(groups(reference), weight_decay=0.1, fused=True)
+    for used in (slice(1, None), slice(1, None), slice(None), slice(None)):
+        flat.zero()
+        expected.zero_grad()
+        for weights in (own, reference):
+            sum((weight.sin().sum() for group in weights for weight in group[used] or group), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+        flat.collect()
+        optimizer.step()
+        expected.step()
+    assert flat.collected and [float(optimizer.state[weight]["step"]) for weight in own[0]] == [2.0, 4.0, 4.0]
+    assert all(torch.equal(weight, other) for pair in zip(own, reference, strict=True) for weight, other in zip(*pair, strict=True))
