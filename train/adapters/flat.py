@@ -39,23 +39,24 @@ class FlatWeights:
         ordered = [sorted(group, key=lambda weight: turn.get(weight, len(runs))) for group in groups]
         self._every = [weight for group in ordered for weight in group]
         self._all = nn.Parameter(torch.cat([weight.detach().flatten() for weight in self._every]))
-        self._gradients = torch.zeros_like(self._all)
-        self._all.grad = self._gradients
+        self._ordered = ordered
         self._stacks = stacks
         self._places: dict[Parameter, int] = {}
-        self.collected = False  # whether the weights' gradients are views yet
-        self.groups: list[FlatGroup] = []
+        self._gradients: dict[Parameter, Tensor] = {}  # views of their buffer, once they are collected
+        self.groups: list[FlatGroup] = []  # then too
         place = 0
-        for group in ordered:
-            begun = place
-            for weight in group:
-                self._places[weight] = place
-                weight.data = self._view(self._all.data, weight)
-                place += weight.numel()
-            self.groups.append(FlatGroup(group, self._all.data[begun:place], self._gradients[begun:place]))
+        for weight in self._every:
+            self._places[weight] = place
+            weight.data = self._view(self._all.data, weight)
+            place += weight.numel()
         for stack in stacks:
             stack.downs = self._stacked(self._all.data, stack.down).requires_grad_()
             stack.ups = self._stacked(self._all.data, stack.up).requires_grad_()
+
+    @property
+    def collected(self) -> bool:
+        """Whether the weights' gradients are views yet."""
+        return self._all.grad is not None
 
     def _view(self, buffer: Tensor, weight: Parameter) -> Tensor:
         place = self._places[weight]
@@ -69,11 +70,14 @@ class FlatWeights:
 
     def zero(self) -> None:
         """No gradients, before the passes of a step."""
-        if self.collected:
-            self._gradients.zero_()
+        if self._all.grad is None:
+            for weight in self._every:
+                weight.grad = None
             return
-        for weight in self._every:
-            weight.grad = None
+        self._all.grad.zero_()
+        for weight, view in self._gradients.items():
+            if weight.grad is not view:  # an optimizer put another in its place
+                weight.grad = view
 
     def collect(self) -> None:
         """After the passes of a step: the gradients in one buffer, where those of later steps are added up.
@@ -86,12 +90,15 @@ class FlatWeights:
             stack.give_gradients()
         if any(weight.grad is None for weight in self._every):
             return
+        buffer = self._all.grad = torch.empty_like(self._all)  # not before: activations are freed now
         for weight in self._every:
             assert weight.grad is not None
-            weight.grad = self._view(self._gradients, weight).copy_(weight.grad)
+            self._gradients[weight] = weight.grad = self._view(buffer, weight).copy_(weight.grad)
         for stack in self._stacks:
-            stack.downs.grad, stack.ups.grad = (self._stacked(self._gradients, weights) for weights in (stack.down, stack.up))
-        self.collected = True
+            stack.downs.grad, stack.ups.grad = (self._stacked(buffer, weights) for weights in (stack.down, stack.up))
+        for group in self._ordered:
+            begun, count = self._places[group[0]], sum(weight.numel() for weight in group)
+            self.groups.append(FlatGroup(group, *(each[begun : begun + count] for each in (self._all.data, buffer))))
 
     def clip(self, accelerator: Any, most: float) -> Tensor:
         """The norm of all gradients, before they are clipped to `most` (0: they are not)."""

@@ -64,7 +64,7 @@ class Stack:
 
 
 def stack_layers(modules: Mapping[str, nn.Module]) -> list[Stack]:
-    """A stack for each shape, rank and component with several plain fp32 LoRA layers; their frozen weights become views of it.
+    """A stack for each shape, rank, scale and component with several plain fp32 LoRA layers; their frozen weights become views of it.
 
     The first layer that asks in a pass decides by its rows for all of its stack. Stacks of more than MOST bytes are not made.
     """
@@ -73,7 +73,7 @@ def stack_layers(modules: Mapping[str, nn.Module]) -> list[Stack]:
         for layer in module.modules():
             if isinstance(layer, LoraLinear) and type(layer.base_layer) is nn.Linear and layer.base_layer.weight.dtype is torch.float32:
                 shapes = layer.lora_A[ADAPTER].weight.shape, layer.lora_B[ADAPTER].weight.shape
-                found.setdefault((component, *shapes), []).append(layer)
+                found.setdefault((component, layer.scaling[ADAPTER], *shapes), []).append(layer)
     stacks, left = [], MOST
     for layers in found.values():
         size = sum(layer.base_layer.weight.nbytes for layer in layers)

@@ -140,6 +140,30 @@ def test_a_layer_that_is_not_used_has_no_gradient() -> None:
         assert without == {"same.1", "other"}
 
 
+def test_layers_of_one_shape_and_several_scales_have_a_stack_each() -> None:
+    model, _, _, _ = models()
+    model.same[1].scaling[ADAPTER] = 2.0
+    assert [(len(stack.down), stack.down[0] is model.same[0].lora_A[ADAPTER].weight) for stack in stack_layers({"unet": model})] == [
+        (2, True)
+    ]
+
+
+def test_gradients_that_an_optimizer_takes_away_or_exchanges_come_back() -> None:
+    model, stacked, stacks, flat = models()
+    x = torch.randn(2, 16, 24)
+    for change in (lambda weight: None, lambda weight: weight.grad * 2, lambda weight: weight.grad):
+        flat.zero()
+        model.zero_grad()
+        model(x).square().sum().backward()
+        with forming(stacks):
+            stacked(x).square().sum().backward()
+        flat.collect()
+        own, found = gradients(model), gradients(stacked)
+        assert flat.collected and all(same(own[name], found[name]) for name in own)
+        for _, weight in adapter_weights(stacked):
+            weight.grad = change(weight)
+
+
 def test_stacks_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models()[0]
     monkeypatch.setattr(stacks_module, "MOST", LAYERS * 24 * 24 * 4 - 1)
