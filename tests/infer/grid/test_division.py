@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +120,14 @@ def test_only_the_first_process_makes_a_folder_and_it_counts_the_work_of_all(
 
 
 def two(shelf: Shelf) -> dict[str, Any]:
-    """result.json of the first of two processes over twelve cells; the other one is killed after its second."""
+    """result.json of the first of two processes over twelve cells; the other one is killed after its second.
+
+    The first is stopped between its first cell and the other's: both draw, however unlike they start.
+    """
     arguments = ["base=tiny", "prompt=a cat", "steps=60", "sampler=ddim", "axes.seed=1-12", "device=cpu", f"out={shelf.work}"]
-    processes = [
-        subprocess.Popen(
+
+    def started(rank: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "loraloom", "grid", *arguments],
             cwd=ROOT,
             env=os.environ | {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_PORT": "29511"},
@@ -129,14 +135,24 @@ def two(shelf: Shelf) -> dict[str, Any]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
-    ]
-    while len(drawn_by(shelf, 1)) < 2:
-        assert processes[1].poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    processes[1].kill()
-    (printed, said), (other, _) = (process.communicate(timeout=300) for process in processes)
-    assert processes[0].returncode == 0, said
+
+    def until(is_so: Callable[[], object], process: subprocess.Popen[str]) -> None:
+        while not is_so():
+            assert process.poll() is None, "it ended too soon"
+            time.sleep(0.01)
+
+    first = started(0)
+    until(lambda: drawn_by(shelf, 0), first)
+    first.send_signal(signal.SIGSTOP)
+    second = started(1)
+    try:
+        until(lambda: drawn_by(shelf, 1), second)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    until(lambda: len(drawn_by(shelf, 1)) >= 2, second)
+    second.kill()
+    (printed, said), (other, _) = (process.communicate(timeout=300) for process in (first, second))
+    assert first.returncode == 0, said
     assert other == "" and len(printed.splitlines()) == 1
     return dict(json.loads((Path(printed.strip()) / "result.json").read_text()))
 
