@@ -32,6 +32,7 @@ CONTROL = re.compile(r"ControlNet(?: \d+)?")
 NEGATIVE = "Negative prompt:"
 EMPHASIS = {"Original": "a1111", "No norm": "a1111_no_norm", "None": "plain"}
 REDRAWN = "an image that was redrawn (img2img)"
+OWN = {"Base dtype": "base_dtype", "Text encoder dtype": "text_encoder_dtype", "Compute": "compute"}  # as our own images name settings
 
 # what says how the file was made and nothing of the image, or is stated by another key
 IDLE = (
@@ -97,6 +98,9 @@ def read(text: str, *, source: str) -> ImageMetadata | None:
         found = replace(found, second=second_pass(fields, strength))
     elif strength is not None:
         found = replace(found, strength=strength, init=REDRAWN)
+    for name, setting in OWN.items() if found.tool == "LoRA Loom" else ():
+        if value := fields.text(name):
+            fields.report(name, value, f"give {setting}={value}")
     fields.drop(*IDLE)
     return replace(found, unread=fields.finish())
 

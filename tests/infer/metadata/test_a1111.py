@@ -37,6 +37,14 @@ def test_every_setting_of_a_text() -> None:
     assert {each.name: each.value for each in one.unread} == {"ControlNet 0 threshold a": "100", "ADetailer model": "face_yolov8n.pt"}
 
 
+def test_what_our_own_text_has_and_is_not_taken_over_names_the_setting_to_give() -> None:
+    """As an image has it whose own metadata were removed, by a page that keeps `parameters` alone."""
+    own = with_pairs("Base dtype: int8, Text encoder dtype: nf4, Compute: int8, Version: LoRA Loom 0.1.0")
+    assert [each.why for each in own.unread] == ["give base_dtype=int8", "give text_encoder_dtype=nf4", "give compute=int8"]
+    other = with_pairs("Compute: int8, Version: v1.10.1")
+    assert [each.why for each in other.unread] == ["there is no such setting here"]
+
+
 def test_the_parts_are_those_that_a1111_reads() -> None:
     """Held against A1111's own way to read the text, reimplemented for the tests of what is written."""
     reference = a1111_reads(A1111)
