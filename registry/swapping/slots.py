@@ -36,8 +36,15 @@ class HeldBlock:
         self._gathered: list[int] = []  # where in memory they lie there
 
     def gather(self, whole: Tensor) -> None:
-        """Put the tensors into one piece of main memory (`size` bytes), laid out as in a slot, so that one copy fetches them."""
-        for tensor, view in zip(self.tensors, self.views(whole), strict=True):
+        """Put the tensors into one piece of main memory (`size` bytes), laid out as in a slot, so that one copy fetches them.
+
+        Each begins at a multiple of ALIGNED, as in torch's CUDA allocator, wherever in its file it lay: CUDA's products of 8 and 16 bits
+        need multiples of 16 bytes, or take other kernels.
+        """
+        place = 0
+        for tensor in self.tensors:
+            view = whole[place : place + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            place += room(tensor.nbytes)
             tensor.data = view.copy_(tensor.data)
         self._whole, self._gathered = whole, [tensor.data_ptr() for tensor in self.tensors]
 

@@ -88,6 +88,20 @@ def test_a_block_that_lies_together_is_fetched_by_one_copy() -> None:
     assert all(bytes_of(tensor) == bytes_of(value) for tensor, (_, value) in zip(tensors[1:], before[1:], strict=True))
 
 
+def test_weights_of_a_file_that_lie_anywhere_begin_at_whole_lines_where_they_are_gathered() -> None:
+    """As on a device that takes other kernels for weights that do not; in a file they begin at multiples of 8 bytes."""
+    file = torch.arange(4096, dtype=torch.uint8)
+    tensors = [file[begin : begin + 320].view(torch.float16).view(16, 10) for begin in (40, 408)]
+    held, before = block("a", *tensors), [tensor.clone() for tensor in tensors]
+    assert [tensor.data_ptr() % 16 for tensor in tensors] == [8, 8]
+    whole = torch.empty(held.size, dtype=torch.uint8)
+    held.gather(whole)
+    slots = Slots([held], CPU)
+    slots.use(held)
+    begins = [tensor.data_ptr() - slots._slots[0].buffer.data_ptr() for tensor in tensors]
+    assert begins == [0, 512] and all(bytes_of(tensor) == bytes_of(value) for tensor, value in zip(tensors, before, strict=True))
+
+
 def test_what_is_written_in_main_memory_is_fetched_the_next_time() -> None:
     weight = torch.ones(3)
     held = block("a", weight)
