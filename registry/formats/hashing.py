@@ -247,7 +247,10 @@ def _stream(descriptor: int, hasher: Hasher, total: int, path: Path, report: Rep
 
 def _is_core_free() -> bool:
     """Whether a second digest is likely to find a core of its own; beside others at work, threads cost more than they gain."""
-    return not hasattr(os, "getloadavg") or os.getloadavg()[0] <= (os.cpu_count() or 1)
+    try:
+        return os.getloadavg()[0] <= (os.cpu_count() or 1)
+    except (AttributeError, OSError):  # Windows has none, and a container without /proc cannot tell it
+        return True
 
 
 def _read_into(descriptor: int, buffer: bytearray) -> int:

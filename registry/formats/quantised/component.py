@@ -118,7 +118,7 @@ class _Component:
                 yield name, weight.to(self.dtypes.get(name, self.dtype)) if weight.is_floating_point() else weight
 
     def filled(self, files: Sequence[WeightsFile], choose: Choose | None, *, keep: bool) -> Any:
-        """The model with its weights."""
+        """The model with its weights, in eval mode as the libraries' own loading leaves it."""
         for number, file in enumerate(files):
             with file.reading() as read:
                 weights = self.weights(file, read)
@@ -126,7 +126,7 @@ class _Component:
         if getattr(self.module, "all_tied_weights_keys", {}):
             self.module.tie_weights()
         give_back()  # of what was converted
-        return self.module
+        return self.module.eval()
 
 
 def _component(model_class: Any, folder: Path, files: Sequence[WeightsFile], dtype: torch.dtype, *, empty: bool) -> _Component:

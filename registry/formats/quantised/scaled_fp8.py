@@ -8,7 +8,6 @@ times scale. Scales of the inputs are for products of 8 bits, which are not made
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any
 from registry.formats.quantised.bitsandbytes import json_of
 from registry.formats.quantised.packed import Found, Packed, Read, Tensors
 from registry.formats.safetensors_header import TensorInfo
+from registry.plain_values import from_json
 from registry.quantised.scaled import codes_of, scale_shape, scaled, scaled_buffers, unscaled
 
 SCALES = ("scale_weight", "weight_scale", "weight_scale_inv")
@@ -106,7 +106,7 @@ def _of_header(metadata: Mapping[str, str], found: Found) -> dict[str, Mapping[s
     if METADATA not in metadata:
         return {}
     try:
-        layers = json.loads(metadata[METADATA])["layers"]
+        layers = from_json(metadata[METADATA])["layers"]
         return {str(layer): dict(config) for layer, config in layers.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         found.faults.append(f"the header's {METADATA} is not a JSON with the settings of layers")

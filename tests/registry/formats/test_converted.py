@@ -33,6 +33,7 @@ def state(module: Any) -> dict[str, Any]:
 def same(found: Any, expected: Any) -> None:
     one, other = state(found), state(expected)
     assert one.keys() == other.keys() and found.dtype == expected.dtype
+    assert not any(part.training for part in found.modules())  # a T5's dropout would be at work
     for name, tensor in one.items():
         assert tensor.dtype == other[name].dtype and torch.equal(tensor, other[name]), name
 

@@ -14,6 +14,7 @@ from torch import nn
 from registry.detect.loading import load_family
 from registry.errors import BadFile, Refused
 from registry.families import FAMILIES
+from registry.formats.quantised.weights_file import weights_file
 from registry.quantised.linear import QuantisedLinear
 from registry.quantised.skeleton import stored_layers, stored_titles
 from tests.quantised_files import E4M3, FORMS, quantised_file
@@ -129,6 +130,13 @@ def test_settings_of_all_layers_in_the_header(sources: dict[str, Path], tmp_path
     save_file(tensors, file, metadata={"_quantization_metadata": json.dumps({"layers": layers})})
     with pytest.raises(BadFile, match=f"{LAYER} is in mxfp8"):
         loaded("flux1", file)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"layers": {"a": 5}}', "[" * 100_000])
+def test_settings_that_are_no_settings_are_refused(text: str, tmp_path: Path) -> None:
+    save_file({f"{LAYER}.weight": torch.ones(2, 2)}, tmp_path / "x.safetensors", metadata={"_quantization_metadata": text})
+    with pytest.raises(BadFile, match="the header's _quantization_metadata is not a JSON with the settings of layers"):
+        weights_file(tmp_path / "x.safetensors")
 
 
 @pytest.mark.slow
