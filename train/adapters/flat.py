@@ -80,7 +80,7 @@ class FlatWeights:
                 weight.grad = view
 
     def collect(self) -> None:
-        """After the passes of a step: the gradients in one buffer, where those of later steps are added up.
+        """After each pass: the gradients in one buffer, where those of later passes and steps are added up in the same order.
 
         Nothing is, where a weight has none: an optimizer leaves such a weight alone, and would let one with a gradient of 0 decay.
         """

@@ -203,13 +203,13 @@ class TrainState:
                 losses, timesteps = self._pass(step, batch, of=of)
                 share = of / (len(batch.items) * processes)  # accelerate averages over the processes
                 self.accelerator.backward(self._weighted(losses, batch).mean() / share)
+            if self.flat is not None:
+                self.flat.collect()
             own_losses.append(losses.detach())
             own_items += batch.items
             own_times.append(timesteps)
         if self.vectors is not None:
             self.vectors.leave_gradients(step)
-        if self.flat is not None:
-            self.flat.collect()
         norm = self._clip()
         self.optimizer.step()
         if self.vectors is not None:

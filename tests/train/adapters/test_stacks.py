@@ -80,6 +80,23 @@ def test_outputs_and_gradients_are_those_of_each_layer_by_itself(alpha: int) -> 
         assert own.keys() == found.keys() and all(same(own[name], found[name]) for name in own)
 
 
+def test_passes_add_up_in_the_same_order_before_and_after_the_gradients_are_collected() -> None:
+    """A resumed run collects anew: its step has the same bits, also where passes take different ways by their rows."""
+    _, stacked, stacks, flat = models(side=160)
+    inputs, found = [torch.randn(rows, 160) for rows in (16, 256, 16)], []
+    for _ in range(2):
+        flat.zero()
+        ways = []
+        for x in inputs:
+            with forming(stacks):
+                stacked(x).square().sum().backward()
+                ways.append(len(stacks[0].formed[0.5]))
+            flat.collect()
+        assert ways == [LAYERS, 0, LAYERS]
+        found.append({name: gradient.clone() for name, gradient in gradients(stacked).items()})
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_outside_of_a_pass_with_gradients_nothing_is_formed() -> None:
     model, stacked, stacks, _ = models()
     x = torch.randn(2, 16, 24)
