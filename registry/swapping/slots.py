@@ -52,7 +52,8 @@ class HeldBlock:
         """Where each tensor lies in a slot's buffer (bytes)."""
         found, place = [], 0
         for number, tensor in enumerate(self.tensors):
-            begin = place + tensor.data_ptr() % LINE if self._whole is None else self._gathered[number] - self._whole.data_ptr()
+            inside = tensor.data_ptr() % LINE // tensor.itemsize * tensor.itemsize  # a file whose header is not filled up begins anywhere
+            begin = place + inside if self._whole is None else self._gathered[number] - self._whole.data_ptr()
             found.append(buffer[begin : begin + tensor.nbytes].view(tensor.dtype).view(tensor.shape))
             place += room(tensor.nbytes)
         return found

@@ -102,6 +102,17 @@ def test_weights_of_a_file_that_lie_anywhere_begin_at_whole_lines_where_they_are
     assert begins == [0, 512] and all(bytes_of(tensor) == bytes_of(value) for tensor, value in zip(tensors, before, strict=True))
 
 
+def test_a_weight_that_begins_between_two_numbers_moves_into_a_slot_too() -> None:
+    """As one of a file whose header has an odd length."""
+    weight = torch.frombuffer(bytearray(range(100)), dtype=torch.float32, offset=2, count=6)
+    held, before = block("a", weight), bytes_of(weight)
+    slots = Slots([held], CPU)
+    slots.use(held)
+    assert weight.data_ptr() % 4 == 0 and bytes_of(weight) == before
+    slots.drop(held)
+    assert weight.data_ptr() % 4 == 2 and bytes_of(weight) == before
+
+
 def test_what_is_written_in_main_memory_is_fetched_the_next_time() -> None:
     weight = torch.ones(3)
     held = block("a", weight)
