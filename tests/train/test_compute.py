@@ -62,6 +62,7 @@ def test_swapped_blocks_and_activations_in_main_memory_leave_every_byte(settings
         assert all(one.equal(other) for (_, one), (_, other) in zip(plain.weights, away.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_the_plan_names_it_counts_its_products_and_says_where_it_is_slower(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_file_gives_the_trained_change_by_every_reader(kind: str, base: Path
             assert float((found - change).abs().max()) <= allowed, (name, rule.__name__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_start_changes_nothing_and_the_change_is_that_of_the_merged_weight(kind: str, base: Path) -> None:
     from registry.parts import Parts

@@ -165,6 +165,7 @@ def _kept(folder: Path, record: Any) -> None:
     assert [parent["role"] for parent in record.parents] == ["base", "dataset", "run"]
 
 
+@pytest.mark.slow
 def test_a_static_page_and_its_votes_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = words(folder, "--checkpoints", "2", "--weights", "1")
     page, back = tmp_path / "vote.html", tmp_path / "votes.json"
@@ -184,6 +185,7 @@ def test_a_static_page_and_its_votes_back(folder: Path, tmp_path: Path, capsys: 
     assert [(row["step"], row["ties"]) for row in found["candidates"]] in ([(None, 9), (2, 9)], [(2, 9), (None, 9)])
 
 
+@pytest.mark.slow
 def test_all_faults_come_at_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = str(tmp_path / "gone.txt")
     assert main(["choose", str(folder), "--weights", "0,1", "--checkpoints", "3", "--prompt", f"@{gone}"]) == 2

@@ -157,6 +157,7 @@ def test_a_default_that_is_given_stays_too(model: Model) -> None:
     assert made.given == ("gradient_checkpointing=false", "base_dtype=null")
 
 
+@pytest.mark.slow
 def test_what_a_preset_sets_is_where_the_search_begins(model: Model) -> None:
     config = replace(START, gradient_checkpointing=True, swap_blocks=3, base_dtype="int8", text_encoder_dtype="nf4")
     made = search(model, 2**40, config, search=NOTHING)
@@ -175,6 +176,7 @@ def test_what_does_not_go_with_other_settings_is_not_tried(model: Model) -> None
     assert search(model, least(model, config), config).found.chosen.values["batch_size"] == 2
 
 
+@pytest.mark.slow
 def test_main_memory_limits_what_is_swapped(model: Model) -> None:
     blocks = model.weights.swap(START, 0).sizes
     limit = sum(size.weights for size in blocks.values()) // 4

@@ -39,6 +39,7 @@ def test_what_is_overridden_is_noted(planner: Planner) -> None:
     assert "seed=1 is ignored" in planner.plan(["prompt=a cat", "seed=1", "seed=2"]).notes[0]
 
 
+@pytest.mark.slow
 def test_a_question_that_a_newer_one_follows_is_dropped(planner: Planner) -> None:
     found: dict[int, Planned] = {}
     threads = [
