@@ -112,6 +112,7 @@ def actual(family: str, *steerings: Any, **changes: Any) -> Any:
     return drawn(model(family), [one])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "variant"), sorted(PIPELINES))
 def test_the_pipeline_s_steered_image(family: str, variant: str) -> None:
     steered = actual(family, steering(family, variant, scale=0.7))

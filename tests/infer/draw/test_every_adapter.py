@@ -215,6 +215,7 @@ def test_a_file_with_a_layer_of_no_place_is_refused(build: Any, tmp_path: Path) 
         family.lora_state(tmp_path / "odd.safetensors", parts)
 
 
+@pytest.mark.slow
 def test_bfloat16_has_the_pipeline_s_own_casts(build: Any) -> None:
     """One row a forward, so that no product is summed in another order: bf16 shows every cast that is elsewhere."""
     import torch

@@ -78,6 +78,7 @@ def test_the_plain_image(build: Build, guidance: float) -> None:
     assert apart(actual, expected) <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negative", ["", "a blurred dog"])
 def test_a_negative_prompt(build: Build, negative: str) -> None:
     if not build[1].classifier_free(build[2]):

@@ -55,6 +55,7 @@ def of_diffusers(family: str, enlarged: Any, *, size: int) -> Any:
     return pipeline._unpack_latents(latents, size, size, pipeline.vae_scale_factor) if latents.ndim == 3 else latents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "upscaler"), [*(("sd1", name) for name in UPSCALERS), ("sdxl", "latent"), ("sdxl", "lanczos"), ("flux1", "lanczos")]
 )

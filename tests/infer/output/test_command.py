@@ -85,6 +85,7 @@ def assert_same(render: Render) -> None:
     assert {name: getattr(found, name) for name in names} == {name: getattr(given, name) for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_prompts_and_names_come_back_letter_by_letter(text: str) -> None:
     name = text.strip() or "pocket"

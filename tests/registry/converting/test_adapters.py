@@ -63,6 +63,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMED)
 def test_every_family_goes_to_kohya_and_back(family: str, adapters: dict[str, Path], store: Store, tmp_path: Path) -> None:
     there = convert(store, adapters[family], tmp_path / "kohya.safetensors", "kohya", family=family)
@@ -80,6 +81,7 @@ def test_every_family_goes_to_kohya_and_back(family: str, adapters: dict[str, Pa
     assert back["content_sha256"] == again["content_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMED)
 def test_a_model_takes_both_forms_for_the_same_adapter(family: str, adapters: dict[str, Path], store: Store, tmp_path: Path) -> None:
     there = convert(store, adapters[family], tmp_path / "kohya.safetensors", "kohya", family=family)

@@ -99,6 +99,7 @@ def damaged(shelf: Path, tmp_path: Path, kind: str, seed: int) -> Store:
     return Store(tmp_path / "home")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "seed"), KINDS)
 @pytest.mark.parametrize("later", [False, True])
 def test_each_file_has_one_row_with_its_notes(kind: str, seed: int, later: bool, shelf: Path, tmp_path: Path, pocket: Path) -> None:

@@ -80,6 +80,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_names_the_rebuild_and_the_rebuild_restores_the_backup(tmp_path: Path, pocket: Path, damage: str) -> None:
     file = filled(tmp_path)

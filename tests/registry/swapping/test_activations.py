@@ -25,6 +25,7 @@ def passes(step: Step, offload: ActivationOffload) -> list[torch.Tensor]:
     return [found.detach(), *torch.autograd.grad(found.square().sum(), step.weights())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), BUILDS, ids=[name for name, _ in BUILDS])
 def test_gradients_are_the_same_bytes_and_nothing_is_left(name: str, variant: str | None) -> None:
     step = Step(name, variant)

@@ -69,6 +69,7 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return learned > len(one) / 2 and all(a.equal(b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), BUILDS, ids=[name for name, _ in BUILDS])
 def test_gradients_are_the_same_bytes_and_each_block_is_fetched_twice_a_step(name: str, variant: str | None) -> None:
     step = Step(name, variant)

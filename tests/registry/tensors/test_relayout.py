@@ -73,6 +73,7 @@ def test_a_file_and_a_folder_merge_as_two_of_one_form(family: str, store: Store,
 NAMED = sorted(name for name, family in FAMILIES.items() if family.file_names is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMED)
 def test_every_form_in_that_of_every_other_gives_every_number(family: str, tmp_path: Path) -> None:
     """A folder, a file in original names, and for transformers files in diffusers' names, with a prefix and without."""

@@ -37,6 +37,7 @@ def written(family: str, folder: Path, count: int, seed: int = 1) -> Path:
     return file_of(folder / f"{count}.safetensors", tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("family", sorted(WIDTHS))
 def test_the_pipeline_s_own_loader(family: str, count: int, tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def by_hand(name: str, folder: Path, model: Any, image: Image.Image) -> str:
         return str(tokenizer().decode(model.generate(pixel_values=pixels, **limits)[0], skip_special_tokens=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDS)
 def test_captions_are_those_of_the_models_own_classes(built: dict[str, tuple[Path, Any]], name: str) -> None:
     folder, model = built[name]
