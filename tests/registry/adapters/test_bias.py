@@ -71,7 +71,7 @@ def fused(store: Store, base: Path, output: Path, *adapters: tuple[Path, float])
     return read(run_fuse(plan_fuse(str(base), [Weighted(str(path), weight) for path, weight in adapters], store, output), store).output)
 
 
-@pytest.mark.parametrize("order", permutations(("diff_b", "lora_up.weight", "lora_down.weight")))
+@pytest.mark.parametrize("order", tuple(permutations(("diff_b", "lora_up.weight", "lora_down.weight"))))
 def test_the_order_of_its_keys_does_not_matter(order: tuple[str, ...], tmp_path: Path) -> None:
     values = {"diff_b": random(1, 8), "lora_up.weight": random(2, 8, 2), "lora_down.weight": random(3, 2, 6)}
     (module,) = read_adapter(written(tmp_path / "a.safetensors", {f"{NAMES[QUERY][0]}.{name}": values[name] for name in order})).modules
