@@ -12,8 +12,9 @@ export async function openImage(view, given) {
   const stage = make("div", { class: "paint-stage" });
   const canvas = make("canvas", { tabIndex: 0, role: "img", "aria-label": `${item.name}, with what its mask leaves out in red. Arrow keys move the brush, Space paints, X changes brush and eraser.` });
   const image = make("img", { alt: item.name, src: address("image", { path: item.path, v: item.v, ...(WEB.test(item.path) ? {} : { side: 768 }) }) });
-  const inner = make("div", { class: "paint-inner" }, image, canvas, crops);
+  const inner = make("div", { class: "paint-inner" }, image, crops);
   stage.append(inner);
+  stage.setAttribute("aria-busy", "true"); // until it takes strokes
   const side = make("div", { class: "paint-side" });
   const box = dialog(item.name, make("div", { class: "paint" }, stage, side));
   box.dialog.classList.add("viewer");
@@ -32,13 +33,22 @@ export async function openImage(view, given) {
     const node = { PageUp: back, PageDown: on }[event.key];
     if (node) { event.preventDefault(); node.click(); }
   });
-  try { await image.decode(); } catch { side.append(make("p", { class: "fault" }, item.fault ?? "The browser does not show this image.")); return; }
+  try {
+    await image.decode();
+  } catch {
+    stage.removeAttribute("aria-busy");
+    side.append(make("p", { class: "fault" }, item.fault ?? "The browser does not show this image."));
+    return;
+  }
   const [width, height] = item.size ?? [image.naturalWidth, image.naturalHeight];
   inner.style.aspectRatio = `${width} / ${height}`;
   inner.style.setProperty("--shape", width / height);
   painter = new Painter(canvas, width, height);
   if (item.mask_path) await painter.load(address("image", { path: item.mask_path, v: item.mask_v })).catch(fail);
+  if (!box.dialog.isConnected) return; // closed meanwhile, or turned to another image
   tools();
+  inner.insertBefore(canvas, crops); // where it is seen, it is painted on: its place is settled, and nothing is drawn over what is painted
+  stage.removeAttribute("aria-busy");
   resolution();
 
   function tools() {

@@ -139,6 +139,36 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
     page.close()
 
 
+def test_an_image_is_painted_on_once_it_takes_strokes(browser: "Browser", served: Served) -> None:
+    """The canvas comes when the image and its mask are read and all is at its place: what is painted is not drawn over, nor lost."""
+    from playwright.sync_api import Route, expect
+
+    ink = some_of_ink(served, "fox.png", "fox.txt")
+    new = image(served.studio.folder / "mask.png", 3, (128, 128))
+    EditRequest(path=str(ink), masks={"fox.png": str(new)}).make()
+    page = opened(browser, served, ink)
+    held: list[Route] = []
+    page.route(lambda address: "/api/image?" in address and "side=" not in address, lambda route: held.append(route))
+
+    def asked_for() -> Route | None:
+        page.title()  # what the browser says arrives while it is asked
+        return held.pop() if held else None
+
+    page.get_by_role("button", name="Open fox.png").click()
+    stage, canvas = page.locator(".paint-stage"), page.locator(".viewer canvas")
+    for _ in ("the image", "its mask"):
+        expect(stage).to_have_attribute("aria-busy", "true")
+        request = until(asked_for)
+        expect(canvas).to_have_count(0)
+        request.continue_()
+    canvas.click()
+    expect(stage).not_to_have_attribute("aria-busy", "true")
+    page.get_by_role("button", name="Save the mask").click()
+    page.locator("#command-kind", has_text="Done").wait_for()
+    assert len(journal.history(ink)) == 2
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_read_on_a_telephone(browser: "Browser", served: Served, scheme: str) -> None:
     ink = some_of_ink(served, "fox.png", "owl.png")
