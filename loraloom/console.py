@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from importlib.util import find_spec
 from itertools import chain, islice
@@ -35,6 +35,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
 
 LINES = 500  # of a table that are written at once
+IN_MEMORY = 1 << 18  # characters of a document that waits to be whole
 BETWEEN = "\x1f"  # cells of a row: a control character, which no cell has (registry/printable)
 
 PACKAGES = ("registry", "infer", "train", "loraloom")  # whose log records are shown from INFO on
@@ -85,26 +86,66 @@ def answer_json(value: object) -> None:
 
 
 def answer_json_rows(rows: Iterable[object]) -> None:
-    """One JSON document on stdout, a list with an entry a line, each written as soon as it is there."""
+    """One JSON document on stdout, a list with an entry a line, of rows that are made one by one."""
+    _answer_whole(_rows(rows))
+
+
+def _rows(rows: Iterable[object]) -> Iterator[str]:
     begun = False
     for row in rows:
-        _answer((",\n" if begun else "[\n") + json_printable(json.dumps(row, ensure_ascii=False, default=str)), end="")
+        yield (",\n" if begun else "[\n") + json_printable(json.dumps(row, ensure_ascii=False, default=str))
         begun = True
-    _answer("\n]" if begun else "[]")
+    yield "\n]\n" if begun else "[]\n"
 
 
 def answer_json_parts(rows: Iterable[object], *, of: Mapping[str, object] | None = None, key: str = "") -> None:
-    """The document that `answer_json` writes of the list of all rows, or of {**of, key: rows}, each row written as soon as it is there."""
+    """The document that `answer_json` writes of the list of all rows, or of {**of, key: rows}, of rows that are made one by one."""
+    _answer_whole(_parts(rows, of, key))
+
+
+def _parts(rows: Iterable[object], of: Mapping[str, object] | None, key: str) -> Iterator[str]:
     around = json.dumps([] if of is None else {**of, key: []}, indent=2, ensure_ascii=False, default=str)
     begin, bracket, end = around.rpartition("]")
     margin = "\n" if of is None else "\n  "
-    _answer(json_printable(begin), end="")
+    yield json_printable(begin)
     begun = False
     for row in rows:
         text = json.dumps(row, indent=2, ensure_ascii=False, default=str).replace("\n", f"{margin}  ")  # no string of JSON has a newline
-        _answer(f"{',' if begun else ''}{margin}  {json_printable(text)}", end="")
+        yield f"{',' if begun else ''}{margin}  {json_printable(text)}"
         begun = True
-    _answer((margin if begun else "") + bracket + end)
+    yield (margin if begun else "") + bracket + end + "\n"
+
+
+def _answer_whole(pieces: Iterable[str]) -> None:
+    """A document on stdout once its last piece is there: an error before leaves none that is cut. A long one waits in a temporary file."""
+    from tempfile import SpooledTemporaryFile
+
+    document = SpooledTemporaryFile(IN_MEMORY, mode="w+", encoding="utf-8", errors="surrogatepass", newline="")  # noqa: SIM115
+    try:
+        for piece in pieces:
+            with _kept_until_whole():
+                document.write(piece)
+        with _kept_until_whole():
+            document.seek(0)
+        while text := document.read(IN_MEMORY):
+            _answer(text, end="")
+    finally:
+        with suppress(OSError):  # of a full disk: said above
+            document.close()
+
+
+@contextmanager
+def _kept_until_whole() -> Iterator[None]:
+    """Names the folder where a document finds no room."""
+    from tempfile import gettempdir
+
+    try:
+        yield
+    except OSError as error:
+        where, why = one_line(gettempdir()), one_line(error.strerror or error)
+        raise JobFailed(
+            f"The answer cannot be kept in {where} until it is whole: {why}. Make room, or set TMPDIR to another folder."
+        ) from error
 
 
 def answer_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, widest: int | None = None) -> None:

@@ -3,6 +3,9 @@
 import json
 import logging
 import re
+import resource
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,40 @@ def test_rows_written_one_by_one_are_the_same_document(
     whole = capsys.readouterr().out
     console.answer_json_parts(iter(rows), of=of, key="records")
     assert capsys.readouterr().out == whole
+
+
+@pytest.mark.parametrize("form", ["rows", "parts", "report"])
+def test_an_error_leaves_no_document_that_is_cut(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def rows() -> Iterator[object]:
+        yield from ({"name": "x" * 1000, "number": number} for number in range(400))  # more than is kept in memory
+        raise JobFailed("a row cannot be read")
+
+    def write(rows: Iterator[object]) -> None:
+        if form == "rows":
+            console.answer_json_rows(rows)
+        else:
+            console.answer_json_parts(rows, of={"added": 2} if form == "report" else None, key="records")
+
+    with pytest.raises(JobFailed, match="a row cannot be read"):
+        write(rows())
+    assert capsys.readouterr().out == ""
+    write(islice(rows(), 400))
+    found = json.loads(capsys.readouterr().out)
+    assert [row["number"] for row in (found["records"] if form == "report" else found)] == [*range(400)]
+
+
+@pytest.mark.parametrize("count", [280, 400])  # the last of what is written fails when the document is read, or a row in the middle
+def test_a_document_that_finds_no_room_says_where(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, before[1]))
+    try:
+        with pytest.raises(
+            JobFailed, match=r"^The answer cannot be kept in \S+ until it is whole: File too large\. Make room, or set TMPDIR"
+        ):
+            console.answer_json_rows("x" * 1000 for _ in range(count))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert capsys.readouterr().out == ""
 
 
 def test_answers_go_to_stdout_and_notes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,10 @@
 """`loraloom registry`: documents for machines, tables for people, exit codes."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,14 @@ def test_list_find_and_scan(capsys: pytest.CaptureFixture[str], ink: Path) -> No
     assert "not-a-model" in said(capsys, "scan", str(ink.parent))
     hashed = reported(capsys, "scan", str(ink.parent), "--hash")
     assert isinstance(hashed, dict) and hashed["records"][0]["hashes"]["sha256"]
+
+
+@pytest.mark.parametrize("words", [["scan", "m"], ["find", "ink"], ["list"]])
+def test_a_record_that_cannot_be_read_leaves_no_json_that_is_cut(words: list[str], capsys: pytest.CaptureFixture[str], ink: Path) -> None:
+    said(capsys, "scan", str(ink.parent))
+    with closing(sqlite3.connect(ink.parents[1] / "home" / "index.sqlite")) as index, index:
+        index.execute("UPDATE record SET data = '[]' WHERE stem = 'ink'")
+    assert said(capsys, *words, "--json", code=2) == ""
 
 
 def test_checkpoints_of_a_run_are_steps_and_no_strangers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
