@@ -125,18 +125,37 @@ def mapped(
     dtype: torch.dtype,
     dtypes: Mapping[str, torch.dtype] | None = None,
 ) -> Iterator[tuple[str, Tensor | StoredWeight]]:
-    """The same one after another; `read` gives a weight of the file by its key. A quantised matrix is given as it is stored."""
+    """The same one after another; `read` gives a weight of the file by its key. A quantised matrix is given as it is stored.
+
+    The parts of a fused weight come together, and it is read once for all of them.
+    """
+    parts: dict[str, list[str]] = {}
     for name, location in key_map.items():
         if name in shapes:
-            own = (dtypes or {}).get(name, dtype)
-            weight = read(location.key)
-            if isinstance(weight, StoredWeight):
-                kept = _stored(weight, location, shapes[name])
-                if kept is not None:
-                    yield name, kept
-                    continue
-                weight = weight.full()
-            yield name, _placed(weight, location).reshape(shapes[name]).to(own).contiguous()
+            parts.setdefault(location.key, []).append(name)
+    for key, names in parts.items():
+        yield from _parts(read(key), {name: key_map[name] for name in names}, shapes, dtype, dtypes or {})
+
+
+def _parts(
+    weight: Tensor | StoredWeight,
+    locations: Mapping[str, KeyLocation],
+    shapes: Mapping[str, Shape],
+    dtype: torch.dtype,
+    dtypes: Mapping[str, torch.dtype],
+) -> Iterator[tuple[str, Tensor | StoredWeight]]:
+    """The parameters that one weight of the file holds."""
+    stored = weight if isinstance(weight, StoredWeight) else None
+    plain = None if isinstance(weight, StoredWeight) else weight
+    for name, location in locations.items():
+        kept = _stored(stored, location, shapes[name]) if stored is not None else None
+        if kept is not None:
+            yield name, kept
+            continue
+        if plain is None:
+            assert stored is not None
+            plain = stored.full()
+        yield name, _placed(plain, location).reshape(shapes[name]).to(dtypes.get(name, dtype)).contiguous()
 
 
 def _stored(weight: StoredWeight, location: KeyLocation, shape: Shape) -> StoredWeight | None:

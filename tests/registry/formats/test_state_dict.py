@@ -13,8 +13,12 @@ from safetensors.torch import load_file, save_file
 from registry.errors import BadFile
 from registry.families import FAMILIES, flux1
 from registry.formats.key_map import KeyLocation
+from registry.formats.quantised.loading import load_mapped
+from registry.formats.quantised.weights_file import weights_file
 from registry.formats.safetensors_header import read_header
 from registry.formats.state_dict import check_mapped, read_mapped
+from registry.quantised.layers import Quantisation
+from tests.quantised_files import FORMS
 from tests.tiny import shared_folder, tiny_control, tiny_single_file, transformer_single_file
 
 FUSED = torch.arange(12.0).reshape(6, 2)
@@ -134,3 +138,35 @@ def test_a_shape_fault_reads_alike_in_every_reader(reader: Callable[[Path], Call
         BadFile, match=r"its (unet|transformer|ControlNet) does not fit its config: \S+( \(\S+\))? is \(.*\) where \(.*\) was"
     ):
         load()
+
+
+def bytes_read() -> int:
+    """Of this process so far, by the system's own count."""
+    return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["rchar"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "int8", "form"), [(torch.bfloat16, False, None), (torch.float32, True, None), (torch.float32, False, "rows")]
+)
+def test_a_fused_weight_is_read_once_for_all_its_parts(dtype: torch.dtype, int8: bool, form: str | None, tmp_path: Path) -> None:
+    """Converted, quantised as it is read, or quantised in the file; the biases lie between the parts of the weights."""
+    weight, size = torch.randn(768, 512, generator=torch.Generator().manual_seed(0)), 256
+    parts = {"weight": weight} if form is None else FORMS[form][0](weight)[0]
+    save_file({**{f"qkv.{key}": tensor for key, tensor in parts.items()}, "qkv.bias": torch.arange(768.0)}, tmp_path / "a.safetensors")
+    file = weights_file(tmp_path / "a.safetensors")
+    key_map = {
+        f"{name}.{kind}": KeyLocation(f"qkv.{kind}", (size * third, size * third + size))
+        for third, name in enumerate(("to_q", "to_k", "to_v"))
+        for kind in ("weight", "bias")
+    }
+    with torch.device("meta"):
+        module: Any = torch.nn.ModuleDict({name: torch.nn.Linear(512, size) for name in ("to_q", "to_k", "to_v")})
+    choose = Quantisation(denoiser="int8").of("transformer") if int8 else None
+    before = bytes_read()
+    load_mapped(module, file, key_map, component="transformer", dtype=dtype, choose=choose, empty=False)
+    read_now = bytes_read() - before
+    assert read_now < 1.3 * file.path.stat().st_size  # two headers of a few hundred bytes, and what other threads of a test run read
+    found = torch.cat([layer.weight.detach() for layer in module.values()])
+    expected = weight if form is None else FORMS[form][0](weight)[1]
+    assert torch.allclose(found.float(), expected, atol=0.03 if dtype is torch.bfloat16 or int8 else 1e-6)
+    assert torch.cat([layer.bias.detach().float() for layer in module.values()])[:256].tolist() == list(range(256))
