@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from registry.merging.method import Place
 
 if TYPE_CHECKING:
     import numpy
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -32,12 +34,21 @@ def below(limit: float, like: Tensor, *, seed: int, source: int, at: Place | Non
     import torch
 
     words = _bits(seed, source, at).random_raw(-(-like.numel() // 2)).astype("<u8", copy=False).view("<u4")  # the lower half is drawn first
-    first = math.ceil(float(numpy.float32(limit)) * (1 << 24)) << 8  # that is not below; torch compares with the limit in fp32, too
+    first = _first_beyond(limit)
     if first >= ONES:
         return torch.ones_like(like)
-    found = torch.empty_like(like)
-    numpy.less(words[: like.numel()].reshape(like.shape), numpy.uint32(first), out=found.numpy(), casting="unsafe")
-    return found
+    words = words[: like.numel()].reshape(like.shape)
+    found = words.view(numpy.float32) if like.dtype == torch.float32 else torch.empty_like(like).numpy()
+    numpy.less(words, numpy.uint32(first), out=found, casting="unsafe")  # fp32 in the place of the words: less to hold in the cache
+    return torch.from_numpy(found)
+
+
+@lru_cache(maxsize=8)
+def _first_beyond(limit: float) -> int:
+    """The first number of 32 bits that is not below; torch compares with the limit in fp32, too."""
+    import numpy
+
+    return math.ceil(float(numpy.float32(limit)) * (1 << 24)) << 8
 
 
 class _Own(threading.local):
@@ -47,6 +58,15 @@ class _Own(threading.local):
         import numpy
 
         self.stream = numpy.random.Philox()
+        self.place: dict[str, NDArray[numpy.uint64]] = {"counter": numpy.zeros(4, dtype=numpy.uint64)}
+        self.state: Any = {
+            "bit_generator": "Philox",
+            "state": self.place,
+            "buffer": numpy.zeros(4, dtype=numpy.uint64),
+            "buffer_pos": 4,  # nothing is left over
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
 
 
 _own = _Own()
@@ -54,18 +74,16 @@ _own = _Own()
 
 def _bits(seed: int, source: int, at: Place | None) -> numpy.random.Philox:
     """This thread's generator, at the place."""
+    own = _own
+    own.place["key"] = _key(f"{seed}\n{source}\n{at.key if at is not None else ''}")
+    own.place["counter"][2] = at.begin if at is not None else 0
+    own.stream.state = own.state  # which it copies
+    return own.stream
+
+
+@lru_cache(maxsize=64)
+def _key(place: str) -> NDArray[numpy.uint64]:
+    """Philox's key: the first half of a sha256."""
     import numpy
 
-    place = at if at is not None else Place("", 0)
-    digest = hashlib.sha256(f"{seed}\n{source}\n{place.key}".encode()).digest()
-    key = numpy.frombuffer(digest[:16], dtype="<u8").astype(numpy.uint64)
-    counter = numpy.array([0, 0, place.begin, 0], dtype=numpy.uint64)
-    _own.stream.state = {
-        "bit_generator": "Philox",
-        "state": {"counter": counter, "key": key},
-        "buffer": numpy.zeros(4, dtype=numpy.uint64),
-        "buffer_pos": 4,  # nothing is left over
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
-    return _own.stream
+    return numpy.frombuffer(hashlib.sha256(place.encode()).digest()[:16], dtype="<u8").astype(numpy.uint64)

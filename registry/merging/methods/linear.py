@@ -51,16 +51,22 @@ def average(*models: Tensor, weights: Weights = None, normalize: Normalize = Tru
 def task_arithmetic(base: Tensor, *models: Tensor, weights: Weights = None, scale: Scale = 1.0) -> Tensor:
     """base + scale sum w_i (x_i - base) (Ilharco et al. 2023, eq. 1)."""
     shares = weights if weights is not None else (1.0,) * len(models)
-    return base + combination([model - base for model in models], [scale * share for share in shares])
+    return base + combination([model - base for model in models], [scale * share for share in shares], spare=True)
 
 
-def combination(tensors: list[Tensor] | tuple[Tensor, ...], shares: list[float]) -> Tensor:
-    """sum share_i x_i. A share of 0 leaves its tensor out, a share of 1 alone gives the tensor to the bit."""
+def combination(tensors: list[Tensor] | tuple[Tensor, ...], shares: list[float], *, spare: bool = False) -> Tensor:
+    """sum share_i x_i. A share of 0 leaves its tensor out, a share of 1 alone gives the tensor to the bit.
+
+    `spare`: nothing else needs the tensors, and the sum takes the place of one of them.
+    """
     parts = [(tensor, share) for tensor, share in zip(tensors, shares, strict=True) if share != 0.0]
     if not parts:
         return tensors[0].new_zeros(tensors[0].shape)
-    first, share = parts[0]
-    total = first * share if share != 1.0 else first.clone()
+    total, share = parts[0]
+    if not spare:
+        total = total * share if share != 1.0 else total.clone()
+    elif share != 1.0:
+        total.mul_(share)
     for tensor, share in parts[1:]:
         total.add_(tensor, alpha=share)
     return total

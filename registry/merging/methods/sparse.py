@@ -113,7 +113,7 @@ def magnitude_prune(
     cuts = known if known is not None else measure_cut(Held(base, *models), density=density)
     deltas = [model - base for model in models]
     kept = [trimmed(delta, cut) for delta, cut in zip(deltas, cuts, strict=True)]
-    return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
+    return base.add(combination(kept, list(weights or (1.0,) * len(models)), spare=True), alpha=scale)
 
 
 Outliers = Annotated[float, Meaning("share of the largest values that is left out as outliers", 0.0, 1.0)]
@@ -146,7 +146,7 @@ def breadcrumbs(
     bands = known if known is not None else measure_band(Held(base, *models), density=density, outliers=outliers)
     deltas = [model - base for model in models]
     kept = [delta * ((delta.abs() >= low) & (delta.abs() < high)) for delta, (low, high) in zip(deltas, bands, strict=True)]
-    return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
+    return base.add(combination(kept, list(weights or (1.0,) * len(models)), spare=True), alpha=scale)
 
 
 # --- random thinning
@@ -164,7 +164,7 @@ def dare_linear(
 ) -> Tensor:
     """base + scale sum w_i of each difference with values dropped at random, the rest divided by `density` (Yu et al. 2024, eq. 3)."""
     kept = [_dropped(model - base, density, seed, source, at) for source, model in enumerate(models)]
-    return base.add(combination(kept, list(weights or (1.0,) * len(models))), alpha=scale)
+    return base.add(combination(kept, list(weights or (1.0,) * len(models)), spare=True), alpha=scale)
 
 
 @merge_method("dare_ties", base=True)
