@@ -155,17 +155,19 @@ class Queue:
                 waiting.insert(len(waiting) if target is None else waiting.index(target), name)
                 self._write(Waiting(tuple(waiting), self._order().paused))
 
-    def stop(self, id: str) -> Job:
+    def stop(self, id: str, *, stops: int | None = None) -> Job:
         """Stop a running job as Ctrl-C does, so that a training saves a checkpoint first; a waiting one is taken out of the queue.
 
-        A second stop ends the job at once (SIGTERM), a third kills it. Gives the job as it was. Raises Refused for one that has ended.
+        A second stop ends the job at once (SIGTERM), a third kills it: with `stops` only where it was asked so often before. Gives the job
+        as it was. Raises Refused for one that has ended.
         """
         with self._alone():
             job = self.job(id)
             if job.state is State.waiting:
                 self._take_out(job.id)
             elif job.state is State.running:
-                self._signal(job)
+                if stops is None or stops == job.stops:
+                    self._signal(job)
             else:
                 raise Refused(f"The job {job.id} has ended: it is {job.state}.")
         return job

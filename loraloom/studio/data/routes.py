@@ -115,11 +115,15 @@ def _lasting(request: EditRequest, hashes: list[Any]) -> list[str]:
 
 @ROUTES.write("data/undo")
 def undo(studio: Studio, ask: Ask) -> object:
-    """Take back the newest edit, or with `finish` finish one that was interrupted."""
+    """Take back the newest edit, or with `finish` finish one that was interrupted; with `number` only while the newest is that one."""
     folder = set_folder(studio, ask, writes=True)
     keep_changed = ask.flag("keep_changed", False)
     act = journal.finish if ask.flag("finish", False) else journal.undo
+    number = ask.number("number", 0)
     with journal.editing(folder):
+        newest = next((one.number for one in journal.history(folder) if one.stage != "undone"), 0)
+        if number and number != newest:
+            raise Refused(f"Edit {number} is not the newest one any more: it is undone already, or another was made since.")
         made = act(folder, keep_changed=keep_changed)
     return {"edit": made.edit.to_json(), "changed": list(made.changed), "left": list(made.left)}
 

@@ -72,6 +72,8 @@ function remember(node) {
   last = own && own !== document.body && own.id !== "main" ? placeOf(own) : null;
 }
 
+export const waits = (node) => waiting.has(node);
+
 // A button that waits is disabled; the focus is given back when it does not any more.
 export function wait(node) {
   waiting.add(node);

@@ -1,8 +1,9 @@
 // What the sections are made of: buttons that show their command, messages, dialogs, tables, thumbnails, paging.
 
 import { address, commandOf } from "./api.js";
-import { closed, isQuiet, opening, wait, waited } from "./focus.js";
+import { closed, isQuiet, opening, wait, waited, waits } from "./focus.js";
 
+const page = () => location.hash.split("?")[0];
 let shown = null; // the element whose command is in the bar
 let led = false; // whether what was done last leads to another page
 
@@ -39,26 +40,36 @@ export function withCommand(node, words) {
 }
 
 // A button. `words` is the command that does the same; `act` may be async: the button waits for it, and what it refuses is shown;
-// it may give the command of what it did.
-export function button(label, { act, words = null, writes = true, title = "", kind = "" }) {
+// it may give the command of what it did. `act` is given a function that leads to another page, unless somebody went elsewhere meanwhile.
+// `ready` says whether it may be pressed again after it was; one that led to another page is not.
+export function button(label, { act, words = null, writes = true, title = "", kind = "", ready = () => true }) {
   const node = make("button", { type: "button", class: kind, title }, label);
-  if (writes && document.body.dataset.sealed) node.disabled = true;
+  const sealed = () => Boolean(writes && document.body.dataset.sealed);
+  if (sealed()) node.disabled = true;
   if (words) withCommand(node, words);
   node.addEventListener("click", async () => {
     wait(node);
     const now = typeof words === "function" ? words() : words; // of what is done: the fields may be empty afterwards
+    const here = page();
+    let left = false;
+    const lead = (to) => { if (page() === here) { left = true; location.hash = to; } };
     try {
-      const place = location.hash, made = await act();
+      const place = location.hash, made = await act(lead);
       const done = Array.isArray(made) ? made : now; // the command of what was made, where only that is known: a file's name
       led = Boolean(done) && location.hash !== place;
       if (done && (shown === node || !node.isConnected)) showCommand(done, "Done"); // a button that was drawn anew is another node
     } catch (error) {
       fail(error);
     } finally {
-      waited(node, Boolean(writes && document.body.dataset.sealed));
+      waited(node, sealed() || left || !ready());
     }
   });
   return node;
+}
+
+// Lets a button be pressed, or not; one that waits for what it does is let by its `ready` afterwards.
+export function allow(node, yes) {
+  node.disabled = !yes || waits(node);
 }
 
 // A message that goes by itself, or stays until it is closed where it is a fault.

@@ -24,8 +24,7 @@ async function show() {
   document.title = `${section.title} · LoRA Loom Studio`;
   let module;
   try {
-    style(section.name);
-    module = await import(`./${section.name}/index.js`);
+    [module] = await Promise.all([import(`./${section.name}/index.js`), style(section.name)]);
   } catch (error) {
     fail(error);
     return;
@@ -45,9 +44,12 @@ async function show() {
   }
 }
 
+// Once it is there nothing of the section moves under the pointer.
 function style(name) {
-  if (document.querySelector(`link[data-section="${name}"]`)) return;
-  document.head.append(make("link", { rel: "stylesheet", href: `app/${name}/index.css`, "data-section": name }));
+  if (document.querySelector(`link[data-section="${name}"]`)) return undefined;
+  const link = make("link", { rel: "stylesheet", href: `app/${name}/index.css`, "data-section": name });
+  document.head.append(link);
+  return new Promise((done) => { link.onload = link.onerror = done; });
 }
 
 const about = await read("studio");

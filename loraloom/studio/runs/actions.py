@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom.queue.job import Job, State
-from loraloom.studio.runs.listing import own_queue
+from loraloom.studio.runs.listing import job_of, own_queue
 from registry.errors import Refused
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ def start(studio: Studio, words: Sequence[str], *, first: bool) -> Job:
 
 
 def resume_run(studio: Studio, folder: Path) -> Job:
-    """Go on with a run: `loraloom queue add train resume=FOLDER`."""
+    """Go on with a run: `loraloom queue add train resume=FOLDER`; once, however often it is asked for."""
+    job = job_of(studio, folder)
+    if job is not None and job.state in (State.waiting, State.running):
+        raise Refused(f"{folder}: its job {job.id} {'waits in the queue' if job.state is State.waiting else 'runs'} already.")
     return start(studio, ["train", f"resume={folder}"], first=False)
 
 

@@ -138,8 +138,11 @@ def one_sweep(studio: Studio, ask: Ask) -> object:
 
 @ROUTES.write("runs/stop")
 def stop(studio: Studio, ask: Ask) -> object:
-    """`loraloom queue stop ID`: a training saves a checkpoint first; a second time ends it at once."""
-    return run_listing.own_queue(studio).stop(ask.text("id")).to_json()
+    """`loraloom queue stop ID`: a training saves a checkpoint first; a second time ends it at once.
+
+    `stops` is how often it was asked as far as the page knows: a second click, or another page's, is not the next stop.
+    """
+    return run_listing.own_queue(studio).stop(ask.text("id"), stops=ask.number("stops", 0)).to_json()
 
 
 @ROUTES.write("runs/remove")

@@ -132,6 +132,7 @@ def test_a_second_stop_ends_a_job_and_a_third_kills_it(queue: Queue, tmp_path: P
     os.kill(process_of(queue, job), signal.SIGSTOP)  # it answers nothing
     for stops in (1, 2):
         queue.stop(job.id)
+        queue.stop(job.id, stops=stops - 1)  # a second click on the same button
         assert queue.job(job.id).state is State.running and queue.job(job.id).stops == stops
     queue.stop(job.id)
     until(lambda: queue.job(job.id).state is State.lost)

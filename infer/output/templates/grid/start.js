@@ -1,3 +1,4 @@
 readMarks();
 readAddress();
+tellOpen();
 if (data.live) { countLive(); loadPart(); }

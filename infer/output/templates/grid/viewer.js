@@ -53,7 +53,7 @@ function showCell() {
 
 // For the page that this one is a frame of: the key of the open cell, null where there is none.
 function tellOpen() {
-  document.dispatchEvent(new CustomEvent("opencell", { detail: state.open?.key ?? null }));
+  if (parent !== window && data.served) parent.postMessage({ opencell: state.open?.key ?? null }, location.origin);
 }
 
 function fillWorld(cell, both, mode) {
@@ -76,7 +76,7 @@ function fillWorld(cell, both, mode) {
   }
   for (const one of world.querySelectorAll("img")) {
     one.addEventListener("load", place);
-    one.addEventListener("error", () => world.replaceChildren(make("p", { class: "fault" }, `${decodeURIComponent(source(cell)).slice(0, 200)} is missing: this page was moved without the folder images/ beside it.`)));
+    one.addEventListener("error", () => one.isConnected && world.replaceChildren(make("p", { class: "fault" }, `${decodeURIComponent(source(cell)).slice(0, 200)} is missing: this page was moved without the folder images/ beside it.`)));
   }
 }
 

@@ -1,7 +1,7 @@
 // Edits of many captions, with what they change shown before anything is done.
 
 import { ask } from "../api.js";
-import { button, dialog } from "../parts.js";
+import { allow, button, dialog } from "../parts.js";
 
 const KINDS = {
   replace: ["Find and replace", ["old", "new"]],
@@ -27,7 +27,7 @@ export function openBulk(view) {
   scope.value = scopes.at(-1)[0];
   const found = make("div", { class: "bulk-found", role: "status" });
   const list = make("div", { class: "bulk-list" });
-  let words = null, number = 0, due;
+  let words = null, number = 0, due, planned = false; // whether what is shown is of the fields as they are
 
   const values = () => ({
     set: view.path, kind: "operation", operation: kind.value, old: inputs.old.value, new: inputs.new.value, tag: inputs.tag.value, regex: regex.checked, end: end.checked, lines: lines.checked,
@@ -35,9 +35,10 @@ export function openBulk(view) {
   });
   const wanted = () => (kind.value === "replace" || kind.value === "rename" ? inputs.old.value && (kind.value === "replace" || inputs.new.value) : kind.value === "add" || kind.value === "remove" ? inputs.tag.value.trim() : true);
 
-  const go = button("Change", { act: async () => { const made = await view.make(values()); words = made.words; box.close(); }, words: () => words, kind: "primary" });
+  const go = button("Change", { act: async () => { const made = await view.make(values()); words = made.words; box.close(); }, words: () => words, kind: "primary", ready: () => planned });
   const preview = async () => {
     const own = ++number;
+    planned = false;
     go.disabled = true;
     if (!wanted()) { words = null; found.textContent = ""; list.replaceChildren(); go.textContent = "Change"; return; }
     try {
@@ -48,7 +49,8 @@ export function openBulk(view) {
       found.textContent = `${plan.changed} of ${plan.images} images change${plan.changed > plan.changes.length ? `; the first ${plan.changes.length} are shown` : ""}.${plan.without_caption ? ` ${plan.without_caption} without a caption: not changed.` : ""}`;
       list.replaceChildren(...plan.changes.map(change));
       go.textContent = plan.changed === 1 ? "Change 1 caption" : `Change ${plan.changed} captions`;
-      go.disabled = plan.changed === 0;
+      planned = plan.changed > 0;
+      allow(go, planned);
     } catch (error) {
       if (own !== number) return;
       words = null;
@@ -57,7 +59,7 @@ export function openBulk(view) {
       found.textContent = error.message;
     }
   };
-  const soon = () => { clearTimeout(due); due = setTimeout(preview, 200); go.disabled = true; };
+  const soon = () => { clearTimeout(due); due = setTimeout(preview, 200); number += 1; planned = false; go.disabled = true; };
   const lay = () => {
     const own = KINDS[kind.value][1].map((name) => make("label", { class: "field" }, LABELS[name][kind.value], inputs[name]));
     if (kind.value === "replace") own.push(make("label", { class: "check" }, regex, "Regular expression (Python; \\1 is the first group)"));

@@ -1,13 +1,14 @@
 // The edits that were made, jobs that caption and mask, and files that are dropped.
 
 import { ask, read, upload, write } from "../api.js";
-import { button, dialog, say, showCommand } from "../parts.js";
+import { allow, button, dialog, say, showCommand } from "../parts.js";
 
 export async function openHistory(view) {
   const { edits, all } = await read("data/history", { set: view.path });
   const list = make("ol", { class: "edits" });
   for (const one of edits) list.append(make("li", { class: one.state === "undone" ? "soft" : "" }, make("span", { class: "number" }, String(one.number)), make("div", {}, make("code", {}, one.command), make("p", { class: "soft" }, `${one.when} UTC, ${one.images} ${one.images === 1 ? "image" : "images"}${one.state === "done" ? "" : `, ${one.state}`}`))));
-  const undo = button("Undo the newest", { act: async () => { box.close(); await view.undo(); }, words: [...view.edit, "--undo"] });
+  const newest = edits.find((one) => one.state !== "undone");
+  const undo = button("Undo the newest", { act: async () => { box.close(); await view.undo({ number: newest?.number ?? 0 }); }, words: [...view.edit, "--undo"] });
   if (!view.page.undo || !view.page.writable) undo.disabled = true;
   const box = dialog("Edits of this set", edits.length ? list : make("p", { class: "soft" }, "None was made yet."), ...(all > edits.length ? [make("p", { class: "soft" }, `and ${all - edits.length} older ones`)] : []),
     make("div", { class: "actions" }, make("span", { class: "gap" }), undo));
@@ -25,22 +26,30 @@ const ABOUT = {
 
 export function openJob(view, kind) {
   const inputs = {};
-  let words = null, due;
+  let words = null, due, number = 0;
   const fault = make("p", { class: "field-fault", role: "status" });
   const values = () => ({ set: view.path, kind, ...Object.fromEntries(Object.entries(inputs).map(([name, node]) => [name, node.value])) });
-  const start = button("Start", { act: async () => { const made = await write("data/job", values()); words = made.words; say(`Job ${made.job} is in the queue (${made.state}): see Runs.`); box.close(); }, words: () => words, kind: "primary" });
+  const start = button("Start", { act: async () => { const made = await write("data/job", values()); words = made.words; say(`Job ${made.job} is in the queue (${made.state}): see Runs.`); box.close(); }, words: () => words, kind: "primary", ready: () => words !== null });
   const check = async () => {
-    start.disabled = true;
-    if (!inputs.model.value.trim()) { words = null; fault.textContent = ""; return; }
-    try { ({ words } = await ask("data/job_words", values())); fault.textContent = ""; start.disabled = false; showCommand(words); } catch (error) { fault.textContent = error.message; }
+    const own = ++number;
+    if (!inputs.model.value.trim()) { fault.textContent = ""; return; }
+    try {
+      const found = await ask("data/job_words", values());
+      if (own !== number || !box.dialog.isConnected) return; // typed on meanwhile, or closed
+      ({ words } = found);
+      fault.textContent = "";
+      allow(start, !document.body.dataset.sealed);
+      showCommand(words);
+    } catch (error) { if (own === number) fault.textContent = error.message; }
   };
+  const soon = () => { words = null; start.disabled = true; number += 1; clearTimeout(due); due = setTimeout(check, 200); };
   const fields = FIELDS[kind].map(([name, label, hint]) => {
     inputs[name] = make("input", { type: "text", placeholder: hint, spellcheck: false });
-    inputs[name].addEventListener("input", () => { clearTimeout(due); due = setTimeout(check, 200); });
+    inputs[name].addEventListener("input", soon);
     return make("label", { class: "field" }, label, inputs[name]);
   });
   const box = dialog(kind === "caption" ? "Caption by a model" : "Masks by a model", make("p", { class: "soft" }, ABOUT[kind]), ...fields, fault, make("div", { class: "actions" }, make("span", { class: "gap" }), button("Cancel", { act: () => box.close(), writes: false }), start));
-  check();
+  start.disabled = true;
 }
 
 // Uploads files and adds them to the set, in one edit.

@@ -140,7 +140,11 @@ export class Painter {
 
   // --- what is written
 
-  saved() { this.changed = false; this.onChange(); }
+  saved() {
+    this.changed = false;
+    for (const one of this.past) one.changed = true; // what an undo brings back is not what was saved
+    this.onChange();
+  }
 
   isEmpty() {
     const { data } = this.pixels();

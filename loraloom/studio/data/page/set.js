@@ -1,7 +1,7 @@
 // One set: filters beside the images, each image with its caption to be edited in place.
 
 import { ask, read, watch, write } from "../api.js";
-import { button, dialog, fail, heading, nothing, say, showCommand, thumbnail, withCommand } from "../parts.js";
+import { button, dialog, drawAnew, fail, heading, nothing, say, showCommand, thumbnail, withCommand } from "../parts.js";
 import { openBulk } from "./bulk.js";
 import { addFiles, openHistory, openJob } from "./more.js";
 import { openImage } from "./viewer.js";
@@ -34,7 +34,6 @@ class SetView {
     this.chosen = new Set();
     this.kept = new Map(); // name -> its row, while nothing of it changes
     this.lint = null;
-    this.buckets = null;
     if (!drafts.has(path)) drafts.set(path, new Map());
     this.unsaved = drafts.get(path);
     this.trigger = make("input", { type: "text", placeholder: "Trigger word", "aria-label": "Trigger word, for the findings about it", spellcheck: false });
@@ -49,6 +48,11 @@ class SetView {
     this.notes = make("div", { class: "set-notes" });
     this.lost = make("p", { class: "note fault", role: "alert", hidden: true }); // the folder cannot be read any more
     this.side = make("div", { class: "set-side" });
+    this.found = make("section", {});
+    this.buckets = null;
+    this.bucketList = make("div", { class: "entries" });
+    this.tagList = make("section", { class: "tags" });
+    this.side.append(this.found, this.sizes(), this.tagList);
     this.rows = make("div", { class: "set-rows" });
     this.pager = make("nav", { class: "pager", "aria-label": "Pages" });
     this.bar = this.toolbar();
@@ -59,8 +63,7 @@ class SetView {
 
   toolbar() {
     const text = make("input", { type: "search", placeholder: "Captions that contain", "aria-label": "Captions that contain", value: this.filter.only ?? "" });
-    let due;
-    text.addEventListener("input", () => { clearTimeout(due); due = setTimeout(() => this.narrow({ only: text.value }), 200); });
+    text.addEventListener("input", () => { clearTimeout(this.due); this.due = setTimeout(() => this.narrow({ only: text.value }), 200); });
     const state = make("select", { "aria-label": "Which images" });
     for (const [name, label] of Object.entries(STATES)) state.append(make("option", { value: name }, label));
     state.value = this.filter.state ?? "all";
@@ -101,6 +104,7 @@ class SetView {
     this.request = new AbortController();
     const state = this.page?.state;
     this.page = await read("data/set", { set: this.path, ...this.filter, offset: this.offset, limit: PER_PAGE }, { signal: this.request.signal });
+    if (!this.main.isConnected) return undefined; // another page is shown by now, and the address is that one's
     if (state !== this.page.state) this.buckets = null;
     if (this.offset >= this.page.shown && this.offset > 0) { this.offset = 0; return this.load(); }
     const query = new URLSearchParams({ ...this.filter, ...(this.offset ? { offset: this.offset } : {}) });
@@ -123,7 +127,7 @@ class SetView {
       }),
     ];
     if (this.page.total <= SMALL) this.look().catch(fail);
-    return () => { this.request?.abort(); for (const end of ends) end(); };
+    return () => { clearTimeout(this.due); this.request?.abort(); for (const end of ends) end(); };
   }
 
   // --- what is shown
@@ -145,7 +149,7 @@ class SetView {
     const { page } = this;
     const seals = !page.writable;
     const edit = (label, act, words, more = {}) => { const node = button(label, { act, words, ...more }); if (seals) node.disabled = true; return node; };
-    const undo = page.undo ? edit("Undo", () => this.undo(), [...this.edit, "--undo"], { title: `Undo edit ${page.undo.number}: ${page.undo.command}` }) : null;
+    const undo = page.undo ? edit("Undo", () => this.undo({ number: page.undo.number }), [...this.edit, "--undo"], { title: `Undo edit ${page.undo.number}: ${page.undo.command}` }) : null;
     const choose = make("input", { type: "file", multiple: true, accept: "image/*,.txt,.caption", hidden: true, "aria-label": "Images to add" });
     choose.addEventListener("change", () => this.add([...choose.files]));
     this.head.replaceChildren(heading(this.name,
@@ -191,7 +195,7 @@ class SetView {
       found.push(make("details", { class: "faults" }, make("summary", {}, `Training would refuse this set: ${many(page.faults.length, "fault")}`),
         make("ul", {}, ...page.faults.slice(0, 100).map((one) => make("li", {}, one)))));
     }
-    this.notes.replaceChildren(...found);
+    drawAnew(this.notes, ...found);
   }
 
   drawActive() {
@@ -217,27 +221,29 @@ class SetView {
     return ["data", "lint", this.path, ...(trigger ? [`--trigger=${trigger}`] : []), ...(sides[0] ? ["--resolution", String(Math.max(...sides))] : []), ...(this.page.counts.masked ? ["--masks", "auto"] : [])];
   }
 
+  // The fields for sizes stay: what is typed in them is not drawn over.
   drawSide() {
     if (!this.page) return;
     const focused = document.activeElement === this.trigger;
-    this.side.replaceChildren(this.findings(), this.sizes(), this.tags());
+    drawAnew(this.found, ...this.findings());
     if (focused) this.trigger.focus({ preventScroll: true });
+    this.bucketList.replaceChildren(...this.bucketEntries());
+    this.tagList.replaceChildren(...this.tags());
   }
 
   findings() {
     const { lint } = this;
-    const box = make("section", {}, make("h3", {}, "Findings"));
+    const box = [make("h3", {}, "Findings")];
     const look = make("div", { class: "look" }, this.trigger, button(lint ? "Look again" : "Look it over", { act: () => this.look(), words: () => this.lintWords(), writes: false }));
-    if (!lint) { box.append(look); return box; }
-    if (lint.running) { box.append(make("p", { class: "soft" }, lint.total ? `${lint.done} of ${lint.total} images read` : "Reading…")); return box; }
-    if (lint.error) box.append(make("p", { class: "fault" }, lint.error));
-    for (const one of lint.findings) box.append(this.entry(one.check, one.images.length, this.filter.finding === one.check, () => this.narrow({ finding: this.filter.finding === one.check ? "" : one.check }), `${one.what}. ${one.advice}`));
-    if (!lint.findings.length && !lint.error) box.append(make("p", { class: "soft" }, "none"));
+    if (!lint) return [...box, look];
+    if (lint.running) return [...box, make("p", { class: "soft" }, lint.total ? `${lint.done} of ${lint.total} images read` : "Reading…")];
+    if (lint.error) box.push(make("p", { class: "fault" }, lint.error));
+    for (const one of lint.findings) box.push(this.entry(one.check, one.images.length, this.filter.finding === one.check, () => this.narrow({ finding: this.filter.finding === one.check ? "" : one.check }), `${one.what}. ${one.advice}`));
+    if (!lint.findings.length && !lint.error) box.push(make("p", { class: "soft" }, "none"));
     const words = [...lint.faults.map((one) => make("li", { class: "field-fault" }, one)), ...lint.notes.map((one) => make("li", {}, one))];
-    if (words.length) box.append(make("details", {}, make("summary", {}, `${many(lint.faults.length, "fault")}, ${many(lint.notes.length, "note")}`), make("ul", {}, ...words)));
-    if (lint.stale) box.append(make("p", { class: "soft" }, "The set changed since."));
-    box.append(look);
-    return box;
+    if (words.length) box.push(make("details", {}, make("summary", {}, `${many(lint.faults.length, "fault")}, ${many(lint.notes.length, "note")}`), make("ul", {}, ...words)));
+    if (lint.stale) box.push(make("p", { class: "soft" }, "The set changed since."));
+    return [...box, look];
   }
 
   entry(label, number, pressed, act, title = "") {
@@ -248,13 +254,13 @@ class SetView {
 
   tags() {
     const { most, different } = this.page.tags;
-    const box = make("section", { class: "tags" }, make("h3", {}, `Tags (${different})`));
+    const box = [make("h3", {}, `Tags (${different})`)];
     const chosen = (this.filter.tagged ?? "").split(",").filter(Boolean);
     for (const one of most) {
       const on = chosen.includes(one.tag);
-      box.append(this.entry(one.tag, one.images, on, () => this.narrow({ tagged: (on ? chosen.filter((tag) => tag !== one.tag) : [...chosen, one.tag]).join(",") })));
+      box.push(this.entry(one.tag, one.images, on, () => this.narrow({ tagged: (on ? chosen.filter((tag) => tag !== one.tag) : [...chosen, one.tag]).join(",") })));
     }
-    if (different > most.length) box.append(make("p", { class: "soft" }, `and ${different - most.length} more`));
+    if (different > most.length) box.push(make("p", { class: "soft" }, `and ${different - most.length} more`));
     return box;
   }
 
@@ -273,15 +279,18 @@ class SetView {
     };
     for (const one of [side, multiple, crops, step, squares]) one.addEventListener("change", go);
     box.append(make("div", { class: "trio" }, make("label", { class: "field" }, "Resolution", side), make("label", { class: "field" }, "Multiple", multiple), make("label", { class: "field" }, "Crops", crops)),
-      make("div", { class: "trio" }, make("label", { class: "field" }, "Bucket step", step), make("label", { class: "check" }, squares, "squares")));
-    if (!this.filter.resolution) return box;
-    if (this.buckets) {
-      for (const one of this.buckets) box.append(this.entry(one.bucket, one.images, this.filter.bucket === one.bucket, () => this.narrow({ bucket: this.filter.bucket === one.bucket ? "" : one.bucket })));
-    } else {
-      read("data/buckets", { set: this.path, ...this.shape() }).then(({ buckets }) => { this.buckets = buckets; this.drawSide(); }, fail);
-      this.buckets = [];
-    }
+      make("div", { class: "trio" }, make("label", { class: "field" }, "Bucket step", step), make("label", { class: "check" }, squares, "squares")), this.bucketList);
     return box;
+  }
+
+  bucketEntries() {
+    if (!this.filter.resolution) return [];
+    if (!this.buckets) {
+      const own = [];
+      this.buckets = own;
+      read("data/buckets", { set: this.path, ...this.shape() }).then(({ buckets }) => { if (this.buckets === own) { this.buckets = buckets; this.drawSide(); } }, fail); // else it is of a size before
+    }
+    return this.buckets.map((one) => this.entry(one.bucket, one.images, this.filter.bucket === one.bucket, () => this.narrow({ bucket: this.filter.bucket === one.bucket ? "" : one.bucket })));
   }
 
   shape() {
@@ -366,8 +375,9 @@ class SetView {
 
   // --- what is changed
 
-  async make(values) {
+  async make(values, written = () => {}) {
     const made = await write("data/edit", { set: this.path, ...values });
+    written();
     showCommand(made.words, "Done");
     await this.load();
     return made;
@@ -377,9 +387,12 @@ class SetView {
     const own = item.captions[0] ?? "", draft = this.unsaved.get(item.name);
     this.unsaved.delete(item.name);
     try {
-      await this.make({ kind: "caption", image: item.name, text, was: own });
+      await this.make({ kind: "caption", image: item.name, text, was: own }, () => {
+        const since = this.unsaved.get(item.name); // typed since: upon what is saved now
+        if (since) { since.base = text.trim(); this.kept.delete(item.name); }
+      });
     } catch (error) {
-      this.unsaved.set(item.name, draft ?? { text, base: own });
+      if (!this.unsaved.has(item.name)) this.unsaved.set(item.name, draft ?? { text, base: own });
       if (error.status === 400) this.load().catch(() => {}); // it may have been changed meanwhile: the row says so
       throw error;
     }

@@ -1,7 +1,7 @@
 // One image at its size: crops over it, and its mask, which is painted here.
 
 import { address, read, upload } from "../api.js";
-import { button, confirmed, dialog, facts, fail, showCommand } from "../parts.js";
+import { allow, button, confirmed, dialog, facts, fail, showCommand } from "../parts.js";
 import { Painter } from "./paint.js";
 import { dashed, frame } from "./set.js";
 
@@ -23,7 +23,11 @@ export async function openImage(view, given) {
   box.dialog.addEventListener("cancel", (event) => { if (painter?.changed) { event.preventDefault(); leave().then((yes) => { if (yes) box.close(); }); } });
   const turn = (label, title, by) => {
     const next = view.page.items[view.page.items.findIndex((one) => one.name === item.name) + by];
-    const node = button(label, { writes: false, title, act: async () => { if (await leave()) { box.close(); await openImage(view, next); } } });
+    const node = button(label, { writes: false, title, act: async () => {
+      if (!(await leave())) return;
+      box.close();
+      await openImage(view, view.page.items.find((one) => one.name === next.name) ?? next); // as it is by now
+    } });
     node.disabled = !next || !view.page.items.some((one) => one.name === item.name);
     return node;
   };
@@ -65,7 +69,7 @@ export async function openImage(view, given) {
     painter.use("keep");
     const undo = tool("Undo stroke", "Ctrl+Z", () => painter.undo());
     let words = null;
-    const save = button("Save the mask", { kind: "primary", words: () => words ?? [...view.edit, "--set-mask", dashed(item.name), "MASK.png"], act: async () => {
+    const save = button("Save the mask", { kind: "primary", ready: () => savable(), words: () => words ?? [...view.edit, "--set-mask", dashed(item.name), "MASK.png"], act: async () => {
       const drawn = painter.past.at(-1);
       const { file } = await upload("data/upload", await painter.png(), { name: "mask.png" });
       const made = await view.make({ kind: "mask", image: item.name, file, was: item.mask_v ?? "" }).catch(async (error) => {
@@ -75,15 +79,20 @@ export async function openImage(view, given) {
       ({ words } = made);
       item = await read("data/image", { set: view.path, image: item.name });
       if (painter.past.at(-1) === drawn) painter.saved(); // else a stroke was painted meanwhile
+      if (document.activeElement === document.body) canvas.focus({ preventScroll: true }); // nothing is left to be saved
       return words;
     } });
-    const drop = button("Remove the mask", { words: [...view.edit, "--remove-mask", dashed(item.name)], act: async () => {
+    const drop = button("Remove the mask", { words: [...view.edit, "--remove-mask", dashed(item.name)], ready: () => removable(), act: async () => {
+      const drawn = painter.past.at(-1);
       await view.make({ kind: "unmask", images: [item.name] });
       item = await read("data/image", { set: view.path, image: item.name });
-      painter.fill("leave", { keepHistory: false });
-      painter.saved();
+      if (painter.past.at(-1) === drawn) {
+        painter.fill("leave", { keepHistory: false });
+        painter.saved();
+      } else painter.onChange(); // what was painted meanwhile stays
     } });
-    painter.onChange = () => { save.disabled = !writable || !painter.changed || painter.isEmpty(); undo.disabled = !painter.strokes; drop.disabled = !writable || !item.mask; };
+    const savable = () => writable && painter.changed && !painter.isEmpty(), removable = () => Boolean(writable && item.mask);
+    painter.onChange = () => { allow(save, savable()); undo.disabled = !painter.strokes; allow(drop, removable()); };
     painter.onChange();
     side.append(
       make("section", {}, make("h3", {}, "Mask"), make("p", { class: "soft" }, item.masks > 1 ? "This image has several mask files: keep one." : item.mask ? item.mask : "none yet: brush over what is to be learned"),

@@ -1,7 +1,7 @@
 // The builder of a grid: every setting as a value or as an axis, with its help and range; the plan and the faults follow as one types.
 
 import { commandOf, read, write } from "../api.js";
-import { button, heading, showCommand, spellSeconds } from "../parts.js";
+import { allow, button, heading, showCommand, spellSeconds } from "../parts.js";
 import { fieldOf } from "./field.js";
 import { to } from "./links.js";
 
@@ -28,11 +28,11 @@ export async function showBuilder(main, query) {
   const command = make("pre", { id: "grid-command", tabIndex: 0, "aria-label": "Command" });
   const copy = make("button", { type: "button" }, "Copy");
   const draw = button("Draw", {
-    kind: "primary", words: () => words && ["grid", ...words],
-    act: async () => {
+    kind: "primary", words: () => words && ["grid", ...words], ready: () => Boolean(words) && !aside.dataset.waiting,
+    act: async (lead) => {
       const job = await write("grids/draw", { form });
       sessionStorage.removeItem(KEPT);
-      location.hash = to("job", { id: job.id });
+      lead(to("job", { id: job.id }));
     },
   });
   const clear = make("button", { type: "button" }, "Start anew");
@@ -66,7 +66,7 @@ export async function showBuilder(main, query) {
     if (mine !== number || found.overtaken) return;
     delete aside.dataset.waiting;
     words = found.faults.length ? null : found.words;
-    draw.disabled = !words || Boolean(document.body.dataset.sealed);
+    allow(draw, words && !document.body.dataset.sealed);
     command.textContent = found.words ? commandOf(["grid", ...found.words]) : "";
     if (words) showCommand(["grid", ...words]);
     for (const field of new Set(own.values())) field.fault(found.faults.filter(({ setting }) => setting && own.get(setting) === field).map(({ text }) => text));

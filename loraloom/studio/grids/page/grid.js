@@ -15,7 +15,10 @@ export async function showGrid(main, query) {
   const frame = make("iframe", { class: "grid-frame", title: `The cells of ${nameOf(row)}`, src: address("grids/viewer", { folder }) });
   main.classList.add("one-grid");
   main.append(make("div", { class: "heading" }, make("a", { href: to("") }, "Grids"), title, make("span", { class: "soft" }, spellStamp(row.stamp)), state), actions, frame);
-  frame.addEventListener("load", () => follow(frame, (key) => { open = key; fill(); }));
+  frame.addEventListener("load", () => { if (refused(frame)) turn(null); else theme(frame); });
+  const told = ({ source, origin, data }) => { if (source === frame.contentWindow && origin === location.origin && data && "opencell" in data) turn(data.opencell); };
+  addEventListener("message", told); // a cell can be opened before all images are there
+  const turn = (key) => { open = key; fill(); };
   let open = null, now = row, unwatch = null;
 
   function fill() {
@@ -105,17 +108,10 @@ export async function showGrid(main, query) {
   });
   const dark = new MutationObserver(() => theme(frame));
   dark.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  return () => { end(); unwatch?.(); dark.disconnect(); };
+  return () => { removeEventListener("message", told); end(); unwatch?.(); dark.disconnect(); };
 }
 
-// The frame's page says which cell is open, and is light or dark as this one is.
-function follow(frame, tell) {
-  tell(null);
-  if (refused(frame)) return;
-  frame.contentDocument?.addEventListener("opencell", (event) => tell(event.detail));
-  theme(frame);
-}
-
+// The frame's page is light or dark as this one is.
 function theme(frame) {
   const own = frame.contentDocument?.documentElement, chosen = document.documentElement.dataset.theme;
   if (!own) return;

@@ -2,6 +2,7 @@
 
 import { watch, write } from "../api.js";
 import { button, spellSeconds } from "../parts.js";
+import { stopButton } from "../runs/stop.js";
 import { to } from "./links.js";
 
 const WORDS = { waiting: "waits for the jobs before it", running: "runs", done: "is done", failed: "failed", refused: "was refused", interrupted: "was interrupted", lost: "was killed" };
@@ -18,8 +19,9 @@ export async function showJob(main, query) {
 }
 
 // The button that ends a job: one that waits is removed.
-function ending({ id, state }) {
-  if (state === "running") return [button("Stop", { act: () => write("runs/stop", { id }), words: ["queue", "stop", id], title: "As Ctrl-C: what is drawn stays" })];
+function ending(job) {
+  const { id, state } = job;
+  if (state === "running") return [stopButton(job, "As Ctrl-C: what is drawn stays")];
   return state === "waiting" ? [button("Remove from the queue", { act: () => write("runs/remove", { id }), words: ["queue", "remove", id] })] : [];
 }
 
@@ -29,7 +31,7 @@ export function jobBox() {
   const meter = make("div", { class: "meter", hidden: true }, make("span"));
   const log = make("pre", { class: "job-log", tabIndex: 0, "aria-label": "Log", hidden: true });
   const tools = make("div", { class: "stage-bar" });
-  let state = null;
+  let drawn = null;
   return {
     node: make("div", { class: "card" }, make("div", { class: "stage-bar" }, head, make("span", { class: "gap" }), tools), meter, command, log),
     fill(job) {
@@ -39,8 +41,9 @@ export function jobBox() {
       meter.hidden = job.state !== "running" || !progress?.total;
       if (!meter.hidden) meter.firstChild.style.width = `${(100 * progress.done) / progress.total}%`;
       command.textContent = job.command;
-      if (state !== job.state) tools.replaceChildren(...ending(job));
-      state = job.state;
+      const now = `${job.state} ${job.stops}`;
+      if (drawn !== now) tools.replaceChildren(...ending(job));
+      drawn = now;
       log.hidden = !job.log;
       if (log.textContent !== job.log) log.textContent = job.log;
     },

@@ -55,7 +55,7 @@ export async function showList(main, query) {
     watch("grids", () => { if (first) first = false; else fill().catch(() => {}); }),
     watch("grids-jobs", (jobs) => queue.replaceChildren(...(jobs ?? []).filter(({ state }) => state === "running" || state === "waiting").map(jobLine))),
   ];
-  return () => ends.forEach((end) => end());
+  return () => { clearTimeout(later); ends.forEach((end) => end()); };
 }
 
 function empty(search) {

@@ -35,11 +35,13 @@ export function fitsCard(id, kind, reference) {
     },
   });
   const stop = button("Stop", { act: () => { stopped = true; }, writes: false });
+  all.disabled = stop.disabled = true; // until it is known what there is
   const card = make("section", { class: "card" }, make("div", { class: "stage-bar" }, make("h2", {}, ofAdapter ? "Bases it fits" : "Adapters that fit it"), status, all, stop), list);
 
   read("models/partners", { id }).then((found) => {
     partners = found.partners;
-    if (!partners.length) { list.append(make("li", { class: "soft" }, ofAdapter ? "No base of its family is registered." : "No adapter of its family is registered.")); all.disabled = true; stop.disabled = true; return; }
+    if (!partners.length) { list.append(make("li", { class: "soft" }, ofAdapter ? "No base of its family is registered." : "No adapter of its family is registered.")); return; }
+    all.disabled = stop.disabled = false;
     for (const other of partners) {
       const [first, second] = ofAdapter ? [reference(), other.id] : [other.id, reference()];
       other.answer = make("span", { class: "soft fit-answer" });

@@ -1,14 +1,14 @@
 // The dialogs that convert and export a model: the plan first, as --dry-run gives it.
 
 import { ask, write } from "../api.js";
-import { button, dialog, fail, say, withCommand } from "../parts.js";
+import { allow, button, dialog, fail, say, withCommand } from "../parts.js";
 import { startJob } from "./jobs.js";
 import { convertWords, exportWords } from "./words.js";
 
 // A dialog whose plan follows its fields. `words` is null while something is missing; `shown` gives nodes of a plan.
 function planned(title, fields, words, shown, act) {
   const plan = make("div", { class: "plan", role: "status" });
-  let turn = 0, request = null, good = null;
+  let turn = 0, request = null, good = null; // good: the plan of the fields as they are
   const look = async () => {
     const own = ++turn, now = words();
     good = null;
@@ -21,18 +21,18 @@ function planned(title, fields, words, shown, act) {
       if (own !== turn) return;
       good = found;
       plan.replaceChildren(...shown(found));
-      go.disabled = Boolean(document.body.dataset.sealed);
+      allow(go, !document.body.dataset.sealed);
     } catch (error) {
       if (error.name === "AbortError" || own !== turn) return;
       plan.replaceChildren(make("p", { class: "field-fault" }, error.message));
     }
   };
-  const go = button(title, { act: async () => { await act(words(), good); box.close(); }, words, kind: "primary" });
+  const go = button(title, { act: async () => { await act(words(), good); box.close(); }, words, kind: "primary", ready: () => good !== null });
   go.disabled = true;
   let later = null;
   for (const field of fields) {
     withCommand(field.querySelector("input, select"), words);
-    field.addEventListener("input", () => { go.disabled = true; clearTimeout(later); later = setTimeout(look, 250); });
+    field.addEventListener("input", () => { good = null; turn += 1; go.disabled = true; clearTimeout(later); later = setTimeout(look, 250); });
   }
   const box = dialog(title, ...fields, plan, make("div", { class: "stage-bar" }, make("span", { class: "gap" }), go));
   look().catch(fail);
@@ -45,7 +45,12 @@ export function convertDialog(one, ended) {
   const form = make("select", {}, ...one.forms.map((name) => make("option", { value: name }, name)));
   const output = make("input", { type: "text", autocomplete: "off", spellcheck: false });
   const bare = one.record.name.replace(/[^\w.+-]+/g, "_");
-  const suggest = () => { output.value = `${bare}-${form.value}${form.value === "folder" ? "" : ".safetensors"}`; };
+  let suggested = "";
+  const suggest = () => {
+    const own = output.value !== suggested; // another name was typed
+    suggested = `${bare}-${form.value}${form.value === "folder" ? "" : ".safetensors"}`;
+    if (!own) output.value = suggested;
+  };
   suggest();
   form.addEventListener("change", suggest);
   const { candidates } = one.record; // nothing in the file decides between them

@@ -1,7 +1,7 @@
 // The registry as cards or as a table: facets, search, order, pages, and tags of many models at once.
 
 import { address, ask, read, watch, write } from "../api.js";
-import { button, fail, heading, nothing, say, showOwn, spellBytes, withCommand } from "../parts.js";
+import { allow, button, fail, heading, nothing, say, showOwn, spellBytes, withCommand } from "../parts.js";
 import { dropZone, findFile } from "./drop.js";
 import { exportDialog } from "./forms.js";
 import { addDialog, startJob } from "./jobs.js";
@@ -81,7 +81,7 @@ export function showList(main, query) {
   async function load({ behind = false } = {}) { // behind: nobody asked for it
     wanted ||= !behind;
     request?.abort();
-    request = new AbortController();
+    const own = request = new AbortController();
     main.setAttribute("aria-busy", "true");
     try {
       const page = await ask("models/list", { ...selection(), offset: state.offset, limit: A_PAGE }, { signal: request.signal });
@@ -100,7 +100,7 @@ export function showList(main, query) {
       if (error.status === 400) refused(error);
       else fail(error);
     } finally {
-      main.removeAttribute("aria-busy");
+      if (own === request) main.removeAttribute("aria-busy"); // else a newer one is under way
     }
   }
 
@@ -161,7 +161,7 @@ export function showList(main, query) {
     drawPager();
   }
 
-  const link = (one, ...inside) => make("a", { href: `#/models/one/${one.id}`, class: "model-link" }, ...inside);
+  const link = (one, ...inside) => make("a", { href: `#/models/one/${one.id}`, class: "model-link", "aria-label": one.name }, ...inside); // the same with an image as without: the focus finds it again
 
   function box(one, index) {
     const node = make("input", { type: "checkbox", checked: chosen.has(one.id), "aria-label": `Select ${one.name}` });
@@ -220,7 +220,7 @@ export function showList(main, query) {
   tags.setAttribute("list", known.id);
   const split = () => [...new Set(tags.value.split(",").map((tag) => tag.trim()).filter(Boolean))];
   const tagging = (removes) => async () => {
-    const ids = [...chosen], given = split();
+    const ids = [...chosen], given = split(), typed = tags.value;
     if (!given.length) { tags.focus(); return; }
     const lost = await forget();
     if (lost) throw new Error(`${lost} Nothing was changed: do it again for the others.`);
@@ -228,7 +228,7 @@ export function showList(main, query) {
     const [add, remove] = removes ? [[], given] : [given, []];
     if (unread > SLOW) await startJob(tagWords(ids, add, remove), load);
     else say(`Tags of ${(await write("models/tag", { ids, add, remove })).changed} models changed.`);
-    tags.value = "";
+    if (tags.value === typed) tags.value = ""; // else more was typed meanwhile
     await load();
   };
   const doing = (removes) => () => (chosen.size && split().length ? tagWords([...chosen], removes ? [] : split(), removes ? split() : []) : null);
@@ -236,16 +236,16 @@ export function showList(main, query) {
   withCommand(tags, doing(false));
   tags.addEventListener("keydown", (event) => { if (event.key === "Enter") addTag.click(); });
   const number = make("span", { role: "status" });
-  const all = button("", { act: async () => { for (const id of (await ask("models/ids", selection())).ids) chosen.add(id); draw(); }, writes: false });
-  const none = button("Clear", { act: () => { chosen.clear(); draw(); }, writes: false });
+  const all = button("", { act: async () => { for (const id of (await ask("models/ids", selection())).ids) chosen.add(id); draw(); }, writes: false, ready: () => total > 0 });
+  const none = button("Clear", { act: () => { chosen.clear(); draw(); }, writes: false, ready: () => chosen.size > 0 });
   const exporting = button("Export…", { act: async () => exportDialog([...chosen], (await read("models/layouts")).layouts, load), writes: false });
   bulk.append(number, all, none, make("span", { class: "gap" }), known, tags, addTag, dropTag, exporting);
 
   function drawBulk() {
     number.textContent = chosen.size ? `${chosen.size.toLocaleString("en")} selected` : "None selected";
     all.textContent = `Select all ${total.toLocaleString("en")}`;
-    all.disabled = !total;
-    none.disabled = !chosen.size;
+    allow(all, total > 0);
+    allow(none, chosen.size > 0);
     for (const node of [tags, addTag, dropTag, exporting]) node.hidden = !chosen.size;
     tags.disabled = Boolean(document.body.dataset.sealed);
   }

@@ -1,7 +1,7 @@
 // One model's page: its images, facts, annotations, lineage, what fits it, and what can be made of it.
 
 import { address, read, watch, write } from "../api.js";
-import { button, confirmed, drawAnew, fail, facts, heading, say, showOwn, spellBytes, withCommand } from "../parts.js";
+import { allow, button, confirmed, drawAnew, fail, facts, heading, say, showOwn, spellBytes, withCommand } from "../parts.js";
 import { dropZone } from "./drop.js";
 import { convertDialog, exportDialog } from "./forms.js";
 import { startJob } from "./jobs.js";
@@ -15,14 +15,21 @@ const runAddress = (folder) => `#/runs/run/${encodeURIComponent(folder)}`;
 
 export function showModel(main, id) {
   const undrop = dropZone(main);
-  let gone = false, one = null, overtaken = false; // whether the notes changed elsewhere while others are typed here
+  let gone = false, one = null, newest = null, looked = null; // looked: the path of the image that was chosen to be seen
+  let noted = false, overtaken = false; // whether notes were saved here just now; the notes changed elsewhere while others are typed here
   const head = make("div", {}), warnings = make("div", { class: "warnings" }), images = make("section", { class: "card" }), own = make("section", { class: "card" });
   const about = make("section", { class: "card" }), files = make("section", { class: "card" }), rest = make("div", { class: "section" });
   main.append(head, warnings, make("div", { class: "model-columns" }, make("div", { class: "section" }, images, own), make("div", { class: "section" }, about, files)), rest);
 
-  async function load() {
-    const found = await read("models/one", { id }), first = one === null;
-    if (gone) return;
+  // A load that a newer one took the place of ends with that one.
+  function load() {
+    const own = read("models/one", { id }).then((found) => (gone ? undefined : own === newest ? show(found) : newest));
+    newest = own;
+    return own;
+  }
+
+  function show(found) {
+    const first = one === null;
     one = found;
     if (first) showOwn(["registry", "show", one.reference]);
     document.title = `${one.record.name} · Models · LoRA Loom Studio`;
@@ -58,12 +65,12 @@ export function showModel(main, id) {
     await load();
   }
 
-  async function remove() {
+  async function remove(lead) {
     if (!await confirmed(`Remove ${one.record.name} from the index, with its tags, notes and aliases? Its files stay where they are.`, "Remove")) return;
     gone = true; // the index changes: this page is not read again
     const done = await write("models/remove", { id }).catch((error) => { gone = false; throw error; });
     if (done.derived.length) say(`Made from ${done.name}, a parent that is not registered now: ${done.derived.join(", ")}.`);
-    location.hash = "#/models";
+    lead("#/models");
   }
 
   function drawWarnings() {
@@ -77,9 +84,9 @@ export function showModel(main, id) {
   function drawImages() {
     const { record, images: all, reference } = one;
     if (!all.length) { images.replaceChildren(make("h2", {}, "Images"), make("p", { class: "soft" }, "None yet: draw a grid with it, or put NAME.preview.png beside its file.")); return; }
-    let shown = all[0];
+    let shown = all.find(({ path }) => path === looked) ?? all[0];
     const big = make("img", { class: "shown", alt: "" }), caption = make("p", { class: "soft shown-caption" });
-    const use = button("Show it on the card", { act: () => changed("models/set", { image: shown.path }, "This image is on its card now."), words: () => setWords(reference, { image: shown.path }) });
+    const use = button("Show it on the card", { ready: () => one.record.image !== shown.path, act: () => changed("models/set", { image: shown.path }, "This image is on its card now."), words: () => setWords(reference, { image: shown.path }) });
     const forget = button("Forget the chosen one", { act: () => changed("models/set", { forget: ["image"] }, "Its card shows the first image that there is."), words: setWords(reference, { forget: ["image"] }) });
     const small = make("ul", { class: "gallery" });
     const pick = (image) => {
@@ -88,13 +95,13 @@ export function showModel(main, id) {
       big.alt = `${record.name}: ${image.label}`;
       const of = image.source === "grid" ? [`#/grids/grid?${new URLSearchParams([["folder", image.folder]])}`, "its grid"] : image.source === "run" ? [runAddress(image.folder), "its run"] : null;
       caption.replaceChildren(image.label, ...(of ? [" · ", make("a", { href: of[0] }, of[1])] : []));
-      use.disabled = record.image === image.path || Boolean(document.body.dataset.sealed);
+      allow(use, record.image !== image.path && !document.body.dataset.sealed);
       for (const node of small.querySelectorAll("button")) node.setAttribute("aria-pressed", String(node.dataset.path === image.path));
     };
     for (const image of all) {
       const node = make("button", { type: "button", title: image.label, "aria-label": image.label }, make("img", { src: source(image, 96), alt: "", loading: "lazy", decoding: "async" }));
       node.dataset.path = image.path;
-      node.addEventListener("click", () => pick(image));
+      node.addEventListener("click", () => { looked = image.path; pick(image); });
       small.append(make("li", {}, node));
     }
     pick(shown);
@@ -118,7 +125,13 @@ export function showModel(main, id) {
         input.focus();
         if (!text) return;
         input.value = ""; // what is drawn anew keeps what is typed and not saved
-        try { await act(text); } catch (error) { input.value = text; throw error; }
+        try {
+          await act(text);
+        } catch (error) {
+          const now = [...own.querySelectorAll("input")].find((node) => node.getAttribute("aria-label") === label); // it may be drawn anew
+          if (now && !now.value) now.value = text;
+          throw error;
+        }
       },
       words: () => (value() ? words(value()) : null),
     });
@@ -134,12 +147,19 @@ export function showModel(main, id) {
     const setTriggers = (triggers) => ({ forget: ["triggers"], triggers });
     const label = (node) => node.getAttribute("aria-label");
     const typed = new Map([...own.querySelectorAll("input, textarea")].filter((node) => node.value !== node.defaultValue).map((node) => [label(node), node.value]));
-    const focused = own.contains(document.activeElement) ? label(document.activeElement) : null;
+    const at = own.contains(document.activeElement) ? document.activeElement : null;
     const before = own.querySelector("textarea"), now = record.notes ?? "";
     const unsaved = before !== null && before.value !== before.defaultValue && before.value !== now;
-    overtaken = unsaved && (overtaken || before.defaultValue !== now);
+    overtaken = unsaved && !noted && (overtaken || before.defaultValue !== now);
+    noted = false;
     const note = make("textarea", { rows: 4, "aria-label": "Notes", defaultValue: record.notes ?? "", disabled: Boolean(document.body.dataset.sealed) });
-    const save = button("Save notes", { act: () => (note.value.trim() ? changed("models/note", { text: note.value }, "Notes saved.") : changed("models/set", { forget: ["notes"] }, "Notes removed.")), words: () => noteWords(reference, note.value.trim() ? note.value : "") });
+    const save = button("Save notes", { act: async () => {
+      const text = note.value.trim() ? note.value : "";
+      await (text ? write("models/note", { id, text }) : write("models/set", { id, forget: ["notes"] }));
+      say(text ? "Notes saved." : "Notes removed.");
+      noted = true; // what is typed since is upon these
+      await load();
+    }, words: () => noteWords(reference, note.value.trim() ? note.value : "") });
     withCommand(note, () => noteWords(reference, note.value.trim() ? note.value : ""));
     own.replaceChildren(
       make("datalist", { id: "known-tags" }, ...one.known_tags.map((tag) => make("option", { value: tag }))),
@@ -162,7 +182,10 @@ export function showModel(main, id) {
     );
     for (const node of own.querySelectorAll("input, textarea")) {
       if (typed.has(label(node))) node.value = typed.get(label(node));
-      if (focused && label(node) === focused) node.focus();
+      if (at && label(node) === label(at)) {
+        node.focus();
+        node.setSelectionRange(at.selectionStart, at.selectionEnd); // in what is typed in the middle of
+      }
     }
   }
 

@@ -3,10 +3,12 @@
 import { read, watch, write } from "../api.js";
 import { button, confirmed, fail, facts, heading } from "../parts.js";
 import { logOf } from "./log.js";
-import { againWords, chipOf, progressNode, removeWords, runLink, spellTime, stopWords } from "./words.js";
+import { stopButton } from "./stop.js";
+import { againWords, chipOf, progressNode, removeWords, runLink, spellTime } from "./words.js";
 
 export async function showJob(main, id, query) {
   let job = await read("runs/job", { id });
+  if (!main.isConnected) return null; // another page is shown by now
   // A training that was just started: its run's page, as soon as it has one.
   const follow = () => {
     const [run] = job.made;
@@ -22,13 +24,13 @@ export async function showJob(main, id, query) {
 
   function draw() {
     const tools = [];
-    if (job.state === "running") tools.push(button("Stop", { act: () => write("runs/stop", { id }), words: () => stopWords(id) }));
+    if (job.state === "running") tools.push(stopButton(job, ""));
     else {
-      if (ended()) tools.push(button("Run again", { act: async () => { const found = await write("runs/again", { id }); location.hash = `#/runs/job/${encodeURIComponent(found.id)}`; }, words: () => againWords(id) }));
-      tools.push(button("Remove", { kind: "danger", words: () => removeWords(id), act: async () => {
+      if (ended()) tools.push(button("Run again", { act: async (lead) => { const found = await write("runs/again", { id }); lead(`#/runs/job/${encodeURIComponent(found.id)}`); }, words: () => againWords(id) }));
+      tools.push(button("Remove", { kind: "danger", words: () => removeWords(id), act: async (lead) => {
         if (!await confirmed("The job and its log are removed; what it has made stays.", "Remove")) return;
         await write("runs/remove", { id });
-        location.hash = "#/runs";
+        lead("#/runs");
       } }));
     }
     top.replaceChildren(heading("Job", chipOf(job.state), ...tools));

@@ -1,8 +1,9 @@
 // The list: what runs and waits, in its order, then runs and jobs that have ended, the newest first.
 
 import { read, watch, write } from "../api.js";
-import { button, confirmed, fail, heading, nothing } from "../parts.js";
-import { adapterOf, chipOf, jobLink, moveWords, ofJob, pauseWords, progressNode, removeWords, runLink, shortNumber, spellTime, stopWords } from "./words.js";
+import { allow, button, confirmed, fail, heading, nothing } from "../parts.js";
+import { stopButton } from "./stop.js";
+import { adapterOf, chipOf, jobLink, moveWords, ofJob, pauseWords, progressNode, removeWords, runLink, shortNumber, spellTime } from "./words.js";
 
 const STATES = ["running", "waiting", "finished", "stopped", "failed", "elsewhere"];
 const LIMIT = 50;
@@ -15,7 +16,7 @@ export async function showList(main, _argument, query) {
   const search = make("input", { type: "search", value: asked.text, placeholder: "Name, path or command", "aria-label": "Filter by text" });
   const state = make("select", { "aria-label": "Filter by state" }, make("option", { value: "" }, "all states"), ...STATES.map((one) => make("option", { value: one }, one)));
   state.value = STATES.includes(asked.state) ? asked.state : "";
-  const compare = button("Compare", { writes: false, act: () => { location.hash = `#/runs/compare?${new URLSearchParams([...chosen].map((path) => ["path", path]))}`; } });
+  const compare = button("Compare", { writes: false, ready: () => comparable(), act: (lead) => { lead(`#/runs/compare?${new URLSearchParams([...chosen].map((path) => ["path", path]))}`); } });
   const pause = button("Pause the queue", { act: async () => { ({ paused } = await write("runs/pause", { paused: !paused })); showPaused(); }, words: () => pauseWords(paused) });
   const active = make("ol", { class: "active-jobs", "aria-label": "Jobs that run and wait" });
   const table = make("div", { class: "scroll" });
@@ -46,9 +47,10 @@ export async function showList(main, _argument, query) {
     const title = make("a", { href: run && job.words[0] === "train" ? runLink(run) : jobLink(job.id), class: "job-command", title: job.command }, job.command.replace(/^loraloom /, ""));
     title.dataset.key = `${job.id} title`;
     const tools = make("div", { class: "tools" });
-    const add = (label, options, key) => { const node = button(label, options); node.dataset.key = `${job.id} ${key}`; tools.append(node); return node; };
+    const put = (node, key) => { node.dataset.key = `${job.id} ${key}`; tools.append(node); return node; };
+    const add = (label, options, key) => put(button(label, options), key);
     if (job.state === "running") {
-      add("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id), title: "A training saves a checkpoint first" }, "stop");
+      put(stopButton(job, "A training saves a checkpoint first"), job.stops ? "end" : "stop");
       return make("li", { class: "job running" }, make("div", { class: "job-head" }, chipOf(job.state), title, tools), progressNode(job.progress));
     }
     const move = async (place) => { if (moveWords(waiting, job.id, place)) await write("runs/move", { id: job.id, place }); };
@@ -83,8 +85,10 @@ export async function showList(main, _argument, query) {
       span("number middle", shortNumber(summary.loss)), span("number middle", heldout), span("time", spellTime(entry.stamp)));
   }
 
+  const comparable = () => chosen.size >= 2 && chosen.size <= 6;
+
   function showChosen() {
-    compare.disabled = chosen.size < 2 || chosen.size > 6;
+    allow(compare, comparable());
     compare.textContent = chosen.size ? `Compare ${chosen.size}` : "Compare";
     compare.title = "Choose 2 to 6 runs";
   }

@@ -9,22 +9,29 @@ const PART = 65536, MOST = 2_000_000, EVERY = 1000; // bytes at once, characters
 export function logOf(id, running) {
   const text = make("pre", { class: "log", tabindex: "0", "aria-label": "Log" });
   const follow = make("input", { type: "checkbox", checked: true });
-  let at = 0, timer = null, gone = false, whole = "";
+  let at = 0, timer = null, gone = false, whole = "", turn = 0; // turn: of who reads, so that nothing is added twice
   const earlier = button("From the beginning", { writes: false, act: async () => {
-    whole = "";
-    let next = 0;
-    for (;;) {
-      const found = await read("runs/log", { id, start: next });
-      whole += found.text;
-      if (found.next <= next) break;
-      ({ next } = found);
+    const own = ++turn;
+    clearTimeout(timer);
+    try {
+      let next = 0, all = "";
+      for (;;) {
+        const found = await read("runs/log", { id, start: next });
+        if (gone || own !== turn) return;
+        all += found.text;
+        if (found.next <= next) break;
+        ({ next } = found);
+      }
+      [at, whole] = [next, all];
+      earlier.hidden = true;
+      follow.checked = false;
+      put();
+      text.scrollTop = 0;
+    } finally {
+      if (!gone && own === turn) timer = setTimeout(look, EVERY);
     }
-    at = next;
-    earlier.hidden = true;
-    follow.checked = false;
-    put();
-    text.scrollTop = 0;
   } });
+  earlier.hidden = true; // until it is known that there is more
 
   function put() {
     if (whole.length > MOST) whole = whole.slice(-MOST);
@@ -34,9 +41,10 @@ export function logOf(id, running) {
 
   async function look(first) {
     if (gone) return;
+    const own = turn;
     try {
       const found = await read("runs/log", first ? { id } : { id, start: at });
-      if (gone) return;
+      if (gone || own !== turn) return;
       if (first) { whole = found.text; earlier.hidden = found.next <= PART; }
       else whole += found.text;
       at = found.next;

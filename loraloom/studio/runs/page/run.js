@@ -5,7 +5,8 @@ import { button, confirmed, fail, facts, heading, say, spellBytes, spellSeconds 
 import { curvesOf } from "./curves.js";
 import { logOf } from "./log.js";
 import { previewsOf } from "./previews.js";
-import { adapterOf, againLink, chipOf, controlWords, progressNode, removeWords, reportWords, resumeWords, runLink, shortNumber, spellTime, stopWords } from "./words.js";
+import { stopButton } from "./stop.js";
+import { adapterOf, againLink, chipOf, controlWords, progressNode, removeWords, reportWords, resumeWords, runLink, shortNumber, spellTime } from "./words.js";
 
 const FIRST = ["training_loss", "heldout_loss"]; // the curves above all else
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -29,9 +30,9 @@ export async function showRun(main, path) {
     if (state === "running") {
       found.push(...["save", "sample"].map((what) => request(path, what)));
       if (!busy) found.push(button("Stop", { act: () => write("runs/ask", { path, what: "stop" }), words: () => controlWords(path, "stop"), title: "A checkpoint is saved first" }));
-      else found.push(button("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id), title: "A checkpoint is saved first" }));
+      else found.push(stopButton(job, "A checkpoint is saved first"));
     } else if (busy && job.state === "running") { // it loads what it goes on with, or writes what it ends with
-      found.push(make("span", { class: "soft" }, "its job runs"), button("Stop", { act: () => write("runs/stop", { id: job.id }), words: () => stopWords(job.id) }));
+      found.push(make("span", { class: "soft" }, "its job runs"), stopButton(job, ""));
     } else if (busy) {
       found.push(make("span", { class: "soft" }, "its job waits"));
       found.push(button("Remove from the queue", { act: () => write("runs/remove", { id: job.id }), words: () => removeWords(job.id) }));
@@ -79,6 +80,13 @@ export async function showRun(main, path) {
     });
   }
 
+  // Not from under a preview that is looked at.
+  function reloadUnread() {
+    if (gone) return;
+    if (document.querySelector("dialog[open]")) setTimeout(reloadUnread, 1000);
+    else location.reload();
+  }
+
   function showFiles(files) {
     fileTable.replaceChildren(make("table", { class: "values left" }, make("tbody", {}, ...files.map((file) => make("tr", {}, make("th", { scope: "row" }, file.files === null ? file.name : `${file.name}/`), make("td", { class: "number" }, file.files === null ? "" : `${file.files} files`), make("td", { class: "number" }, spellBytes(file.bytes)))))));
   }
@@ -93,10 +101,10 @@ export async function showRun(main, path) {
     const before = glance;
     glance = value;
     drawProgress();
-    if (before.state !== value.state || before.job?.id !== value.job?.id || before.job?.state !== value.job?.state || !same(before.report, value.report)) draw();
+    if (before.state !== value.state || before.job?.id !== value.job?.id || before.job?.state !== value.job?.state || before.job?.stops !== value.job?.stops || !same(before.report, value.report)) draw();
     if (!same(before.metrics, value.metrics) || !same(before.checkpoints, value.checkpoints)) loadCurves();
     if (!same(before.samples, value.samples)) read("runs/previews", { path }).then((found) => { if (!gone) previews.show(found); }).catch(fail);
-    if (before.state === "running" && value.state === "finished") location.reload();
+    if (before.state === "running" && value.state === "finished") reloadUnread();
     else if (before.state !== value.state) read("runs/run", { path }).then((found) => { if (!gone) { const anew = about(found); known.replaceWith(anew); known = anew; } }).catch(fail);
     else if (!same(before.checkpoints, value.checkpoints)) read("runs/files", { path }).then((found) => { if (!gone) showFiles(found); }).catch(fail);
   });

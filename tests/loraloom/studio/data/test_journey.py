@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.infer.output.opened import DESK, NASTY, PHONE, faint_texts
+from tests.loraloom.studio.held import Held
 from tests.loraloom.studio.opened import Served
 from tests.patience import until
 from tests.train.data.editing.conftest import image
@@ -141,24 +142,18 @@ def test_a_mask_is_painted(browser: "Browser", served: Served) -> None:
 
 def test_an_image_is_painted_on_once_it_takes_strokes(browser: "Browser", served: Served) -> None:
     """The canvas comes when the image and its mask are read and all is at its place: what is painted is not drawn over, nor lost."""
-    from playwright.sync_api import Route, expect
+    from playwright.sync_api import expect
 
     ink = some_of_ink(served, "fox.png", "fox.txt")
     new = image(served.studio.folder / "mask.png", 3, (128, 128))
     EditRequest(path=str(ink), masks={"fox.png": str(new)}).make()
     page = opened(browser, served, ink)
-    held: list[Route] = []
-    page.route(lambda address: "/api/image?" in address and "side=" not in address, lambda route: held.append(route))
-
-    def asked_for() -> Route | None:
-        page.title()  # what the browser says arrives while it is asked
-        return held.pop() if held else None
-
+    held = Held(page, "/api/image?", without="side=")
     page.get_by_role("button", name="Open fox.png").click()
     stage, canvas = page.locator(".paint-stage"), page.locator(".viewer canvas")
     for _ in ("the image", "its mask"):
         expect(stage).to_have_attribute("aria-busy", "true")
-        request = until(asked_for)
+        request = held.next()
         expect(canvas).to_have_count(0)
         request.continue_()
     canvas.click()

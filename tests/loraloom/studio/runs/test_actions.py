@@ -70,6 +70,8 @@ def test_pauses(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_goes_on_from_the_queue(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(served.studio.folder, done=20, finished=False)
     check(served, monkeypatch, "runs/resume", {"path": str(folder)}, ["queue", "add", "train", f"resume={folder}"])
+    status, refused = served.post("runs/resume", path=str(folder))
+    assert status == 400 and "waits in the queue already" in refused["error"]
 
 
 def test_a_report_is_made_by_the_queue(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
