@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from registry.printable import counted
-from train.config import DataConfig
-from train.data.editing.journal import interruption
 from train.data.images import is_image, is_image_suffix, reason_of_suffix, unread_reason
-from train.data.listing import Listing, listed
+from train.data.listing import KEPT, Listing, listed
 from train.data.metadata import METADATA, read_rows
 from train.data.sidecars import SIDECARS, Sidecars, match_sidecars, unread_captions
 from train.data.texts.beside import Captions, FolderReading, captions_beside
 from train.data.wording import names_of
 from train.masks.files import FOLDER as MASKS
 from train.masks.files import lone_masks, mask_files, named_as_masks, reads_files
+from train.settings.data import DataConfig
 from train.settings.sets import Subset
 
 EXPECTED = (
@@ -29,7 +28,7 @@ EXPECTED = (
 def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReading:
     """Every image of the folder with its captions. Subfolders are not read."""
     found = FolderReading()
-    if fault := interruption(folder):
+    if fault := _interruption(folder):
         found.faults.append(fault)
     listing = listed(folder)
     _note_hidden(listing, found)
@@ -70,6 +69,17 @@ def read_folder(folder: Path, config: DataConfig, subset: Subset) -> FolderReadi
             f"{subset.word!r}, of the folder's name, is the caption of {counted(len(bare), 'image')} without one: {names_of(bare)}"
         )
     return found
+
+
+def _interruption(folder: Path) -> str | None:
+    """The fault of a set that is half edited; most sets have no edits."""
+    try:
+        os.lstat(folder / KEPT)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    from train.data.editing.journal import interruption
+
+    return interruption(folder)
 
 
 def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], list[Path], dict[Path, str], list[Path]]:

@@ -16,8 +16,8 @@ from registry.errors import JobFailed
 from registry.home import expanded
 from registry.names import suggest
 from registry.sources.network import check_reachable
-from train.config import DataConfig
 from train.data.metadata import caption_column_of, texts_of
+from train.settings.data import DataConfig
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+KEPT = ".loraloom-edits"  # in a set: its edits, and what was there before; hidden, so that no reader takes it for images
+
 
 @dataclass(frozen=True)
 class Listing:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from registry.home import expanded
 from registry.printable import counted
-from train.config import DataConfig
 from train.data.images import holds_images, is_image, unread_reason
 from train.data.metadata import METADATA
 from train.data.wording import names_of
 from train.masks.files import SOURCES
+from train.settings.data import DataConfig
 from train.settings.sets import MOST, Subset, subsets
 
 KOHYA = re.compile(r"(?P<repeats>\d+)_(?P<word>.*)")  # sd-scripts: the word is its class token

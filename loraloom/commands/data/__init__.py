@@ -133,9 +133,9 @@ def _pixels(text: str) -> int:
 
 def run_lint(arguments: argparse.Namespace) -> int:
     """Print what there is to say about the set; exit code 2 with faults."""
-    from train.config import DataConfig
     from train.data.lint import lint
     from train.data.linting.sheet import write_sheet
+    from train.settings.data import DataConfig
 
     config = DataConfig(
         path=arguments.path,

@@ -16,8 +16,8 @@ from loraloom.studio.data.sizes import sizes_asked
 from loraloom.studio.routes import Ask, Routes
 from registry.errors import Refused
 from train.data.editing import journal
-from train.data.editing.changes import KEPT
 from train.data.editing.request import EditRequest
+from train.data.listing import KEPT
 
 ROUTES = Routes(name="data", title="Data", order=3)
 PER_PAGE = 60

@@ -18,8 +18,8 @@ from registry.errors import BadFile, JobFailed, Refused
 from registry.formats.atomic_file import atomic_file, sync_folder
 from registry.typed_values import mistyped
 from train.data.editing.rows import Rows, same_mode
+from train.data.listing import KEPT
 
-KEPT = ".loraloom-edits"  # in the set: its edits, and what was there before; hidden, so that no reader takes it for images
 State = Literal["before", "after", "other"]
 
 

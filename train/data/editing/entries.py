@@ -8,7 +8,6 @@ from pathlib import Path
 
 from registry.errors import Refused
 from registry.home import expanded
-from train.config import DataConfig
 from train.data.editing.rows import bare, lines_of
 from train.data.folder import EXPECTED, read_folder
 from train.data.images import holds_images
@@ -18,6 +17,7 @@ from train.data.sidecars import SIDECARS, match_sidecars
 from train.data.subsets import HELDOUT, subsets_of
 from train.data.texts.beside import FolderReading
 from train.data.wording import names_of
+from train.settings.data import DataConfig
 from train.settings.sets import Subset
 
 

@@ -30,7 +30,8 @@ from registry.files.unfinished import is_in_use, label_of, leftovers, remove_lef
 from registry.formats.atomic_file import sync_folder, write_text
 from registry.printable import counted, shell_line
 from registry.progress import Report, Tick, silent
-from train.data.editing.changes import KEPT, Change, Move, TextChange, from_json, lacks_content, to_json
+from train.data.editing.changes import Change, Move, TextChange, from_json, lacks_content, to_json
+from train.data.listing import KEPT
 
 Stage = Literal["begun", "done", "undoing", "undone"]
 NAMED = re.compile(r"(?P<number>\d{6,})\.(?P<stage>begun|done|undoing|undone)\.jsonl")

@@ -9,7 +9,6 @@ from pathlib import Path
 from registry.errors import NotFound, Refused
 from registry.home import expanded
 from registry.progress import Report, silent
-from train.config import DataConfig
 from train.data.editing import journal
 from train.data.editing.additions import plan_additions
 from train.data.editing.captions import plan_captions, plan_operations
@@ -19,6 +18,7 @@ from train.data.editing.entries import EditableSet, read_entries
 from train.data.editing.heldout import plan_heldout
 from train.data.editing.masks import plan_masks, plan_unmasked
 from train.data.editing.operations import Operation, words_of
+from train.settings.data import DataConfig
 
 LARGEST_MASK = 256 << 20  # bytes of a file that is to be a mask
 

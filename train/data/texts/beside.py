@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from train.config import DataConfig
 from train.data.sidecars import Sidecars, match_sidecars, read_captions
 from train.data.texts.json_files import is_meta, may_hold, read_meta, read_object
 from train.data.wording import names_of
+from train.settings.data import DataConfig
 
 Captions = list[tuple[Path, tuple[str, ...]]]
 
