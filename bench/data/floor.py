@@ -29,17 +29,16 @@ BOUND = """
 import hashlib, io, sys
 from pathlib import Path
 from PIL import Image
-from registry.images.image_hash import small_copy
 from train.data.linting.measures import SetMeasures
 from train.data.overview import overview
-measures = SetMeasures()
+from train.data.duplicates.small_copies import SmallCopies
+measures, copies = SetMeasures(), SmallCopies()
 for file in sorted(file for file in Path(sys.argv[1]).iterdir() if file.suffix in (".jpg", ".png")):
     data = file.read_bytes()
     hashlib.sha256(data).hexdigest()
     with Image.open(io.BytesIO(data)) as image:
         image.load()
-    view = overview(image)
-    measures.add(image, view, small_copy(view.image, view.box))
+    measures.add(image, overview(image), copies)
     file.with_suffix(".txt").read_text(encoding="utf-8")
 assert len([*measures]) == int(sys.argv[2])
 """

@@ -28,8 +28,8 @@ BATCH, STEPS = 16, (25, 100, 175, 250)  # steps after which resident memory is r
 LINT = """
 import json, os, sys
 from pathlib import Path
-from train.config import DataConfig
 from train.data.lint import lint
+from train.settings.data import DataConfig
 number, found = int(sys.argv[2]), []
 def report(tick):
     if tick.done in (number // 10, number):

@@ -26,8 +26,8 @@ for file in sorted(file for file in Path(sys.argv[1]).iterdir() if file.suffix i
 """
 LINT = """
 import sys
-from train.config import DataConfig
 from train.data.lint import lint
+from train.settings.data import DataConfig
 found = lint(DataConfig(path=sys.argv[1], trigger="zwxman"))
 assert not found.faults and len(found.samples) == int(sys.argv[2]), found.faults[:3]
 """

@@ -44,9 +44,9 @@ def _as_word(trigger: str) -> re.Pattern[str]:
 def trigger_counts(captions: Iterable[str], trigger: str, count: Count | None) -> tuple[int, int]:
     """(captions that contain the trigger where the model reads it, those that contain it only behind the token limit)."""
     word = " ".join(trigger.split())
-    containing = [text for caption in captions if has_trigger(text := prompt_of(caption, None), word)]
-    read = sum(has_trigger(read_part(text, count), word) for text in containing)
-    return read, len(containing) - read
+    containing = (text for caption in captions if has_trigger(text := prompt_of(caption, None), word))
+    times = Counter(has_trigger(read_part(text, count), word) for text in containing)
+    return times[True], times[False]
 
 
 def prompt_of(caption: str | None, trigger: str | None, *, count: Count | None = None) -> str:

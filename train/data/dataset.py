@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from registry.errors import Faults
 from registry.formats.image_file import Decoded, Size, Unreadable
 from registry.home import expanded
 from registry.printable import counted, some
 from registry.progress import Report, Tick, silent
-from train.config import DataConfig
 from train.data.captions import check_caption
+from train.data.duplicates.near_duplicates import near_duplicates
+from train.data.duplicates.small_copies import SmallCopies
 from train.data.folder import EXPECTED, read_folder
-from train.data.near_duplicates import near_duplicates
 from train.data.overview import Overview
-from train.data.seen import SEEN, see
+from train.data.seen import SEEN, decoded, see
 from train.data.subsets import PRIOR, Subsets, place_of, subsets_of, with_prior
 from train.data.texts.wildcards import wildcard_fault
 from train.data.wording import MOST
 from train.masks.attach import Owner, read_masks
 from train.masks.files import check_source
 from train.masks.mask import Mask
+from train.settings.data import DataConfig
 from train.settings.sets import Subset
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Sample:
     size: Size
     caption: str | None
     read: Callable[[], bytes] = field(repr=False, compare=False)
-    small: bytes = field(default=b"", repr=False, compare=False)  # a small copy, by which near duplicates are found
+    copies: SmallCopies | None = field(default=None, repr=False, compare=False)  # of the images that it was read with
+    place: int = field(default=0, repr=False, compare=False)  # its own among them
     others: tuple[str, ...] = ()  # further captions of the image
     set: str = ""  # its subset's name, where there are several
     repeats: int = 1  # how often an epoch has it
@@ -57,6 +59,11 @@ class Sample:
     prior: bool = False
     mask: Mask | None = None  # what of the image its loss counts
     rejected: Sample | None = None  # of a pair that was voted on the other image, where this is the preferred one
+
+    @property
+    def small(self) -> bytes:
+        """A small copy, by which near duplicates are found; empty where none was made."""
+        return b"" if self.copies is None else self.copies[self.place]
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -96,7 +103,14 @@ def triggers_of(samples: Iterable[Sample], config: DataConfig) -> list[str]:
     return [found for found in dict.fromkeys(trigger_of(sample, config) for sample in samples) if found]
 
 
-Measure = Callable[[Sample, "Image", Overview], None]  # given an image of a set while its pixels are there
+class Measures(Protocol):
+    """What is measured of a set's images while their pixels are there, of one or of several together."""
+
+    def add(self, image: Image, view: Overview, copies: SmallCopies) -> None:
+        """The next image. Its small copy is appended to `copies` once it is measured."""
+
+    def finish(self) -> None:
+        """Measure the images that wait."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +151,15 @@ def read_set(config: DataConfig, *, path: str | None = None, sets: Sequence[Subs
     return ImageSet(place, tuple(found.samples), tuple(found.notes), tuple(parts.sets))
 
 
-def inspect_set(config: DataConfig, *, path: str | None, report: Report = silent, measure: Measure | None = None) -> Findings:
+def inspect_set(config: DataConfig, *, path: str | None, report: Report = silent, measures: Measures | None = None) -> Findings:
     """All findings about the set at `path` (None: data.sets), as `data lint` shows them.
 
-    `measure` is given each image while its pixels are there.
+    `measures` is given each image while its pixels are there.
     """
-    return inspect_sets(subsets_of(config, path), config, report=report, measure=measure)
+    return inspect_sets(subsets_of(config, path), config, report=report, measures=measures)
 
 
-def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent, measure: Measure | None = None) -> Findings:
+def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent, measures: Measures | None = None) -> Findings:
     """All findings about the sets, the names of each behind its own."""
     check_source(config.masks)
     every = Findings(faults=list(parts.faults), notes=list(parts.notes))
@@ -153,7 +167,7 @@ def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent,
         if subset.masks is not None:
             check_source(subset.masks)
         own = config if subset.masks is None else replace(config, masks=subset.masks)
-        found = _inspect_one(subset, own, report, measure)
+        found = _inspect_one(subset, own, report, measures)
         _check_captions(found, config, subset)
         front = f"{subset.prefix}: " if subset.prefix else ""
         every.faults += [front + fault for fault in found.faults]
@@ -163,7 +177,7 @@ def inspect_sets(parts: Subsets, config: DataConfig, *, report: Report = silent,
     return every
 
 
-def _inspect_one(subset: Subset, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
+def _inspect_one(subset: Subset, config: DataConfig, report: Report, measures: Measures | None) -> Findings:
     folder = expanded(subset.path)
     if os.path.isfile(folder):
         from train.data.hub import is_table
@@ -171,10 +185,10 @@ def _inspect_one(subset: Subset, config: DataConfig, report: Report, measure: Me
         if not is_table(folder):
             return Findings(faults=[f"{folder} is a file. {EXPECTED}."])
     inspect = _inspect_folder if os.path.isdir(folder) else _inspect_hub
-    return inspect(subset, config, report, measure)
+    return inspect(subset, config, report, measures)
 
 
-def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
+def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measures: Measures | None) -> Findings:
     folder = expanded(subset.path)
     try:
         reading = read_folder(folder, config, subset)
@@ -185,8 +199,9 @@ def _inspect_folder(subset: Subset, config: DataConfig, report: Report, measure:
     names = [os.fspath(file)[len(front) :] for file, _ in reading.captions]
     shown = [name.replace(os.sep, "/") for name in names]
     entries = [(name, FileBytes(front, own), captions) for name, own, (_, captions) in zip(shown, names, reading.captions, strict=True)]
-    files = {name: file for name, (file, _) in zip(shown, reading.captions, strict=True)}
-    _decode_all(found, entries, subset, report, measure, files=files)
+    files = None if measures is not None else {name: file for name, (file, _) in zip(shown, reading.captions, strict=True)}
+    reading.captions, names, shown = [], [], []  # the paths of a large set take more memory than what is kept of its images
+    _decode_all(found, entries, subset, report, measures, files=files)
     found.notes += reading.notes
     _attach_masks(
         found,
@@ -205,14 +220,14 @@ def _attach_masks(found: Findings, files: Mapping[str, Sequence[Path]], config: 
         found.notes += read.notes
 
 
-def _inspect_hub(subset: Subset, config: DataConfig, report: Report, measure: Measure | None) -> Findings:
+def _inspect_hub(subset: Subset, config: DataConfig, report: Report, measures: Measures | None) -> Findings:
     from train.data.hub import read_hub
 
     entries, faults = read_hub(subset.path, config)
     if subset.word is not None:
         entries = [(name, read, captions or (subset.word,)) for name, read, captions in entries]
     found = Findings(faults=faults)
-    _decode_all(found, entries, subset, report, measure)
+    _decode_all(found, entries, subset, report, measures)
     _attach_masks(found, {}, config)
     return found
 
@@ -232,16 +247,17 @@ def _decode_all(
     entries: Sequence[tuple[str, Callable[[], bytes], tuple[str, ...]]],
     subset: Subset,
     report: Report,
-    measure: Measure | None,
+    measures: Measures | None,
     *,
     files: Mapping[str, Path] | None = None,
 ) -> None:
     """`files` are those of a folder, by name: one that has not changed since is not decoded again, unless it is measured."""
     images: dict[str, Decoded] = {}
     sizes: dict[Size, Size] = {}  # one of each: most images of a set have a few
+    copies = SmallCopies()
     for done, (name, read, captions) in enumerate(entries, 1):
         try:
-            seen = see(read) if measure is not None or not files else SEEN.see(files[name])
+            seen = decoded(read) if measures is not None else SEEN.see(files[name]) if files else see(read)
         except (Unreadable, OSError) as error:
             found.faults.append(f"{name}: {error}")
         else:
@@ -252,7 +268,8 @@ def _decode_all(
                 size=sizes.setdefault(image.size, image.size),
                 caption=captions[0] if captions else None,
                 read=read,
-                small=seen.small,
+                copies=copies,
+                place=len(found.samples),
                 others=captions[1:],
                 set=subset.name,
                 repeats=subset.repeats,
@@ -263,9 +280,13 @@ def _decode_all(
             found.samples.append(sample)
             if image.profile is not None or image.remarks or image.size.frames > 1:
                 images[name] = seen.without_pixels.image
-            if measure is not None:
-                measure(sample, image.image, seen.view)
+            if measures is not None:
+                measures.add(image.image, seen.view, copies)
+            else:
+                copies.append(seen.small)
         report(Tick("read images", done, len(entries), name))
+    if measures is not None:
+        measures.finish()
     found.notes += _reading_notes(images)
 
 
@@ -307,10 +328,13 @@ def _trigger_setting(subset: Subset) -> str:
 
 def _note_twins(found: Findings) -> None:
     """The same image under several names, byte by byte or nearly: trained as many times, noted."""
+    times = Counter(sample.sha256 for sample in found.samples)
     names: dict[str, list[str]] = defaultdict(list)
     for sample in found.samples:
-        names[sample.sha256].append(sample.name)
-    twins = [" = ".join(same) for same in names.values() if len(same) > 1]
+        if times[sample.sha256] > 1:
+            names[sample.sha256].append(sample.name)
+    twins = [" = ".join(same) for same in names.values()]
+    del times
     if twins:
         found.notes.append(f"the same image several times: {some(twins, MOST, between='; ')}")
     alike = []

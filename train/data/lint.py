@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry.printable import as_lines, counted, some
 from registry.progress import Report, silent
-from train.config import DataConfig
 from train.data.captions import Count, Remembered, Syntax, notes_of_syntax, prompt_of, read_part, shortened, syntax_of, trigger_counts
 from train.data.dataset import Findings, Sample, inspect_sets
 from train.data.linting.caption_checks import TokenCounts, caption_findings, count_tokens
@@ -17,14 +16,11 @@ from train.data.linting.finding import Finding
 from train.data.linting.image_checks import image_findings
 from train.data.linting.measures import SetMeasures
 from train.data.linting.trigger_checks import trigger_findings
-from train.data.overview import Overview
 from train.data.split import leaks, near_leaks
 from train.data.subsets import Subsets, heldout_sets, place_of, subsets_of
 from train.data.wording import MOST
 from train.masks.mask import counted_masks, summary
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from train.settings.data import DataConfig
 
 WORDS = 60  # of a caption; CLIP reads 75 tokens, and a word is at least one
 
@@ -80,11 +76,7 @@ def lint(config: DataConfig, *, resolution: int | None = None, count: Count | No
     path, parts = place_of(config), subsets_of(config, config.path)
     count = None if count is None else Remembered(count)
     measures = SetMeasures()
-
-    def measured(sample: Sample, image: Image, view: Overview) -> None:
-        measures.add(image, view, sample.small)
-
-    found = inspect_sets(parts, config, report=report, measure=measured)
+    found = inspect_sets(parts, config, report=report, measures=measures)
     faults, notes = list(found.faults), list(found.notes)
     heldout: list[Sample] = []
     held = heldout_sets(path, parts.sets)

@@ -23,9 +23,9 @@ class Seen:
     """What a set keeps of an image file."""
 
     sha256: str
-    small: bytes
     image: Decoded
     view: Overview
+    small: bytes = b""
 
     @property
     def without_pixels(self) -> Seen:
@@ -33,12 +33,17 @@ class Seen:
         return replace(self, image=replace(self.image, image=None), view=None)  # type: ignore[arg-type]  # nobody looks at them
 
 
-def see(read: Callable[[], bytes]) -> Seen:
-    """The image whose bytes this gives. Raises Unreadable, OSError."""
+def decoded(read: Callable[[], bytes]) -> Seen:
+    """The image whose bytes this gives, without its small copy. Raises Unreadable, OSError."""
     data = read()
     image = read_image(data)
-    view = overview(image.image)
-    return Seen(hashlib.sha256(data).hexdigest(), small_copy(view.image, view.box), image, view)
+    return Seen(hashlib.sha256(data).hexdigest(), image, overview(image.image))
+
+
+def see(read: Callable[[], bytes]) -> Seen:
+    """The image whose bytes this gives. Raises Unreadable, OSError."""
+    found = decoded(read)
+    return Seen(found.sha256, found.image, found.view, small_copy(found.view.image, found.view.box))
 
 
 class SeenFiles:

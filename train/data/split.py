@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from registry.errors import Faults, Refused
 from registry.printable import counted
 from registry.progress import Report
-from train.config import TrainConfig
 from train.data.dataset import ImageSet, Sample, read_set
-from train.data.near_duplicates import near_duplicates
+from train.data.duplicates.near_duplicates import near_duplicates
 from train.data.subsets import heldout_sets
 from train.loop.rng import seed_of
+
+if TYPE_CHECKING:
+    from train.config import TrainConfig
 
 
 def read_dataset(config: TrainConfig, report: Report) -> ImageSet:

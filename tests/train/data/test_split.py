@@ -13,7 +13,8 @@ from registry.images.image_hash import small_copy
 from tests import tiny
 from train.config import DataConfig
 from train.data.dataset import Sample, read_set
-from train.data.near_duplicates import near_duplicates
+from train.data.duplicates.near_duplicates import near_duplicates
+from train.data.duplicates.small_copies import SmallCopies
 from train.data.split import fold_by_content, near_leaks, split_by_content
 
 
@@ -82,7 +83,9 @@ def drawing(number: int, quality: int) -> Sample:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     small = small_copy(Image.open(buffer))
-    return Sample(f"{number}-{quality}.jpg", f"{100 * number + quality:064x}", Size(512, 512), "a line", bytes, small)
+    copies = SmallCopies()
+    copies.append(small)
+    return Sample(f"{number}-{quality}.jpg", f"{100 * number + quality:064x}", Size(512, 512), "a line", bytes, copies)
 
 
 def test_sparse_drawings_are_alike_only_where_they_are_the_same() -> None:

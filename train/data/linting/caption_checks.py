@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
+from hashlib import sha256
 from typing import Any
 
 from registry.printable import counted
 from train.data.captions import Count, Syntax, shortened
-from train.data.linting.finding import Finding, share
+from train.data.linting.finding import Finding, median, share
 from train.data.linting.words import segments, words
 
 LONG = 8  # words of a caption, from which on two images do not have the same by chance
@@ -69,21 +69,22 @@ def cut_captions(tokens: TokenCounts | None) -> list[Finding]:
 
 def copied_captions(prompts: Mapping[str, str]) -> list[Finding]:
     """Long captions that several images have word by word."""
-    images: dict[str, list[str]] = defaultdict(list)
+    firsts: dict[bytes, str] = {}  # the hash of the words, which takes less memory than these
+    several: dict[str, list[str]] = {}
     for name, prompt in prompts.items():
-        images[" ".join(words(prompt))].append(name)
-    if len(images) == 1:  # one caption for all is a choice
+        there = words(prompt)
+        first = firsts.setdefault(sha256(" ".join(there).encode("utf-8", "surrogatepass")).digest(), name)
+        if first is not name and len(there) >= LONG:
+            several.setdefault(first, [first]).append(name)
+    if len(firsts) == 1 or not several:  # one caption for all is a choice
         return []
-    several = {text: names for text, names in images.items() if len(names) > 1 and len(text.split()) >= LONG}
     copied = {name for names in several.values() for name in names}
-    if not copied:
-        return []
-    example = max(several.items(), key=lambda pair: len(pair[1]))
+    example = max((several[name] for name in prompts if name in several), key=len)
     return [
         Finding(
             "same-caption",
             f"{share(copied, len(prompts))} images have a long caption that another image has too"
-            f" ({len(example[1])} times: {shortened(prompts[example[1][0]])!r})",
+            f" ({len(example)} times: {shortened(prompts[example[0]])!r})",
             tuple(name for name in prompts if name in copied),
             "Caption what differs between them, unless they do show the same",
         )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from train.data.dataset import Sample
-from train.data.linting.finding import Finding
-from train.data.linting.measures import SetMeasures
+from train.data.linting.finding import Finding, median
+from train.data.linting.measures import ImageMeasures, SetMeasures
 
 PLAIN = 0.997  # share of the pixels that have one brightness; the emptiest drawing of ink has 0.93
 BLURRED = 0.01  # of the sharpness: 0.05 to 0.3 in focus, 0.005 with a Gaussian blur of 2 pixels at 512
@@ -18,14 +17,13 @@ USUAL = 1024  # pixels: the resolution that is assumed where none is given
 def image_findings(samples: Sequence[Sample], measures: SetMeasures, *, resolution: int | None) -> list[Finding]:
     """What there is to say about the images, in the order of the set; `measures` are in the same order."""
     found = []
-    pairs = [*zip(samples, measures, strict=True)]
-    plain = [sample.name for sample, one in pairs if one.plain >= PLAIN]
+    plain = [sample.name for sample, one in zip(samples, measures, strict=True) if one.plain >= PLAIN]
     if plain:
         found.append(
             Finding("one-colour", "almost one colour", tuple(plain), "Remove them, or check that they were saved as they should be")
         )
-    pairs = [(sample, one) for sample, one in pairs if one.plain < PLAIN]
-    least = _least_sharpness([one.sharpness for _, one in pairs])
+    least = _least_sharpness([one.sharpness for one in measures if one.plain < PLAIN])
+    pairs = [(sample, one) for sample, one in zip(samples, measures, strict=True) if one.plain < PLAIN and _may_be_soft(one, least)]
     blurred = [sample.name for sample, one in pairs if one.sharpness < least]
     if blurred:
         found.append(
@@ -45,6 +43,11 @@ def image_findings(samples: Sequence[Sample], measures: SetMeasures, *, resoluti
             )
         )
     return found
+
+
+def _may_be_soft(one: ImageMeasures, least: float) -> bool:
+    """Few of a set's images."""
+    return one.sharpness < least or one.detail < 1
 
 
 def _least_sharpness(values: Sequence[float]) -> float:

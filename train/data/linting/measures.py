@@ -14,6 +14,9 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from registry.images.image_hash import small_copy
+from train.data.duplicates.small_copies import SmallCopies
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -25,7 +28,8 @@ COARSE, FINE = (0.1, 0.15), (0.25, 0.35)  # bands of frequencies, as shares of t
 HALF = 0.025  # power in FINE over that in COARSE: 0.06 to 0.2 in photographs, 0.004 to 0.02 at double size
 LEAST_WIDTH = 128  # pixels of an image whose spectrum is measured
 COLOURS = 4  # levels of 255 by which an average of a small copy may differ from the others, in an image of one colour
-TOGETHER = 1 << 20  # bytes of overviews that wait until they are measured: they stay in the processor's cache of the second level
+TOGETHER = 1 << 20  # bytes of the overviews that are measured together: they are in the processor's cache of the second level
+MOST = 16  # images that are measured together, small ones
 GLANCE = 48  # every so many bytes of a small copy, a multiple of its three channels
 SAME = 9  # neighbouring levels of 256 that count as one colour
 
@@ -40,59 +44,52 @@ class ImageMeasures:
 
 
 class SetMeasures:
-    """The measures of a set's images, in their order, in three columns.
+    """The measures of a set's images, in their order, in three columns, and the small copies of these.
 
-    Some images are measured together: after the decoding of one, neither numpy's code nor the waves are in the processor's caches.
+    Some images are measured together: after the decoding of one, neither Pillow's code nor numpy's nor the waves are in the processor's
+    caches.
     """
 
     def __init__(self) -> None:
         self._columns = array("d"), array("d"), array("d")  # as the fields of ImageMeasures
-        self._waiting: list[tuple[Any, Any]] = []  # (luma of the overview, the rows whose spectrum is measured or None)
-        self._room: Any = None  # where these are: blocks of their own would leave holes in memory between what is kept of the images
-        self._used = 0
+        self._waiting: list[tuple[Overview, Any, SmallCopies]] = []  # with the rows whose spectrum is measured, of one that is reduced
+        self._bytes = 0
 
     def __iter__(self) -> Iterator[ImageMeasures]:
-        self._finish()
+        self.finish()
         return map(ImageMeasures, *self._columns)
 
-    def add(self, image: Image, view: Overview, small: bytes) -> None:
-        """The next image; `view` is its overview, `small` its small copy."""
-        import numpy
+    def add(self, image: Image, view: Overview, copies: SmallCopies) -> None:
+        """The next image, of which `view` is the overview. Its small copy is appended to `copies` once it is measured."""
+        self._waiting.append((view, None if view.image is image else _rows_of(image, None), copies))
+        self._bytes += 4 * view.image.width * view.image.height
+        if self._bytes >= TOGETHER or len(self._waiting) >= MOST:
+            self.finish()
 
-        grey = view.image.convert("L")
-        luma = numpy.frombuffer(grey.tobytes(), dtype=numpy.uint8).reshape(grey.height, grey.width)
-        self._columns[2].append(_plain(luma) if _of_one_colour(small) else 0.0)
-        rows = _rows_of(image, luma if view.image is image else None)
-        needed = luma.size + ROWS * WIDTH
-        if self._used + needed > TOGETHER:
-            self._finish()
-        if needed <= TOGETHER:
-            luma, rows = self._kept(luma), None if rows is None else self._kept(rows)
-        self._waiting.append((luma, rows))
-
-    def _kept(self, values: Any) -> Any:
-        """A copy in the room."""
-        import numpy
-
-        if self._room is None:
-            self._room = numpy.empty(TOGETHER, dtype=numpy.uint8)
-        place = self._room[self._used : self._used + values.size].reshape(values.shape)
-        place[...] = values
-        self._used += values.size
-        return place
-
-    def _finish(self) -> None:
-        if self._waiting:
-            sharpness, detail, _ = self._columns
-            sharpness.extend(_sharpness(luma) for luma, _ in self._waiting)
-            detail.extend(_details([rows for _, rows in self._waiting]))
-            self._waiting, self._used = [], 0
+    def finish(self) -> None:
+        """Measure the images that wait."""
+        small = [small_copy(view.image, view.box) for view, _, _ in self._waiting]
+        luma = [_luma(view.image) for view, _, _ in self._waiting]
+        sharpness, detail, plain = self._columns
+        sharpness.extend(map(_sharpness, luma))
+        detail.extend(
+            _details(
+                [
+                    _rows_of(view.image, grey) if view.factor == 1 else rows
+                    for (view, rows, _), grey in zip(self._waiting, luma, strict=True)
+                ]
+            )
+        )
+        plain.extend(_plain(grey) if _of_one_colour(copy) else 0.0 for copy, grey in zip(small, luma, strict=True))
+        for copy, (_, _, copies) in zip(small, self._waiting, strict=True):
+            copies.append(copy)
+        self._waiting, self._bytes = [], 0
 
 
-def measure(image: Image, view: Overview, small: bytes) -> ImageMeasures:
+def measure(image: Image, view: Overview) -> ImageMeasures:
     """The measures of one image."""
     measures = SetMeasures()
-    measures.add(image, view, small)
+    measures.add(image, view, SmallCopies())
     (found,) = measures
     return found
 
@@ -104,6 +101,14 @@ def _of_one_colour(small: bytes) -> bool:
         return False
     channels = (small[channel::3] for channel in range(3))
     return all(max(values) - min(values) <= COLOURS for values in channels if values)
+
+
+def _luma(image: Image) -> Any:
+    """(height, width), uint8."""
+    import numpy
+
+    grey = image.convert("L")
+    return numpy.frombuffer(grey.tobytes(), dtype=numpy.uint8).reshape(grey.height, grey.width)
 
 
 def _plain(luma: Any) -> float:
@@ -150,35 +155,36 @@ def _rows_of(image: Image, luma: Any) -> Any:
     width = min(WIDTH, image.width)
     left = (image.width - width) // 2
     if luma is not None:
-        return luma[_rows(image.height), left : left + width]
+        return luma.take(_rows(image.height), axis=0)[:, left : left + width]
     middle = image.resize((width, ROWS), Image.Resampling.NEAREST, (left, 0, left + width, image.height))
     return numpy.asarray(middle.convert("L"))
 
 
 def _details(several: Sequence[Any]) -> list[float]:
     """The detail of images by their rows."""
+    import numpy
+
     details = [1.0] * len(several)
     by_width: dict[int, list[int]] = defaultdict(list)
     for place, rows in enumerate(several):
         if rows is not None:
             by_width[rows.shape[1]].append(place)
-    for places in by_width.values():
-        for place, coarse, fine in zip(places, *_powers([several[place] for place in places]), strict=True):
-            if coarse >= NOISE and fine < HALF * coarse:  # with less there is nothing to compare with
+    for width, places in by_width.items():
+        values = numpy.stack([several[place] for place in places]).astype(numpy.float32)
+        coarse_waves, fine_waves = _waves(width)
+        half = _powers(values[:, ::2], fine_waves)  # all rows together have at least half of the power that every second has, each
+        for place, rows, coarse, some in zip(places, values, _powers(values, coarse_waves), half, strict=True):
+            if coarse < NOISE or some >= 2 * HALF * coarse:  # there is nothing to compare with, or most images
+                continue
+            if _powers(rows[None], fine_waves)[0] < HALF * coarse:
                 details[place] = 0.5
     return details
 
 
-def _powers(several: Sequence[Any]) -> list[list[float]]:
-    """The mean power at the frequencies of COARSE and of FINE, of the rows (ROWS, width) of each image."""
-    import numpy
-
-    values = numpy.concatenate(several).astype(numpy.float32)
-    powers = []
-    for waves in _waves(values.shape[1]):
-        found = (values @ waves).reshape(len(several), -1)  # cosines and sines: two numbers of each frequency
-        powers.append([2 * float(one.dot(one)) / one.size for one in found])
-    return powers
+def _powers(values: Any, waves: Any) -> list[float]:
+    """The mean power of each image of (N, rows, width) at the frequencies of the waves."""
+    found = (values.reshape(-1, values.shape[-1]) @ waves).reshape(len(values), -1)  # cosines and sines: two numbers of each frequency
+    return [2 * float(one.dot(one)) / one.size for one in found]
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,9 @@ import numpy
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from registry.images.image_hash import small_copy
 from train.config import DataConfig
+from train.data.duplicates.small_copies import SmallCopies
 from train.data.lint import Lint, lint
 from train.data.linting import measures
 from train.data.linting.finding import Finding
@@ -84,18 +86,18 @@ def test_an_enlarged_image_with_enough_detail_is_not_flagged(tmp_path: Path) -> 
 def test_jpeg_does_not_hide_or_make_detail(photograph: Image.Image, quality: int) -> None:
     half = photograph.resize((256, 300), Image.Resampling.LANCZOS)
     sharp = [as_jpeg(image, quality) for image in (photograph, half, texture(0))]
-    assert [measure(image, overview(image), b"").detail for image in sharp] == [1.0, 1.0, 1.0]
+    assert [measure(image, overview(image)).detail for image in sharp] == [1.0, 1.0, 1.0]
     for way in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS):
         soft = as_jpeg(half.resize((512, 600), way), quality)
-        assert measure(soft, overview(soft), b"").detail == 0.5
+        assert measure(soft, overview(soft)).detail == 0.5
 
 
 def test_sharpness_of_a_photograph_falls_with_its_blur(photograph: Image.Image) -> None:
     images = [photograph.filter(ImageFilter.GaussianBlur(radius)) for radius in (0, 2, 4)]
-    sharp, soft, blurred = (measure(image, overview(image), b"").sharpness for image in images)
+    sharp, soft, blurred = (measure(image, overview(image)).sharpness for image in images)
     assert 0.1 < sharp < 0.2 and 0.008 < soft < 0.02 and blurred < 0.003
     small = photograph.resize((307, 360), Image.Resampling.LANCZOS)  # measured at one scale, whatever the size
-    assert measure(small, overview(small), b"").sharpness == pytest.approx(sharp, rel=0.4)
+    assert measure(small, overview(small)).sharpness == pytest.approx(sharp, rel=0.4)
 
 
 @pytest.mark.parametrize("name", ["ink", "ink/heldout", "blob", "blob/heldout"])
@@ -124,11 +126,13 @@ def test_a_finding_is_one_line_with_stable_keys() -> None:
 def test_the_share_of_one_brightness_is_measured_where_the_small_copy_has_one_colour(dark: int) -> None:
     values = numpy.full((256, 256), 255, numpy.uint8)
     values[::8].reshape(-1)[:dark] = 0
-    image = Image.fromarray(values).convert("RGB")
-    view = overview(image)
     one_colour, several = bytes([250, 250, 250, 254, 250, 250]), bytes([250, 250, 250, 255, 250, 250])
-    assert measure(image, view, one_colour).plain == pytest.approx(float((values == 255).mean()), abs=1e-12)
-    assert measure(image, view, several).plain == 0.0
+    assert measures._of_one_colour(one_colour) and not measures._of_one_colour(several)
+    assert measures._plain(values) == pytest.approx(float((values == 255).mean()), abs=1e-12)
+    values[::8] = 252  # to SAME levels it is one colour, in its small copy too
+    white, spotted = (Image.fromarray(values).convert("RGB") for _ in range(2))
+    spotted.paste("black", (0, 0, 64, 64))
+    assert measure(white, overview(white)).plain == 1.0 and measure(spotted, overview(spotted)).plain == 0.0
 
 
 @pytest.mark.parametrize("size", [(256, 256), (256, 288), (129, 48), (300, 487), (511, 333)])
@@ -141,20 +145,33 @@ def test_rows_of_the_luma_are_those_that_pillow_takes(size: tuple[int, int]) -> 
 
 def test_powers_are_those_of_the_windowed_rows() -> None:
     image = Image.fromarray(numpy.random.default_rng(2).integers(0, 256, (48, 256, 3), dtype=numpy.uint8))
-    rows = numpy.asarray(image.convert("L")).astype(float)
+    rows = numpy.asarray(image.convert("L")).astype(numpy.float32)
     waves = numpy.fft.rfft((rows - rows.mean(1, keepdims=True)) * numpy.hanning(256), axis=1)
-    expected = [(numpy.abs(waves[:, round(low * 256) : round(high * 256)]) ** 2).mean() for low, high in (measures.COARSE, measures.FINE)]
-    for coarse, fine in zip(*measures._powers([measures._rows_of(image, None)] * 2), strict=True):
-        assert [coarse, fine] == pytest.approx(expected, rel=1e-5)
+    for (low, high), given in zip((measures.COARSE, measures.FINE), measures._waves(256), strict=True):
+        expected = (numpy.abs(waves[:, round(low * 256) : round(high * 256)]) ** 2).mean()
+        assert measures._powers(numpy.stack([rows] * 2), given) == pytest.approx([expected] * 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("even", "odd"), [(9.0, 0.0), (0.0, 9.0), (2.5, 2.5), (4.4, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 4.4)])
+def test_detail_is_that_of_all_rows(even: float, odd: float) -> None:
+    """Also where every second row, which is looked at first, has all of it or nothing."""
+    along = numpy.arange(256) * 2 * numpy.pi
+    rows = 128 + 20 * numpy.cos(0.125 * along) + numpy.where(numpy.arange(48)[:, None] % 2, odd, even) * numpy.cos(0.3125 * along)
+    rows = rows.round().astype(numpy.uint8)
+    coarse, fine = (measures._powers(rows[None].astype(numpy.float32), waves)[0] for waves in measures._waves(256))
+    expected = 0.5 if fine < measures.HALF * coarse else 1.0
+    assert measures._details([rows, rows[::-1]]) == [expected, expected] and coarse >= measures.NOISE
 
 
 def test_measures_are_the_same_alone_and_together(photograph: Image.Image) -> None:
     """Whatever the sizes, and however many wait: each image's are in its place."""
     images = [photograph.resize(size) for size in ((300, 256), (700, 520), (40, 2), (300, 256), (129, 300), (2200, 1100), (5000, 256))] * 3
-    together = measures.SetMeasures()
+    together, copies = measures.SetMeasures(), SmallCopies()
     for image in images:
-        together.add(image, overview(image), b"")
+        together.add(image, overview(image), copies)
     for one, image in zip(together, images, strict=True):
-        alone = measure(image, overview(image), b"")
+        alone = measure(image, overview(image))
         assert (one.sharpness, one.detail, one.plain) == pytest.approx((alone.sharpness, alone.detail, alone.plain), rel=1e-6)
     assert [*together] == [*together] and len({one.sharpness for one in together}) == 6
+    views = map(overview, images)
+    assert [copies[place] for place in range(len(copies))] == [small_copy(view.image, view.box) for view in views]

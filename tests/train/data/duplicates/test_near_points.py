@@ -3,8 +3,8 @@
 import numpy
 import pytest
 
-from train.data import near_points as room
-from train.data.near_points import near_pairs
+from train.data.duplicates import near_points as room
+from train.data.duplicates.near_points import near_pairs
 
 
 def by_all_pairs(points: numpy.ndarray, reach: numpy.ndarray) -> set[tuple[int, int]]:

@@ -6,14 +6,17 @@ near duplicates are near in every such projection, and a grid over a few of them
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
+from struct import pack
 from typing import Any, Protocol
 
 from registry.formats.image_file import Size
 from registry.images.image_hash import SIDE
-from train.data.near_points import near_pairs
+from train.data.duplicates.near_points import near_pairs
 
 MEAN = 3.2  # of 255: a JPEG of quality 30 to 95 and a copy of half to double size differ from the original by at most 3.1 (ink, blob)
 LARGEST = 40.0  # of 255, of one value: it is 32 in a JPEG of 64 pixels, and 89 in two faces of blob that differ in the mouth alone
@@ -40,28 +43,56 @@ def near_duplicates(samples: Sequence[Sized]) -> list[list[int]]:
     import numpy
 
     groups = _Groups(len(samples))
-    firsts: dict[tuple[bytes, float], int] = {}  # equal copies are one
-    for place, sample in enumerate(samples):
-        if sample.small:
-            groups.join(firsts.setdefault((sample.small, _shape(sample.size)), place), place)
-    places = list(firsts.values())
-    del firsts
-    if len(places) < 2:
-        return groups.several()
-    points, reach = _projections(samples, places)
-    alone = []  # copies that are compared with all near ones
-    for cell in _cells(points):
-        joined: set[int] = set()
-        if len(cell) > CROWD:  # frames of one still scene: their pairs are too many to look at
-            joined = set(_join(groups, samples, [(places[cell[0]], places[number]) for number in cell[1:]]))
-        alone += [number for number in cell if places[number] not in joined]
-    alone.sort()
-    of = numpy.array(places)[alone]
-    for ones, others in near_pairs(points[alone], reach[alone]):
+    seen = _seen(samples)
+    if not len(seen.places):
+        return []
+    _, firsts, which = numpy.unique(seen.keys, return_index=True, return_inverse=True)  # equal copies are one
+    for place, first in zip(seen.places.tolist(), seen.places[firsts][which].tolist(), strict=True):
+        if place != first:
+            groups.join(first, place)
+    firsts.sort()
+    of, points, reach = seen.places[firsts], seen.points[firsts], seen.reach[firsts]
+    del seen, firsts, which
+    is_alone = numpy.ones(len(of), dtype=bool)  # copies that are compared with all near ones
+    for crowd in _crowds(points):  # frames of one still scene: their pairs are too many to look at
+        first, *others = of[crowd].tolist()
+        joined = _join(groups, samples, [(first, other) for other in others])
+        is_alone[crowd[numpy.isin(of[crowd], joined)]] = False
+    of, points, reach = of[is_alone], points[is_alone], reach[is_alone]
+    for ones, others in near_pairs(points, reach):
         for start in range(0, len(ones), CHUNK):
             pairs = zip(of[ones[start : start + CHUNK]].tolist(), of[others[start : start + CHUNK]].tolist(), strict=True)
             _join(groups, samples, [(one, other) for one, other in pairs if groups.root(one) != groups.root(other)])
     return groups.several()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of the small copies while they are compared: 108 bytes of each."""
+
+    places: Any  # (N,) of the samples that have one
+    keys: Any  # (N,) equal where copies and shapes are
+    points: Any  # (N, projections) float32
+    reach: Any  # (N,) float32: how far another may be in each of them
+
+
+def _seen(samples: Sequence[Sized]) -> _Seen:
+    import numpy
+
+    masks, places, keys = _masks(), array("q"), bytearray()
+    points, reach = numpy.empty((len(samples), masks.shape[1]), numpy.float32), numpy.empty(len(samples), numpy.float32)
+    for start in range(0, len(samples), CHUNK):
+        done, small = len(places), []
+        for place, sample in enumerate(samples[start : start + CHUNK], start):
+            if copy := sample.small:
+                places.append(place)
+                small.append(copy)
+                keys += blake2b(copy, digest_size=16).digest() + pack("d", _shape(sample.size))
+        copies = _values(small).astype(numpy.float32)
+        points[done : len(places)] = copies @ masks
+        reach[done : len(places)] = numpy.minimum(MEAN, SPREAD * _spread(copies)) + 1e-3  # of rounding
+    found = numpy.array(places)
+    return _Seen(found, numpy.frombuffer(keys, dtype="V24"), points[: len(found)], reach[: len(found)])
 
 
 def _join(groups: _Groups, samples: Sequence[Sized], pairs: Sequence[tuple[int, int]]) -> list[int]:
@@ -76,7 +107,7 @@ def _same(samples: Sequence[Sized], pairs: Sequence[tuple[int, int]]) -> list[tu
     """Those of the pairs of places that show the same image."""
     import numpy
 
-    ones, others = (_values(samples, places) for places in zip(*pairs, strict=True))
+    ones, others = (_values([samples[place].small for place in places]) for places in zip(*pairs, strict=True))
     differences = numpy.abs(ones - others)
     allowed = numpy.minimum(MEAN, SPREAD * numpy.minimum(_spread(ones), _spread(others)))
     shapes, against = (numpy.array([_shape(samples[place].size) for place in places]) for places in zip(*pairs, strict=True))
@@ -92,36 +123,23 @@ def _spread(copies: Any) -> Any:
     return numpy.abs(copies - copies.mean(1, keepdims=True)).mean(1)
 
 
-def _projections(samples: Sequence[Sized], places: Sequence[int]) -> tuple[Any, Any]:
-    """((places, projections), how far another may be in each of them), float32."""
+def _crowds(points: Any) -> Iterator[Any]:
+    """The numbers of the points in each cell of a grid that has more than CROWD."""
     import numpy
 
-    chunks = [_projected(samples, places[start : start + CHUNK]) for start in range(0, len(places), CHUNK)]
-    return numpy.concatenate([chunk[0] for chunk in chunks]), numpy.concatenate([chunk[1] for chunk in chunks])
+    corners = numpy.ascontiguousarray((points / CELL).round().astype(numpy.int16))
+    cells = corners.view(f"V{corners.shape[1] * corners.itemsize}").ravel()
+    _, which, counts = numpy.unique(cells, return_inverse=True, return_counts=True)
+    order, ends = numpy.argsort(which, kind="stable"), numpy.cumsum(counts)
+    for cell in numpy.flatnonzero(counts > CROWD).tolist():
+        yield order[ends[cell] - counts[cell] : ends[cell]]
 
 
-def _cells(points: Any) -> list[list[int]]:
-    """The numbers of the points, those of one cell of a grid together."""
-    cells: dict[bytes, list[int]] = defaultdict(list)
-    for number, corner in enumerate((points / CELL).round().astype("int16")):
-        cells[corner.tobytes()].append(number)
-    return list(cells.values())
-
-
-def _projected(samples: Sequence[Sized], places: Sequence[int]) -> tuple[Any, Any]:
-    """((places, projections), how far another may be in each of them), float32."""
+def _values(copies: Sequence[bytes]) -> Any:
+    """(copies, 768), int16."""
     import numpy
 
-    copies = _values(samples, places).astype(numpy.float32)
-    return copies @ _masks(), numpy.minimum(MEAN, SPREAD * _spread(copies)) + 1e-3  # of rounding
-
-
-def _values(samples: Sequence[Sized], places: Sequence[int]) -> Any:
-    """(places, 768), int16."""
-    import numpy
-
-    flat = numpy.frombuffer(b"".join(samples[place].small for place in places), dtype=numpy.uint8)
-    return flat.reshape(len(places), -1).astype(numpy.int16)
+    return numpy.frombuffer(b"".join(copies), dtype=numpy.uint8).reshape(len(copies), SIDE * SIDE * 3).astype(numpy.int16)
 
 
 @cache
@@ -146,7 +164,7 @@ class _Groups:
     """Disjoint sets of places; the smallest place of each is its root."""
 
     def __init__(self, count: int) -> None:
-        self._parents = list(range(count))
+        self._parents = array("q", range(count))
 
     def root(self, one: int) -> int:
         parents = self._parents
@@ -160,7 +178,8 @@ class _Groups:
 
     def several(self) -> list[list[int]]:
         """The sets of more than one, in the order of their first places."""
-        found: dict[int, list[int]] = defaultdict(list)
+        found: dict[int, list[int]] = {}
         for place in range(len(self._parents)):
-            found[self.root(place)].append(place)
-        return [members for members in found.values() if len(members) > 1]
+            if (root := self.root(place)) != place:
+                found.setdefault(root, [root]).append(place)
+        return [found[root] for root in sorted(found)]

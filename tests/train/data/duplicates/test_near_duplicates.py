@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from registry.formats.image_file import Size
 from registry.images.image_hash import small_copy
-from train.data import near_duplicates as room
-from train.data.near_duplicates import LARGEST, MEAN, SPREAD, Sized, near_duplicates
+from train.data.duplicates import near_duplicates as room
+from train.data.duplicates.near_duplicates import LARGEST, MEAN, SPREAD, Sized, near_duplicates
 from train.data.overview import overview
 
 
