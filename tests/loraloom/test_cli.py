@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from loraloom import __version__
 from loraloom.cli import Parser, find_commands, main, take_switch
 from registry.errors import Refused
+from tests.patience import PATIENCE
 
 LORALOOM = [sys.executable, "-m", "loraloom"]
 
@@ -119,9 +119,8 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert child.stdout is not None
     assert child.stdout.readline() == "up\n"
-    time.sleep(0.1)
     child.send_signal(signal.SIGINT)
-    _, reported = child.communicate(timeout=30)
+    _, reported = child.communicate(timeout=PATIENCE)
     assert (child.returncode, reported) == (130, "interrupted\n")
 
 

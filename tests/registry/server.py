@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.patience import PATIENCE
+
 COMMIT = "c" * 40
 
 
@@ -117,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         middle = (begin + end) // 2
         self.wfile.write(data[begin:middle])
         if path in self.state.hold:
-            self.state.hold[path].wait(20)
+            self.state.hold[path].wait(PATIENCE)
         self.wfile.write(data[middle:end])
         if end < len(data):
             self.close_connection = True

@@ -203,10 +203,10 @@ def _look(report: Shown, page: Page) -> None:
     loaded = "all => Promise.all(all.map((one) => one.decode().then(() => one.naturalWidth)))"
     assert set(page.locator("#explained .strip img").evaluate_all(loaded)) == {32}
     page.locator("#explained").focus()
-    page.wait_for_timeout(300)  # the address is not changed oftener than browsers allow
-    before = page.evaluate("location.hash")
+    before = page.evaluate("addressNow()")
     page.keyboard.press("ArrowUp")  # scrolls, and flips no cell
-    assert page.evaluate("location.hash") == before and "tab=explain" in before
+    assert page.evaluate("addressNow()") == before and "tab=explain" in before
+    page.wait_for_function("before => location.hash === `#${before}`", arg=before)  # it is not changed oftener than browsers allow
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth && by('explained').scrollWidth <= by('explained').clientWidth")
     page.reload()
     assert "The prompt becomes tokens" in report.text("#explained")

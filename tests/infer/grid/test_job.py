@@ -26,6 +26,7 @@ from registry.errors import Faults, JobFailed
 from registry.progress import Tick
 from registry.store import Store
 from tests.infer.conftest import Shelf
+from tests.patience import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
@@ -304,10 +305,12 @@ run(GridConfig(base="tiny", prompt="a cat", steps=4, axes=Axes(seed="1-120"), ou
 """
     process = subprocess.Popen([sys.executable, "-c", code])
     cells = CellStore().folder
-    deadline = time.monotonic() + 240
-    while len(list(cells.glob("*/*.json"))) < 8 and time.monotonic() < deadline:
+
+    def drawn() -> bool:
         assert process.poll() is None, "ended before it was killed"
-        time.sleep(0.05)
+        return len(list(cells.glob("*/*.json"))) >= 8
+
+    until(drawn)
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = len(list(cells.glob("*/*.json")))

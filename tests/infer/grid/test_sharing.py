@@ -10,6 +10,7 @@ from infer.grid.cells import CellStore
 from infer.grid.engine import CellResult, Counts, render_cells
 from registry.store import Store
 from tests.infer.conftest import Shelf
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
 
@@ -34,7 +35,7 @@ def test_two_grids_over_the_same_cells_draw_each_once(shelf: Shelf, tmp_path: Pa
     def after_the_first(_: CellResult) -> None:
         if not other.ident:
             other.start()
-            assert begun.wait(60)  # both are at work before the second cell
+            assert begun.wait(PATIENCE)  # both are at work before the second cell
 
     first = render_cells(renders, shelf.store, cells, counts=counts, on_result=after_the_first)
     other.join()
@@ -59,7 +60,7 @@ def test_a_cell_that_another_process_draws_is_left_to_it_and_waited_for_at_the_e
         assert mine
         grid = threading.Thread(target=lambda: render_cells(renders, Store(shelf.home), cells, on_result=keep))
         grid.start()
-        assert seen.wait(60) and [one.render.seed for one in found] == [2]
+        assert seen.wait(PATIENCE) and [one.render.seed for one in found] == [2]
         cells.put(done.render, done.path.read_bytes(), seconds=1.0, forwards=2)
     grid.join()
     assert [(one.render.seed, one.status) for one in found] == [(2, "rendered"), (1, "reused")]

@@ -1,6 +1,6 @@
 """A1111's text: every key is read, or reported by name and value."""
 
-from time import monotonic
+from time import process_time
 from typing import Any
 
 import pytest
@@ -114,9 +114,9 @@ def test_parts_of_the_steps() -> None:
 @pytest.mark.parametrize("value", ["x: " + "." * 500_000, ", ".join(f"ab{number}:1,;" for number in range(40_000))])
 def test_a_long_text_takes_no_longer(value: str) -> None:
     """Nothing of a stranger's text is read in quadratic time: that would be minutes."""
-    began = monotonic()
+    began = process_time()
     with_pairs(f"Lora ranges: {value}")
-    assert monotonic() - began < 10
+    assert process_time() - began < 10
 
 
 @pytest.mark.parametrize("text", ["", "a cat", "a cat, 4k: yes", "Steps: 20, Sampler: Euler"])

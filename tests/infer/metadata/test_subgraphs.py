@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from time import monotonic
+from time import process_time
 from typing import Any
 
 import pytest
@@ -169,13 +169,13 @@ def test_a_group_node_of_an_older_page() -> None:
 def test_subgraphs_of_themselves_and_of_many_others_end() -> None:
     given = page()
     given["definitions"]["subgraphs"][1]["nodes"].append(node(2, DRAW, {"model": None}))
-    began = monotonic()
+    began = process_time()
     assert ui_graph(given) is not None and read(given, source="workflow") is not None
     many = page()
     for each in many["definitions"]["subgraphs"]:
         each["nodes"] += [node(50 + number, DRAW if each["id"] == PROMPT else PROMPT, {"clip": None}) for number in range(40)]
     graph = ui_graph(many)
-    assert graph is not None and len(graph.nodes) <= 5_000 and monotonic() - began < 20
+    assert graph is not None and len(graph.nodes) <= 5_000 and process_time() - began < 20
 
 
 @pytest.mark.parametrize(

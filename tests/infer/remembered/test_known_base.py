@@ -16,6 +16,7 @@ from infer.grid.job import plan
 from registry.errors import Faults
 from registry.store import Store
 from tests.infer.conftest import Shelf
+from tests.patience import PATIENCE
 from tests.tiny import tiny_adapter, tiny_sd1, tiny_sdxl
 
 PROGRAM = """
@@ -49,7 +50,7 @@ def in_a_process(home: Path, settings: dict[str, Any]) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 

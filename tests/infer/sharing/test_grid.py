@@ -30,6 +30,7 @@ from registry.store import Store
 from tests.infer.conftest import Shelf
 from tests.infer.draw.kinds import write_kind
 from tests.infer.draw.test_kinds import shapes
+from tests.patience import PATIENCE
 from tests.tiny import tiny_adapter, tiny_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -236,7 +237,7 @@ def test_two_processes_over_the_same_cells_draw_each_once(shelf: Shelf, tmp_path
     def after_the_first(_: CellResult) -> None:
         if not other.ident:
             other.start()
-            assert begun.wait(60)  # both are at work before the next cells
+            assert begun.wait(PATIENCE)  # both are at work before the next cells
 
     first = drawn(shelf, renders, tmp_path / "cells", batch_size=2, on_result=after_the_first)
     other.join()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from infer.vote.votes import NAME, VotesFile, read_votes
 from registry.errors import BadFile, Faults, Refused
 from tests.infer.vote.made import vote, write_votes
+from tests.patience import until
 
 ONE, TWO, THREE = vote(1, "a", "b", "left"), vote(2, "b", "c", "tie"), vote(3, "a", "c", "both_bad", voter="bob é")
 
@@ -122,9 +122,7 @@ def test_killed_writers_lose_nothing_that_they_confirmed(tmp_path: Path) -> None
     for name in logs:
         with name.open("w") as log:
             children.append(subprocess.Popen([*command, name.name], cwd=root, stdout=log, stderr=subprocess.PIPE, text=True))
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not all(name.read_text().count("\n") > 20 for name in logs):
-        time.sleep(0.05)
+    until(lambda: all(name.read_text().count("\n") > 20 for name in logs))
     for child in children:
         child.send_signal(signal.SIGKILL)
         child.communicate()

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -83,7 +82,8 @@ def test_several_servers_that_advance_at_once_start_one_job(queue: Queue, tmp_pa
     added = [queue.add(["doctor"], folder=tmp_path).id for _ in range(3)]
     files.write_plain(queue.folder / "order.json", {"waiting": added, "paused": False})
     script = (
-        f"{ADDER}q = Queue(Path({str(queue.home)!r}))\nwhile not Path('go').exists(): time.sleep(0.001)\nprint(q.advance() is not None)"
+        f"{ADDER}q = Queue(Path({str(queue.home)!r}))\nprint('ready', flush=True)\n"
+        "while not Path('go').exists(): time.sleep(0.001)\nprint(q.advance() is not None)"
     )
     servers = [
         subprocess.Popen(
@@ -91,7 +91,8 @@ def test_several_servers_that_advance_at_once_start_one_job(queue: Queue, tmp_pa
         )
         for _ in range(5)
     ]
-    time.sleep(1)
+    for server in servers:
+        assert server.stdout is not None and server.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
     assert sorted(server.communicate()[0].strip() for server in servers) == ["False"] * 4 + ["True"]
     until(lambda: all(job.state is State.done for job in queue.jobs()))

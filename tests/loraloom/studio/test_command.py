@@ -12,6 +12,7 @@ import pytest
 
 from loraloom.cli import main
 from tests.loraloom.studio.opened import ROOT
+from tests.patience import PATIENCE
 
 
 @pytest.mark.slow
@@ -23,14 +24,14 @@ def test_the_command_serves_until_it_is_ended(tmp_path: Path) -> None:
         assert server.stdout is not None and server.stderr is not None
         try:
             address = urlsplit(server.stdout.readline().strip())
-            connection = HTTPConnection("127.0.0.1", address.port or 0, timeout=30)
+            connection = HTTPConnection("127.0.0.1", address.port or 0, timeout=PATIENCE)
             connection.request("GET", f"{address.path}api/studio")
             answer = connection.getresponse()
             assert answer.status == 200 and str(tmp_path / "work").encode() in answer.read()
             connection.close()
         finally:
             server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(PATIENCE) == 0
         said = server.stderr.read()
     assert "--read-only" in said and address.path.strip("/") not in said and "Traceback" not in said
 
@@ -48,7 +49,7 @@ leave(0.1)
 print("not reached")
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "went on\n") and "1 answer of the page did not end" in done.stderr
 
 

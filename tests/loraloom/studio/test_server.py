@@ -13,6 +13,7 @@ from loraloom.studio.context import Studio
 from loraloom.studio.routes import Ask, Routes
 from registry.errors import Faults, JobFailed, NotFound, Refused
 from tests.loraloom.studio.opened import Served, serving
+from tests.patience import PATIENCE
 
 ROUTES = Routes(name="x", title="X", order=1)
 FAILURES = {
@@ -141,7 +142,7 @@ def test_fifty_pages_watch_at_once_and_a_topic_is_computed_once_for_all(served: 
     counted.clear()
 
     def watch(page: int) -> dict[str, object]:
-        connection = HTTPConnection("127.0.0.1", served.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
         connection.request("GET", f"/{served.token}/events?topic=count:a&topic=count:{page}&topic=unknown")
         answer = connection.getresponse()
         assert served.raw("GET", f"/{served.token}/app/shell.js")[0] == 200 and served.get("x/number", n=3)[0] == 200

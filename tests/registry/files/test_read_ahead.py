@@ -7,6 +7,7 @@ import pytest
 
 from registry.files import read_ahead
 from registry.files.read_ahead import PIECE, ReadAhead
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def large(folder: Path) -> Path:
 def test_every_piece_of_every_file_is_asked_for(tmp_path: Path, asked: list[int]) -> None:
     reading = ReadAhead([tmp_path / "missing", large(tmp_path)])
     reading.start()
-    reading._thread.join(60)
+    reading._thread.join(PATIENCE)
     reading.stop()
     assert asked == [0, PIECE, 2 * PIECE] and reading.bytes == 3 * PIECE
 

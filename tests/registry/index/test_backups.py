@@ -18,6 +18,7 @@ from registry.index import backups
 from registry.index.migrations import migrations
 from registry.index.sqlite import SqliteFile
 from registry.store import Store
+from tests.patience import PATIENCE
 from tests.registry.made import lora, sd1_attention
 
 PAGE = 4096
@@ -244,6 +245,6 @@ def test_of_processes_that_rebuild_at_once_one_restores(tmp_path: Path, pocket: 
     file = filled(tmp_path)
     overwrite(file, 0, bytes(PAGE))
     running = [subprocess.Popen([sys.executable, "-c", REBUILD, str(tmp_path)], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=120)[0].strip() for process in running]
+    said = [process.communicate(timeout=PATIENCE)[0].strip() for process in running]
     assert [process.returncode for process in running] == [0] * 3 and said.count("None") == 2
     assert len(list(tmp_path.glob("index.damaged-*.sqlite"))) == 1 and Store(tmp_path).find("ink").tags == ("black", "line")

@@ -19,6 +19,7 @@ from registry.index.catalogue.selection import Selection
 from registry.index.database import TABLES, database_of
 from registry.index.migrations import migrations
 from registry.store import Store
+from tests.patience import PATIENCE
 from tests.registry.made import lora, sd1_attention
 
 ADDER = """
@@ -46,7 +47,7 @@ def test_eight_processes_add_and_scan_at_once_and_no_row_is_lost(tmp_path: Path,
     running = [
         subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for number in range(8)
     ]
-    said = [process.communicate(timeout=120)[1] for process in running]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in running]
     assert [process.returncode for process in running] == [0] * 8, said
     store = Store(tmp_path / "home")
     adapters = store.records(kind="adapter")

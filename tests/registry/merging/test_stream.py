@@ -20,6 +20,7 @@ from registry.merging import stream
 from registry.merging.job import merge
 from registry.merging.reproduce import reproduce
 from registry.store import Store
+from tests.patience import PATIENCE
 from tests.registry.merging.models import NAMES, POSITIONS, UNET, read, recipe, tensors, written
 
 
@@ -262,7 +263,7 @@ def test_a_stopped_merge_leaves_no_model(how: signal.Signals, pair: tuple[Path, 
     for _ in range(3):
         assert process.stdout.readline() == "wrote\n"
     process.send_signal(how)
-    process.wait(timeout=30)
+    process.wait(timeout=PATIENCE)
     process.stdout.close()
     left = [path for path in tmp_path.iterdir() if path.name not in ("a.safetensors", "b.safetensors", "home")]
     left = [path for path in left if not path.name.endswith("-lock")]

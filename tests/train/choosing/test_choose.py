@@ -22,6 +22,7 @@ from loraloom.cli import main
 from registry.formats.hashing import hash_file
 from registry.store import Store
 from tests.disks import close_folder
+from tests.patience import PATIENCE
 from tests.train.conftest import short_run
 from train import run
 from train.choosing.candidates import spaced
@@ -74,7 +75,7 @@ class Voter:
     def vote(self, address: str) -> None:
         try:
             place = urlsplit(address)
-            connection = HTTPConnection(str(place.hostname), int(place.port or 0), timeout=30)
+            connection = HTTPConnection(str(place.hostname), int(place.port or 0), timeout=PATIENCE)
 
             def ask(method: str, path: str, body: Any = None) -> bytes:
                 data = None if body is None else json.dumps(body)

@@ -64,7 +64,7 @@ def test_no_network_is_reported_in_seconds(monkeypatch: pytest.MonkeyPatch) -> N
     began = time.monotonic()
     entries, faults = read_hub("owner/name", DataConfig())
     assert entries == [] and "http://127.0.0.1:9 cannot be reached" in faults[0]
-    assert time.monotonic() - began < 10 and not constants.HF_HUB_OFFLINE
+    assert time.monotonic() - began < 60 and not constants.HF_HUB_OFFLINE
 
 
 def test_images_only_in_subfolders_are_pointed_at(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from registry.errors import Faults, NotFound, Refused
 from registry.store import Store
+from tests.patience import PATIENCE
 from tests.train.conftest import short_run, stopped
 from train import run
 from train.config import CheckpointConfig, HeldoutConfig, LoraConfig, OptimConfig, ScheduleConfig, TrainConfig, to_yaml
@@ -127,7 +128,7 @@ def test_asked_to_stop_it_leaves_a_checkpoint_and_130(number: signal.Signals, se
     process = begin(tmp_path / "home", file)
     wait_for(process, "step 5:")
     process.send_signal(number)
-    rest = process.communicate(timeout=60)[0]
+    rest = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 130, rest
     assert f"Stopped by {number.name} after step" in rest and "resume=" in rest
     folder = only_run(tmp_path / "runs")

@@ -16,6 +16,7 @@ from registry.errors import Refused
 from registry.files.progress_file import read_progress
 from registry.progress import Tick
 from registry.store import Store
+from tests.patience import PATIENCE
 from train import run
 from train.config import CheckpointConfig, PreviewConfig, TrainConfig, to_yaml
 from train.loop.interrupt import Interrupted
@@ -145,7 +146,7 @@ def test_two_processes_agree_on_what_is_asked_for(settings: Settings, tmp_path: 
             for words in [words for words in waiting if words in line]:
                 for kind in waiting.pop(words):
                     ask(only_run(tmp_path / "runs"), kind)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)
     finally:
         process.kill() if process.poll() is None else None
     text = "".join(lines)

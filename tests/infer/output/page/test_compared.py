@@ -85,11 +85,9 @@ def test_a_blink_alternates_at_its_speed(report: Shown) -> None:
     frame = compare(report, "0,0,0", "0,0,2")
     report.page.get_by_role("button", name="Blink").click()
     report.page.locator("#speed-2").select_option("0.25")
-    seen = set()
-    for _ in range(8):
-        report.page.wait_for_timeout(120)
-        seen.add(report.page.evaluate("getComputedStyle(document.querySelector('.over')).visibility"))
-    assert seen == {"hidden", "visible"} and set(colours(report, frame)) <= {(0, 0, 0), (0, 0, 80)}
+    for now in ("hidden", "visible", "hidden"):
+        report.page.wait_for_function("now => getComputedStyle(document.querySelector('.over')).visibility === now", arg=now)
+    assert set(colours(report, frame)) <= {(0, 0, 0), (0, 0, 80)}
     report.page.keyboard.press("Escape")
     report.page.wait_for_function("() => blinking === null")
 
@@ -98,11 +96,8 @@ def test_a_cycle_goes_along_an_axis_and_around(report: Shown) -> None:
     report.open("1,1,1")
     report.page.locator("#viewer").get_by_role("button", name="Cycle along weight").click()
     report.page.locator("#speed-2").select_option("0.25")
-    captions = set()
-    for _ in range(12):
-        report.page.wait_for_timeout(100)
-        captions.add(report.text("#caption").rpartition(" ")[2])
-    assert captions == {"0", "0.5", "1"}
+    for now in ("0", "0.5", "1", "0"):
+        report.page.wait_for_function("now => by('caption').innerText.split(' ').at(-1) === now", arg=now)
     report.page.keyboard.press("Escape")
     report.page.wait_for_function("() => cycling === null")
     report.go("#rows=0&columns=2&select=1-0")

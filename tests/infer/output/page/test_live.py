@@ -65,8 +65,10 @@ def test_cells_come_into_an_open_page_and_its_view_stays(tmp_path: Path, browser
     write_live_report(path, waiting(found, 2), live)
     opened.cell("0,1").get_by_text("Out of memory: <b>").wait_for()
     assert "2 of 4 cells" in opened.text("#progress")
+    tried = "() => { const own = reloadUnread; window.tried = 0; reloadUnread = () => { window.tried += 1; own(); }; }"
+    page.evaluate(tried)
     write_report(path, found)
-    page.wait_for_timeout(3500)
+    page.wait_for_function("() => window.tried > 1")
     assert page.evaluate("data.live") is True and page.locator("#viewer").is_visible()  # not from under what is looked at
     page.keyboard.press("Escape")
     page.wait_for_function("() => data.live === false")

@@ -23,6 +23,7 @@ from infer.vote.page.session import Session
 from infer.vote.votes import NAME, read_votes
 from registry.files.write_failure import write_failed
 from tests.infer.vote.made import made_grid, vote, write_votes
+from tests.patience import PATIENCE
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Client:
     folder: Path
 
     def raw(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, bytes, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} | (headers or {}))
             answer = connection.getresponse()
@@ -231,7 +232,7 @@ def test_other_requests_are_refused(client: Client) -> None:
     assert client.post("constructor", {"voter": "anna"})[0] == 404
     for method in ("PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"):
         assert client.raw(method, f"/{client.server.token}/")[0] == 501
-    with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         assert b"not understood" in connection.recv(200)
     assert client.get("")[0] == 200
@@ -257,7 +258,7 @@ def test_a_full_disk_is_said_and_the_vote_stays_open(client: Client, monkeypatch
 
 def cast_all(client: Client, voter: str) -> int:
     """Votes of one voter over one connection, each sent twice; gives how many were confirmed."""
-    connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=PATIENCE)
 
     def ask(path: str, value: Any) -> Any:
         connection.request("POST", f"/{client.server.token}/{path}", json.dumps(value), {"Content-Type": "application/json"})
@@ -311,7 +312,7 @@ def test_a_killed_server_loses_no_vote_that_it_confirmed(tmp_path: Path) -> None
     assert child.stdout is not None
     address = child.stdout.readline().strip()
     host, token = address.removeprefix("http://").rstrip("/").split("/")
-    connection = http.client.HTTPConnection(host, timeout=30)
+    connection = http.client.HTTPConnection(host, timeout=PATIENCE)
     confirmed: list[str] = []
 
     def ask(path: str, value: Any) -> Any:
@@ -319,13 +320,14 @@ def test_a_killed_server_loses_no_vote_that_it_confirmed(tmp_path: Path) -> None
         return json.loads(connection.getresponse().read())
 
     state = ask("start", {"voter": "anna"})
-    killer = threading.Timer(0.4, child.send_signal, [signal.SIGKILL])
-    killer.start()
+    killer = threading.Timer(0.01, child.send_signal, [signal.SIGKILL])
     try:
         while state["trial"] is not None:
             identity = state["trial"]["id"]
             state = ask("vote", {"voter": "anna", "id": identity, "choice": "right", "seconds": 1})
             confirmed.append(identity)
+            if len(confirmed) == 20:
+                killer.start()  # somewhere in one of those that follow
     except (OSError, http.client.HTTPException, ValueError):
         pass
     killer.join()

@@ -170,7 +170,7 @@ def test_it_is_read_on_a_telephone(browser: "Browser", served: Served, scheme: s
     (ink / "fox.txt").write_text(NASTY)
     page = opened(browser, served, ink, PHONE, scheme)
     page.get_by_text("Findings, tags, sizes").click()
-    page.wait_for_timeout(300)
+    page.get_by_role("button", name="Look again").wait_for()
     count, faint = faint_texts(page)
     assert count > 15 and faint == {}
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and page.title().startswith("Data")

@@ -13,13 +13,14 @@ from loraloom.queue.queue import Queue
 from loraloom.studio.grids.voting import SESSIONS
 from registry.store import Store
 from tests import tiny
+from tests.loraloom.studio.held import Held
 from tests.loraloom.studio.opened import Served, serving
 from tests.train.conftest import short_run
 from train import run
 from train.config import CheckpointConfig, OptimConfig, PreviewConfig
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Page
 
 QUESTION: dict[str, Any] = {
     "checkpoints": "last",
@@ -88,16 +89,14 @@ def test_a_run_becomes_a_chosen_checkpoint(
 def draw_and_leave(page: "Page") -> None:
     """Draw, and be on another page before it was answered: that page keeps its address; then come back."""
     choosing, drawing = page.url, "**/grids/choose_draw*"
-    held: list[Route] = []
-    page.route(drawing, lambda route: held.append(route))
+    held = Held(page, "/grids/choose_draw")
     page.get_by_role("button", name="Draw the images").click()
     page.locator("#nav a", has_text="Runs").click()
     page.locator(".section.runs").wait_for()
     with page.expect_response(drawing):
-        held[0].continue_()
-    page.wait_for_timeout(100)
+        held.next().continue_()
+    page.evaluate("async () => { await (await fetch('api/studio')).json(); }")  # by then the answer is dealt with
     assert page.url.endswith("#/runs")
-    page.unroute(drawing)
     page.goto(choosing)
 
 
