@@ -122,6 +122,13 @@ export function thumbnail(path, { side = 192, alt = "", version = null } = {}) {
   return make("img", { src: address("image", { path, side, v: version }), alt, loading: "lazy", decoding: "async", class: "thumbnail" });
 }
 
+// Another image in the same element: the one before is faint until the new one is there, as what is said of it is the new one's.
+export function showImage(node, source) {
+  node.src = source;
+  node.classList.toggle("coming", !node.complete);
+  node.onload = node.onerror = () => node.classList.remove("coming");
+}
+
 // A table of facts: rows are [name, text or node].
 export function facts(rows) {
   const body = make("tbody");

@@ -214,3 +214,21 @@ def test_notes_are_typed_on_where_the_model_is_read_again(page: "Page", served: 
     expect(notes).to_have_value("line clear art.")
     expect(page.get_by_text("The notes were changed meanwhile")).to_have_count(0)
     page.close()
+
+
+def test_an_image_is_not_taken_for_the_one_that_comes(page: "Page", served: Served) -> None:
+    from playwright.sync_api import expect
+
+    run = make_run(served.studio.folder)
+    page.goto(f"{served.address}#/runs/run/{quote(str(run), safe='')}")
+    page.get_by_role("button", name="Enlarge a bell, step 40").click()
+    large = page.locator("dialog img")
+    expect(large).to_have_class("large-preview")
+    held = Held(page, "api/image?", without="side=")
+    page.keyboard.press("ArrowLeft")
+    expect(large).to_have_attribute("alt", "a bell, step 20")
+    coming = held.next()
+    expect(large).to_have_class("large-preview coming")
+    coming.continue_()
+    expect(large).to_have_class("large-preview")
+    page.close()

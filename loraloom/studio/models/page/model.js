@@ -1,7 +1,7 @@
 // One model's page: its images, facts, annotations, lineage, what fits it, and what can be made of it.
 
 import { address, read, watch, write } from "../api.js";
-import { allow, button, confirmed, drawAnew, fail, facts, heading, say, showOwn, spellBytes, withCommand } from "../parts.js";
+import { allow, button, confirmed, drawAnew, fail, facts, heading, say, showImage, showOwn, spellBytes, withCommand } from "../parts.js";
 import { dropZone } from "./drop.js";
 import { convertDialog, exportDialog } from "./forms.js";
 import { startJob } from "./jobs.js";
@@ -91,7 +91,7 @@ export function showModel(main, id) {
     const small = make("ul", { class: "gallery" });
     const pick = (image) => {
       shown = image;
-      big.src = source(image, 768);
+      showImage(big, source(image, 768));
       big.alt = `${record.name}: ${image.label}`;
       const of = image.source === "grid" ? [`#/grids/grid?${new URLSearchParams([["folder", image.folder]])}`, "its grid"] : image.source === "run" ? [runAddress(image.folder), "its run"] : null;
       caption.replaceChildren(image.label, ...(of ? [" · ", make("a", { href: of[0] }, of[1])] : []));

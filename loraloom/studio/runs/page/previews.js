@@ -1,7 +1,7 @@
 // Previews by step: one step of all prompts at a time, chosen by a slider; a click enlarges, with the arrow keys through the steps.
 
 import { address } from "../api.js";
-import { dialog } from "../parts.js";
+import { dialog, showImage } from "../parts.js";
 
 const name = (step) => (step === 0 ? "base" : `step ${step}`);
 
@@ -43,7 +43,7 @@ export function previewsOf() {
     const put = (next) => {
       place = Math.min(steps.length - 1, Math.max(0, next));
       const { path, v } = row.images[steps[place]];
-      image.src = address("image", { path, v });
+      showImage(image, address("image", { path, v }));
       image.alt = `${row.prompt}, ${name(steps[place])}`;
       words.textContent = `${name(steps[place])}, ${place + 1} of ${steps.length}. Left and right arrow keys go through the steps.`;
     };
