@@ -18,6 +18,7 @@ import torch
 from blake3 import blake3
 from safetensors import safe_open
 
+from registry.adapters.factors import first_spectrum
 from registry.tensors.chunks import BLOCK
 
 BUFFER = 8 << 20  # bytes
@@ -55,7 +56,8 @@ def dare(folder: Path) -> dict[str, float]:
 
 
 def svd(path: Path) -> dict[str, float]:
-    """Of every second factor: the decomposition, its values alone, and these of the triangle that a QR leaves of a tall one; fp64."""
+    """Of every second factor, in fp64: the decomposition, its values alone, these of the triangle that a QR leaves of a tall one, and the
+    eigenvectors of the smaller Gram matrix, from which the first values and vectors are found here (`first`, of rank 32)."""
     found: Counter[str] = Counter()
     with safe_open(path, "pt") as file:
         shapes: dict[tuple[int, ...], list[str]] = {}
@@ -69,6 +71,10 @@ def svd(path: Path) -> dict[str, float]:
             found["values alone, QR first"] += len(names) * timed(
                 lambda one=tall: torch.linalg.svdvals(torch.linalg.qr(one, mode="r")[1])  # type: ignore[misc]
             )
+            gram = tall.T @ tall
+            found["Gram matrices"] += len(names) * timed(lambda one=tall: one.T @ one)  # type: ignore[misc]
+            found["their eigenvectors"] += len(names) * timed(lambda one=gram: torch.linalg.eigh(one))  # type: ignore[misc]
+            found["first"] += len(names) * timed(lambda one=matrix: first_spectrum(one, 32))  # type: ignore[misc]
     return dict(found)
 
 

@@ -288,15 +288,15 @@ def combined(parts: Sequence[tuple[Module, float]], keep: Keep | None) -> tuple[
             return whole, 1.0
         found = spectrum(whole)
     else:
-        found = sum_spectrum(active, _numerical_rank if keep is None else keep.of)
+        found = sum_spectrum(active, _numerical_rank if keep is None else keep.of, None if keep is None else keep.rank)
         if keep is None:
-            rank = _numerical_rank(found.values)
+            rank = _numerical_rank(found.values, found.square)
             return found.cut(rank), found.energy(rank)
-    rank = keep.of(found.values)
+    rank = keep.of(found.values, found.whole)
     return found.cut(rank), found.energy(rank)
 
 
-def _numerical_rank(values: Tensor) -> int:
+def _numerical_rank(values: Tensor, _square: float) -> int:
     """How many singular values are no rounding."""
     return int((values > TOLERANCE * values[0]).sum())
 

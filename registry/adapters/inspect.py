@@ -102,7 +102,7 @@ def _facts(module: Module) -> ModuleFacts:
     if not changes_weight(module):
         return ModuleFacts(**plain, **nothing, state="ok")
     try:
-        values = sum_spectrum([(module, 1.0)], lambda _values: 1)
+        values = sum_spectrum([(module, 1.0)], lambda _values, _square: 1)
     except (Refused, RuntimeError, ValueError, IndexError):  # factors that do not fit each other, numbers without an SVD
         return ModuleFacts(**plain, **nothing, state="broken")
     return ModuleFacts(

@@ -13,19 +13,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from registry.adapters.delta import delta, delta_shape, factors, kronecker_sides
-from registry.adapters.factors import Factors, Spectrum, concatenated, dense_spectrum, spectrum
+from registry.adapters.factors import Factors, Spectrum, concatenated, dense_spectrum, first_spectrum, spectrum
 from registry.adapters.reader import Module
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RankOf = Callable[["Tensor"], int]  # how many of these falling values are kept
+RankOf = Callable[["Tensor", float], int]  # how many of these falling values are kept, and the sum of the squares of all
 
 
-def sum_spectrum(parts: Sequence[tuple[Module, float]], rank_of: RankOf) -> Spectrum:
-    """The SVD of the weighted sum of what modules change, none of which needs its base; at least `rank_of(values)` of its vectors."""
+def sum_spectrum(parts: Sequence[tuple[Module, float]], rank_of: RankOf, most: int | None = None) -> Spectrum:
+    """The SVD of the weighted sum of what modules change, none of which needs its base; at least `rank_of(values, square)` of its vectors.
+
+    `most`: so many values are enough, and the others are left out where that is faster.
+    """
     if len(parts) == 1 and parts[0][0].algorithm == "lokr":
-        return _weighted(kronecker_spectrum(parts[0][0], rank_of), parts[0][1])
+        return _weighted(kronecker_spectrum(parts[0][0], rank_of, most), parts[0][1])
     low = [(found, weight) for module, weight in parts if (found := low_rank(module)) is not None]
     if len(low) == len(parts):
         whole = concatenated(low)
@@ -34,7 +37,7 @@ def sum_spectrum(parts: Sequence[tuple[Module, float]], rank_of: RankOf) -> Spec
     total = delta(parts[0][0], weight=parts[0][1]).clone()
     for module, weight in parts[1:]:
         total += delta(module, weight=weight).reshape(total.shape)
-    return dense_spectrum(total if total.ndim > 1 else total[:, None])
+    return first_spectrum(total if total.ndim > 1 else total[:, None], most)
 
 
 def low_rank(module: Module) -> Factors | None:
@@ -77,30 +80,36 @@ def _kronecker(module: Module) -> Factors:
     return Factors(up * scale, down, (up.shape[0], down.shape[1]))
 
 
-def kronecker_spectrum(module: Module, rank_of: RankOf) -> Spectrum:
-    """All singular values of a LoKr, and the first `rank_of(values)` vectors, from the SVDs of its two sides."""
+def kronecker_spectrum(module: Module, rank_of: RankOf, most: int | None = None) -> Spectrum:
+    """The SVD of a LoKr from those of its two sides: all values or the first `most`, and `rank_of(values, square)` of the vectors."""
     import torch
 
     first, second, scale = kronecker_sides(module)
-    left, right = dense_spectrum(first), _side(module, second)
+    left, right = dense_spectrum(first), _side(module, second, most)
     shape = (first.shape[0] * second.shape[0], first.shape[1] * second.shape[1], *second.shape[2:])
     values, order = torch.outer(left.values, right.values).flatten().sort(descending=True, stable=True)
-    order = order[: max(1, rank_of(values * abs(scale)))]
+    whole = None
+    if right.whole is not None:  # a product with one that was left out is behind `most` others
+        values, whole = values[:most], left.square * right.whole
+    scaled = values * abs(scale)
+    square = float(scaled.square().sum()) if whole is None else whole * scale**2
+    order = order[: max(1, rank_of(scaled, square))]
     outer, inner = order // len(right.values), order % len(right.values)
     u = (left.u[:, None, outer] * right.u[None, :, inner]).flatten(0, 1)
     vh = (left.vh[outer, :, None] * right.vh[inner, None, :]).flatten(1)
-    return _weighted(Spectrum(u, values, vh, shape), scale)
+    return _weighted(Spectrum(u, values, vh, shape, whole), scale)
 
 
-def _side(module: Module, second: Tensor) -> Spectrum:
+def _side(module: Module, second: Tensor, most: int | None) -> Spectrum:
     """The SVD of the larger side, from its own factors where it has them."""
     if {"w2_a", "w2_b"} <= module.roles and "t2" not in module.roles:
         return spectrum(Factors(module.tensor("w2_a"), module.tensor("w2_b"), tuple(second.shape)))
-    return dense_spectrum(second)
+    return first_spectrum(second, most)
 
 
 def _weighted(found: Spectrum, weight: float) -> Spectrum:
     """The SVD of a multiple: values stay positive, the sign is in the left vectors."""
     if weight == 1.0:
         return found
-    return replace(found, values=found.values * abs(weight), u=-found.u if weight < 0 else found.u)
+    whole = None if found.whole is None else found.whole * weight**2
+    return replace(found, values=found.values * abs(weight), u=-found.u if weight < 0 else found.u, whole=whole)

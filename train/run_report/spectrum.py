@@ -106,7 +106,7 @@ def _values(module: Module, path: Path) -> Tensor | None:
     if module.needs_base or not changes_weight(module):
         return None
     try:
-        return sum_spectrum([(module, 1.0)], lambda _values: 1).values
+        return sum_spectrum([(module, 1.0)], lambda _values, _square: 1).values
     except (RuntimeError, ValueError, IndexError) as error:  # torch's, of factors that do not fit each other
         raise Refused(f"{path}: {module.name} has factors that do not fit each other ({error}). Is it damaged? Copy it again.") from error
 
