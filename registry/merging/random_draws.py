@@ -51,8 +51,8 @@ def _first_beyond(limit: float) -> int:
     return math.ceil(float(numpy.float32(limit)) * (1 << 24)) << 8
 
 
-class _Own(threading.local):
-    """A thread's generator, which is set to a place again and again: a new one each time would ask the system for a seed first."""
+class _Generator:
+    """A thread's own, which is set to a place again and again: a new one each time would ask the system for a seed first."""
 
     def __init__(self) -> None:
         import numpy
@@ -69,12 +69,14 @@ class _Own(threading.local):
         }
 
 
-_own = _Own()
+_own = threading.local()
 
 
 def _bits(seed: int, source: int, at: Place | None) -> numpy.random.Philox:
     """This thread's generator, at the place."""
-    own = _own
+    own = getattr(_own, "generator", None)
+    if own is None:
+        own = _own.generator = _Generator()
     own.place["key"] = _key(f"{seed}\n{source}\n{at.key if at is not None else ''}")
     own.place["counter"][2] = at.begin if at is not None else 0
     own.stream.state = own.state  # which it copies

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,13 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
     """What a command answers on stdout."""
     assert main(list(words)) == code
     return capsys.readouterr().out
+
+
+def test_a_plan_needs_neither_torch_nor_numpy() -> None:
+    words = ["merge", "method=dare_linear", "sources=[a.safetensors,a.safetensors,b.safetensors]", "output=c.safetensors", "dry_run=true"]
+    program = f"import sys; from loraloom.cli import main; print('\\n', main({words!r}), sorted({{'torch', 'numpy'}} & set(sys.modules)))"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert child.stdout.splitlines()[-1].split(maxsplit=1) == ["0", "[]"], child.stderr
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
