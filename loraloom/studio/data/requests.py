@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,17 @@ def check_unchanged(request: EditRequest, ask: Ask) -> None:
         if now not in ([was], [] if not was else [was]):
             now_is = f"is now {now[0]!r:.200}" if now else "is gone"
             raise Refused(f"{name}: its caption was changed meanwhile, and {now_is}. Nothing is written; save again to write over it.")
+
+
+def masks_written(request: EditRequest, hashes: Collection[str]) -> dict[str, str]:
+    """The versions of the masks that an edit wrote, by image, of files with these hashes; "0" where another was put there since."""
+    found = {}
+    for name in request.masks:
+        masks = set_now(request.folder).found.named(name).masks
+        path = request.folder / (masks[0] if masks else "")
+        version = version_of(path)
+        found[name] = version if not hashes or (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() in hashes) else "0"
+    return found
 
 
 def _operation(ask: Ask) -> Operation:

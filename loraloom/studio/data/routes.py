@@ -10,7 +10,7 @@ from loraloom.studio.data import uploads
 from loraloom.studio.data.findings import FINDINGS, LintOptions
 from loraloom.studio.data.jobs import job_words
 from loraloom.studio.data.pages import entry_json, page_of, set_now, state_seldom
-from loraloom.studio.data.requests import check_time, check_unchanged, edit_asked, filter_asked, set_folder
+from loraloom.studio.data.requests import check_time, check_unchanged, edit_asked, filter_asked, masks_written, set_folder
 from loraloom.studio.data.sets import list_sets
 from loraloom.studio.data.sizes import sizes_asked
 from loraloom.studio.routes import Ask, Routes
@@ -99,9 +99,17 @@ def edit(studio: Studio, ask: Ask) -> object:
     check_unchanged(request, ask)
     found, made = request.make()
     used = [Path(file) for file in (*request.masks.values(), *request.add)]
-    words = _lasting(request, [change.after for change in found.changes if hasattr(change, "after")])
+    hashes = [change.after for change in found.changes if hasattr(change, "after")]
+    masks = masks_written(request, [one for one in hashes if one])
+    words = _lasting(request, hashes)
     uploads.drop(used)
-    return {"words": words, "images": found.looked_at, "changed": found.images, "edit": made.edit.to_json() if made else None}
+    return {
+        "words": words,
+        "images": found.looked_at,
+        "changed": found.images,
+        "edit": made.edit.to_json() if made else None,
+        "masks": masks,
+    }
 
 
 def _lasting(request: EditRequest, hashes: list[Any]) -> list[str]:

@@ -83,8 +83,11 @@ export function say(text, { fault = false } = {}) {
   if (!fault) setTimeout(() => node.remove(), 5000);
 }
 
+const told = new WeakSet(); // what two wait for is refused once
+
 export function fail(error) {
-  if (error?.name === "AbortError") return;
+  if (error?.name === "AbortError" || told.has(error)) return;
+  if (error instanceof Error) told.add(error);
   say(error?.message ?? String(error), { fault: true });
 }
 

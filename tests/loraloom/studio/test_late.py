@@ -15,6 +15,7 @@ from tests.loraloom.studio.opened import Served
 from tests.loraloom.studio.runs.made import make_run
 from tests.registry.made import lora
 from tests.train.data.editing.conftest import image
+from train.data.editing.request import EditRequest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -132,6 +133,27 @@ def test_a_mask_is_undone_after_it_was_saved(page: "Page", served: Served) -> No
     expect(page.get_by_role("button", name="Remove the mask")).to_be_disabled()
     expect(page.get_by_role("button", name="Undo stroke")).to_be_enabled()  # what was painted meanwhile is there
     expect(save).to_be_enabled()
+    page.close()
+
+
+def test_a_mask_of_somebody_else_is_not_taken_for_the_one_that_was_saved(page: "Page", served: Served) -> None:
+    from playwright.sync_api import expect
+
+    folder = photos(served)
+    page.goto(address(served, folder))
+    page.get_by_role("button", name="Open fox.png").click()
+    canvas, save = page.locator(".viewer canvas"), page.get_by_role("button", name="Save the mask")
+    canvas.click()
+    held = Held(page, "api/data/image?")
+    save.click()
+    reading = held.next()
+    EditRequest(path=str(folder), masks={"fox.png": str(image(served.studio.folder / "other.png", 3))}).make()
+    reading.continue_()
+    expect(canvas).to_be_focused()  # it is saved
+    canvas.click(position={"x": 20, "y": 20})
+    save.click()
+    held.next().continue_()
+    expect(page.get_by_text("its mask was changed meanwhile")).to_be_visible()
     page.close()
 
 

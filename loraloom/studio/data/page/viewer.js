@@ -77,7 +77,7 @@ export async function openImage(view, given) {
         throw error;
       });
       ({ words } = made);
-      item = await read("data/image", { set: view.path, image: item.name });
+      item = { ...await read("data/image", { set: view.path, image: item.name }), mask_v: made.masks[item.name] }; // not another's that came since
       if (painter.past.at(-1) === drawn) painter.saved(); // else a stroke was painted meanwhile
       if (document.activeElement === document.body) canvas.focus({ preventScroll: true }); // nothing is left to be saved
       return words;
@@ -85,7 +85,7 @@ export async function openImage(view, given) {
     const drop = button("Remove the mask", { words: [...view.edit, "--remove-mask", dashed(item.name)], ready: () => removable(), act: async () => {
       const drawn = painter.past.at(-1);
       await view.make({ kind: "unmask", images: [item.name] });
-      item = await read("data/image", { set: view.path, image: item.name });
+      item = { ...await read("data/image", { set: view.path, image: item.name }), mask_v: null };
       if (painter.past.at(-1) === drawn) {
         painter.fill("leave", { keepHistory: false });
         painter.saved();
