@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from registry.launch.late import finder
+from registry.launch.searches import LatePackages, packages_distributions
 
 MANY = 100  # modules that make setting aside worth it
 
@@ -31,15 +33,18 @@ def process_of_a_command() -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """No garbage collection inside the block, and modules that are seldom used are late ones."""
+    """No garbage collection inside the block, modules that are seldom used are late ones, and searches take less time."""
     if finder not in sys.meta_path:
         sys.meta_path.insert(0, finder)
     finder.active += 1
+    importlib.metadata.packages_distributions = LatePackages
     try:
         with _without_collection():
             yield
     finally:
         finder.active -= 1
+        if not finder.active:
+            importlib.metadata.packages_distributions = packages_distributions
 
 
 def import_torch() -> None:

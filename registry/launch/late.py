@@ -11,9 +11,11 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
+
+from registry.launch.searches import STRUCTURES, StructuresLoader
 
 LATE: dict[str, tuple[str, ...]] = {  # and the functions that are imported from them by name
     "boto3": (),
@@ -46,7 +48,7 @@ class LateModule(ModuleType):
 
 
 class LateFinder(MetaPathFinder):
-    """Finds the modules of LATE as late ones while an import of ours is under way."""
+    """While an import of ours is under way, finds the modules of LATE as late ones, and what reads transformers' files as quick."""
 
     def __init__(self) -> None:
         self.active = 0  # blocks of importing() that are open
@@ -56,9 +58,13 @@ class LateFinder(MetaPathFinder):
         if isinstance(parent, LateModule):  # a module inside: its package runs first, and may have imported it
             parent.real()
             return _made(fullname)
-        if fullname not in LATE or fullname in _asked or not self.active:
+        if not self.active or (fullname not in LATE and fullname != STRUCTURES) or fullname in _asked:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and fullname == STRUCTURES:
+            if type(spec.loader) is SourceFileLoader:
+                spec.loader = StructuresLoader(spec.loader.name, spec.loader.path)
+            return spec
         if spec is not None:
             spec.loader = _Late()
         return spec
