@@ -19,13 +19,19 @@ from registry.errors import Faults
 CONF = Path(__file__).resolve().parents[1] / "conf"
 JOBS: dict[str, Job[Any]] = {name: module.job() for name, module in find_commands().items() if hasattr(module, "job")}
 CHOICES = [(job, group, option) for job in JOBS for group, options in Presets(job).groups.items() for option in options]
+COMPOSED = [  # the first of each group in the plain tests
+    pytest.param(job, group, option, marks=[] if option == min(options) else pytest.mark.slow)
+    for job in JOBS
+    for group, options in Presets(job).groups.items()
+    for option in options
+]
 
 
 def test_the_jobs_are_these() -> None:
     assert {"train", "grid"} <= set(JOBS)
 
 
-@pytest.mark.parametrize(("job", "group", "option"), CHOICES, ids=lambda value: value)
+@pytest.mark.parametrize(("job", "group", "option"), COMPOSED, ids=lambda value: value)
 def test_every_preset_composes(job: str, group: str, option: str) -> None:
     own = [f"{name}=given" for name, value in Presets(job).sets(group, option).items() if value == "???"]
     composer = Composer(JOBS[job], Arguments(overrides=[f"{group}={option}", *own], hydra=[]))

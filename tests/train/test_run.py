@@ -109,7 +109,7 @@ def outcome_checkpoint(outcome: Outcome) -> Path:
     return outcome.folder / "checkpoints" / "step-000004" / "training.pt"
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("dora", marks=pytest.mark.slow)])
 def test_half_precision_ends_in_a_proven_file_of_full_precision(kind: str, settings: Settings, store: Store) -> None:
     """diffusers holds an adapter in its base's dtype: its products are the trained ones up to that rounding, DoRA's magnitudes too."""
     outcome = run.run(settings(precision=Precision.bf16, lora=LoraConfig(rank=2, alpha=1.0, kind=kind)), store)
@@ -301,7 +301,7 @@ def test_a_file_that_was_written_wrong_is_not_called_saved(settings: Settings, s
         run.run(settings(steps=1), store)
 
 
-@pytest.mark.parametrize("family", ["sdxl", "flux1"])
+@pytest.mark.parametrize("family", [pytest.param("sdxl", marks=pytest.mark.slow), "flux1"])
 def test_other_families_train_through_the_same_loop(family: str, settings: Settings, store: Store, tmp_path: Path) -> None:
     folder = getattr(tiny, f"tiny_{family}")(tmp_path / family)
     outcome = run.run(settings(base=str(folder), steps=2, preview=PreviewConfig(prompts=["a disc"], steps=1, every=2)), store)

@@ -70,7 +70,7 @@ def apart(actual: Any, expected: Any) -> float:
     return float((actual - expected).abs().max()) / max(1.0, float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("guidance", [0.0, 1.0, 5.0])
+@pytest.mark.parametrize("guidance", [*(pytest.param(value, marks=pytest.mark.slow) for value in (0.0, 1.0)), 5.0])
 def test_the_plain_image(build: Build, guidance: float) -> None:
     (actual,) = drawn(build, [job(build, guidance=guidance)])
     expected = plain(build, guidance=guidance)

@@ -48,7 +48,7 @@ def compare(name: str, path: Path, base_config: Path | None = None) -> None:
     assert weight_error(parts.vae) is None
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in ("sd1", "flux1") else pytest.mark.slow) for name in ALL])
 def test_a_folder_is_quantised_as_it_is_read(name: str) -> None:
     compare(name, shared_folder(name))
 

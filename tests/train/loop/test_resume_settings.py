@@ -178,6 +178,7 @@ def done(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run.run(config, store).folder, store
 
 
+@pytest.mark.slow
 def test_a_change_of_a_finished_run_is_refused_without_more_steps(done: tuple[Path, Store]) -> None:
     folder, store = done
     with pytest.raises(Faults, match=r"finished after 4 steps.*steps= above 4(.|\n)*optim\.weight_decay \(0\.01 -> 0\.5\)"):
@@ -215,6 +216,7 @@ def test_a_damaged_newest_checkpoint_is_made_again_to_the_bit(done: tuple[Path, 
     checkpoint.read(file.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [5, {"step": 2}, {"step": "2", "changes": {}}, {"step": 2, "changes": []}])
 def test_a_damaged_record_of_resumes_is_refused(row: Any, done: tuple[Path, Store], tmp_path: Path) -> None:
     folder, store = done

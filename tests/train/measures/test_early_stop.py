@@ -90,6 +90,7 @@ def stopped(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) 
     return outcome.folder, dict(outcome.result), store
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_finished_at_its_step(stopped: tuple[Path, dict[str, Any], Store]) -> None:
     folder, result, _ = stopped
     assert result["steps"] == 4 and result["adapter_step"] == 4

@@ -90,6 +90,7 @@ def finished(base: Path, images: Path, tmp_path_factory: pytest.TempPathFactory)
     return run.run(config, store), store
 
 
+@pytest.mark.slow
 def test_the_files_are_named_registered_and_described(finished: tuple[Any, Store]) -> None:
     outcome, store = finished
     (row,) = outcome.result["embeddings"]
@@ -130,6 +131,7 @@ def test_a_grid_draws_the_preview(finished: tuple[Any, Store], base: Path, tmp_p
     assert drawn(GridConfig(**settings), store).tobytes() != preview.tobytes()
 
 
+@pytest.mark.slow
 def test_a_judgement_takes_each_step_s_vectors(finished: tuple[Any, Store]) -> None:
     outcome, store = finished
     cells = plan_judging(outcome.folder, store, prompts=1, seeds=1, generic=()).own.planned.cells

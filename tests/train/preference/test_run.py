@@ -178,6 +178,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, base: Path, grid: Path) -
         return run.run(config, store), store
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_learned_of_the_votes(finished: tuple[Any, Store]) -> None:
     outcome, _ = finished
     found = outcome.result["preferences"]
@@ -212,6 +213,7 @@ def test_a_resume_has_the_same_bytes(finished: tuple[Any, Store], tmp_path: Path
     assert again.result["heldout"] == straight.result["heldout"]
 
 
+@pytest.mark.slow
 def test_other_votes_are_refused_by_a_resume(finished: tuple[Any, Store], tmp_path: Path) -> None:
     from train.output import folder as folders
 
