@@ -36,7 +36,8 @@ class WordCounts:
         except KeyError:
             if len(known) > MOST:
                 known.clear()
-            known.update((word, _read(tokenizer, word) - self._marks) for word in {*words} - known.keys())
+            new = {word for word in words if word not in known}  # a set less known.keys() would go through all that is known
+            known.update((word, _read(tokenizer, word) - self._marks) for word in new)
         return self._marks + sum(map(known.__getitem__, words))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tokenizers import pre_tokenizers
 
-from registry.architectures.text.clip_words import reads_words_apart, tokens_of
+from registry.architectures.text.clip_words import WordCounts, reads_words_apart, tokens_of
 from registry.formats.single_file import clip_tokenizer
 
 TEXTS = (
@@ -44,3 +46,22 @@ def test_another_way_of_splitting_is_read_whole() -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     assert not reads_words_apart(tokenizer)
     assert tokens_of(tokenizer, "a red apple") == len(tokenizer("a red apple").input_ids)
+
+
+class LookedUp(dict[str, int]):
+    """Words that are looked up one by one."""
+
+    def keys(self) -> Any:
+        raise AssertionError("all that is known was gone through")
+
+    __iter__ = items = values = keys
+
+
+def test_a_new_word_does_not_go_through_the_known_ones() -> None:
+    """Each caption of a large set may have a word of its own."""
+    tokenizer = clip_tokenizer(pad="!", limit=77)
+    counts = WordCounts(tokenizer)
+    counts._known = LookedUp({"": 0})
+    for text in TEXTS:
+        assert counts.count(tokenizer, text) == len(tokenizer(text, truncation=False, verbose=False).input_ids)
+    assert len(counts._known) > 30
