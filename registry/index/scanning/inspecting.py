@@ -5,9 +5,11 @@ A file after the other costs a sixth more of the processor (bench/registry). Wha
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,8 +51,22 @@ def inspected(entries: Sequence[Entry], reader: TableReader) -> Iterator[tuple[E
         part += _each(_opened, [entry])
         held += len(part[-1].header) if isinstance(part[-1], _Raw) else 0
         if held > HELD or number == len(entries):
-            yield from zip(entries[begun:number], _finished(part, reader), strict=True)
+            with _collecting_later():
+                finished = _finished(part, reader)
+            yield from zip(entries[begun:number], finished, strict=True)
             part, held, begun = [], 0, number
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Without the garbage collector: it would look through the tables of all these files again and again, and finds nothing there."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _finished(part: Sequence[Any], reader: TableReader) -> list[Any]:

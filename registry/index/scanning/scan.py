@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from registry.detect.table_facts import TableReader
 from registry.errors import BadFile
@@ -38,14 +39,15 @@ def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Repo
         known = _known_below(connection, folder)
     files = _Files(index, found, RecordMatcher(index, digest))
     for number, entry in enumerate(walk(folder, embedded, files.unread, known.files), 1):
-        row = known.files.pop(entry.path, None)  # what is left in the end was not seen
-        if row is not None and _is_unchanged(entry, row, known):
+        path, seen, folder, _ = entry
+        row = known.files.pop(path, None)  # what is left in the end was not seen
+        if row is not None and _is_unchanged(path, seen, folder, row, known):
             found.unchanged += 1
             found.ids[row[1]] = None
         else:
             files.put(entry, is_new=row is None)
-        if number % REPORT_EVERY == 0 or entry.folder:
-            report(Tick("scan", number, 0, os.path.basename(entry.path)))
+        if number % REPORT_EVERY == 0 or folder:
+            report(Tick("scan", number, 0, os.path.basename(path)))
     files.write_all()
     mark_missing(index, [*known.files], found, files.matcher)
     return found
@@ -104,7 +106,8 @@ class _Files:
 # --- one entry
 
 
-Row = tuple[str, str, str, int, int, int]  # path, record, inode, mtime_ns, ctime_ns, bytes
+Row = tuple[str, str, str, int, int, int, int]  # path, record, inode, mtime_ns, ctime_ns, bytes, whether it was missing
+BYTES = itemgetter(5)  # 0: of a folder, or of an empty file
 
 
 class _Known(NamedTuple):
@@ -112,30 +115,31 @@ class _Known(NamedTuple):
 
     files: dict[str, Row]
     prints: dict[str, str | None]  # path -> fingerprint, of folders
-    missing: set[str]
+
+
+PLACES = tables.location.c
+BELOW = or_(PLACES.path == bindparam("folder"), (PLACES.path >= bindparam("begin")) & (PLACES.path < bindparam("end")))
+STATS = select(*(PLACES[name] for name in ("path", "record_id", "inode", "mtime_ns", "ctime_ns", "bytes", "missing"))).where(BELOW)
+PRINTS = select(PLACES.path, PLACES.fingerprint).where(BELOW, PLACES.bytes == 0)
 
 
 def _known_below(connection: Connection, folder: Path) -> _Known:
     """Everything known below a folder. The rows are read as the driver gives them: there is one for every file of a library."""
-    table = tables.location.c
-    beginning = str(folder).rstrip("/\\") + os.sep
-    end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
-    below = or_(table.path == str(folder), (table.path >= beginning) & (table.path < end))
-    stat = select(table.path, table.record_id, table.inode, table.mtime_ns, table.ctime_ns, table.bytes).where(below)
-    files = {row[0]: row for row in connection.execute(stat).cursor.fetchall()}
-    others = select(table.path, table.missing, table.fingerprint).where(below, or_(table.missing == 1, table.bytes == 0))
-    found = connection.execute(others).all()
-    return _Known(files, {path: fingerprint for path, _, fingerprint in found}, {path for path, missing, _ in found if missing})
+    begin = str(folder).rstrip("/\\") + os.sep
+    below = {"folder": str(folder), "begin": begin, "end": begin[:-1] + chr(ord(begin[-1]) + 1)}
+    files = {row[0]: row for row in connection.execute(STATS, below).cursor.fetchall()}
+    if all(map(BYTES, files.values())):
+        return _Known(files, {})
+    return _Known(files, {row.path: row.fingerprint for row in connection.execute(PRINTS, below)})
 
 
-def _is_unchanged(entry: Entry, row: Row, known: _Known) -> bool:
+def _is_unchanged(path: str, seen: os.stat_result, folder: bool, row: Row, known: _Known) -> bool:
     """Whether the index knows the file with this stat. For a folder that is the fingerprint of its files."""
-    path, seen, folder, _ = entry
-    if path in known.missing:
+    _, _, inode, mtime_ns, ctime_ns, size, missing = row
+    if missing:
         return False
     if folder:
         return folder_fingerprint(path) == known.prints.get(path)
-    _, _, inode, mtime_ns, ctime_ns, size = row
     return mtime_ns == seen.st_mtime_ns and ctime_ns == seen.st_ctime_ns and size == seen.st_size and inode == str(seen.st_ino)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -50,26 +50,48 @@ def walk(folder: Path, embedded: Collection[Path], problems: list[Problem], know
             if (seen.st_dev, seen.st_ino) in visited or Path(here) in embedded:
                 continue
             visited.add((seen.st_dev, seen.st_ino))
-            with os.scandir(here) as listing:
-                entries = sorted([entry for entry in listing if not entry.name.startswith(".")], key=NAME)
+            descriptor = _open_folder(here)
         except OSError as error:
             problems.append(_unreadable(here, error))
             continue
-        names = {entry.name for entry in entries}
-        if "model_index.json" in names:
-            yield Entry(here, seen, True)
-            continue
-        weights = {entry.path for entry in entries if COMPONENT_WEIGHTS.fullmatch(entry.name)} if "config.json" in names else set()
-        if weights and _is_alone(here) and (here in known or not any(path in known for path in weights)):
-            yield Entry(here, seen, True)
-            entries = [entry for entry in entries if entry.path not in weights or entry.path in known]
-        folders = []
-        for entry in entries:
-            if _is_folder(entry):
-                folders.append(entry.path)
-            elif entry.name.lower().endswith(ENDINGS) and (found := _stat(entry, problems)) is not None:
-                yield Entry(entry.path, found, False, names)
-        waiting.extend(reversed(folders))
+        try:
+            waiting += yield from _models_in(here, seen, descriptor, problems, known)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _open_folder(path: str) -> int | None:
+    """A descriptor from which its entries are found without going through the whole path again; None where there is no such."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if os.scandir in os.supports_fd else None
+
+
+def _models_in(
+    here: str, seen: os.stat_result, descriptor: int | None, problems: list[Problem], known: Collection[str]
+) -> Generator[Entry, None, list[str]]:
+    """The models in one folder; returns the folders in it, the first last."""
+    try:
+        with os.scandir(here if descriptor is None else descriptor) as listing:
+            entries = sorted([entry for entry in listing if not entry.name.startswith(".")], key=NAME)
+    except OSError as error:
+        problems.append(_unreadable(here, error))
+        return []
+    names = {entry.name for entry in entries}
+    if "model_index.json" in names:
+        yield Entry(here, seen, True)
+        return []
+    beginning = os.path.join(here, "")
+    weights = {beginning + name for name in names if COMPONENT_WEIGHTS.fullmatch(name)} if "config.json" in names else set()
+    if weights and _is_alone(here) and (here in known or not any(path in known for path in weights)):
+        yield Entry(here, seen, True)
+        entries = [entry for entry in entries if (path := beginning + entry.name) not in weights or path in known]
+    folders = []
+    for entry in entries:
+        if _is_folder(entry):
+            folders.append(beginning + entry.name)
+        elif entry.name.lower().endswith(ENDINGS) and (found := _stat(entry, path := beginning + entry.name, problems)) is not None:
+            yield Entry(path, found, False, names)
+    return folders[::-1]
 
 
 def _is_alone(folder: str) -> bool:
@@ -86,19 +108,19 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _stat(entry: os.DirEntry[str], problems: list[Problem]) -> os.stat_result | None:
+def _stat(entry: os.DirEntry[str], path: str, problems: list[Problem]) -> os.stat_result | None:
     """The stat of a regular file; None where it is none, or cannot be read, with its problem."""
     try:
-        if not entry.path.isascii():
-            entry.path.encode("utf-8")
+        if not path.isascii():
+            path.encode("utf-8")
         seen = entry.stat()
         if not stat.S_ISREG(seen.st_mode):
             raise OSError(0, "it is a pipe, a socket or a device")
     except UnicodeEncodeError:
-        shown = os.fsencode(entry.path).decode("utf-8", "replace")
+        shown = os.fsencode(path).decode("utf-8", "replace")
         problems.append(Problem(shown, "unreadable", "Its name is not valid Unicode. Rename it to register it."))
     except OSError as error:
-        problems.append(_unreadable(entry.path, error))
+        problems.append(_unreadable(path, error))
     else:
         return seen
     return None
