@@ -261,6 +261,17 @@ def _may_have(row: Signature, patterns: frozenset[str]) -> bool:
     return any(map(patterns.issuperset, (*row.adapter, *row.adapter_shared))) and patterns.isdisjoint(row.adapter_absent)
 
 
+def with_names_of(rows: tuple[Signature, ...], names: TensorNames) -> tuple[Signature, ...]:
+    """The signatures that the names of an adapter's modules can be of."""
+    some = _possible(rows, names.cached(_modules, len(EXPRESSIONS)).patterns)
+    return tuple([row for row in some if has_names_of(row, names)])
+
+
+@lru_cache(maxsize=1024)
+def _possible(rows: tuple[Signature, ...], patterns: frozenset[str]) -> tuple[Signature, ...]:
+    return tuple(row for row in rows if _may_have(row, patterns))
+
+
 def has_names_of(row: Signature, names: TensorNames) -> bool:
     """Whether the names of an adapter's modules are a signature's; the widths may be another's."""
     return names.cached(_by_names, row) is not None

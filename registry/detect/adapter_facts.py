@@ -99,10 +99,14 @@ def _by_names(names: TensorNames) -> _Named:
         else []
     )
     ranks = [*_ranks(keys, kinds)]
-    modules = Counter([place for place, _, _ in ranks])
+    shared: tuple[_Rank, ...] = ()
+    if len({place for place, _, _ in ranks}) != len(ranks):
+        modules = Counter([place for place, _, _ in ranks])
+        shared = tuple([rank for rank in ranks if modules[rank[0]] > 1])
+        ranks = [rank for rank in ranks if modules[rank[0]] == 1]
     return _Named(
-        ranks=tuple(name for place, name, _ in ranks if modules[place] == 1),
-        shared_ranks=tuple(rank for rank in ranks if modules[rank[0]] > 1),
+        ranks=tuple([name for _, name, _ in ranks]),
+        shared_ranks=shared,
         blocks=tuple(name for name, key in _with_roles(keys, kinds, {"blocks"}) if key.algorithm == "oft"),
         algorithms=frozenset(kind.algorithm for kind in kinds if kind.role != "dora") - {""},  # a DoRA magnitude goes with any
         components=_components(keys, kinds),

@@ -55,10 +55,18 @@ def metadata_facts(metadata: Mapping[str, str]) -> MetadataFacts:
         licence=metadata.get("modelspec.license") or None,
         warnings=warnings,
         parents=_parents(metadata),
-        kept={
-            key: value if len(value) <= KEPT_TEXT else value[:KEPT_TEXT] + "…" for key, value in metadata.items() if key not in OWN_METADATA
-        },
+        kept=_kept(metadata),
     )
+
+
+def _kept(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata without the registry's own names, long values cut."""
+    kept = {**metadata}
+    for key in OWN_METADATA & kept.keys():
+        del kept[key]
+    if max(map(len, kept.values()), default=0) > KEPT_TEXT:
+        kept |= {key: value[:KEPT_TEXT] + "…" for key, value in kept.items() if len(value) > KEPT_TEXT}
+    return kept
 
 
 def _prediction(metadata: Mapping[str, str]) -> Prediction:

@@ -22,6 +22,7 @@ from registry.formats.adapter_keys import malformed
 from registry.formats.dialects import DENOISER
 from registry.formats.gguf import QUANTISED
 from registry.formats.model_header import ModelHeader, TensorNames, declared_metadata
+from registry.formats.quantised.model_shapes import is_packed
 from registry.formats.safetensors_header import DTYPE_BITS, TensorInfo, parse_header, plain_table, split_header
 
 GGUF_BITS = 5  # an element, about, of a quantised type: enough to see which dtype has the most bytes
@@ -56,6 +57,7 @@ class TableFacts:
     dialect: str  # of a single-file checkpoint
     claims: tuple[Claim, ...]
     malformed: str | None = None  # a key that looks like an adapter's, of a file that is none by its keys
+    packed: bool = False  # its names are those of codes: the model's own names and shapes are in the other bytes of the file
 
 
 def table_facts(
@@ -67,12 +69,12 @@ def table_facts(
     """
     # no path: the same table gives the same facts
     seen = ModelHeader(path=Path(), tensors=tensors, metadata=declared_metadata(metadata), counts=counts)
-    dtype = dtype_of(tensors, seen.infos)
+    dtype, packed = dtype_of(tensors, seen.infos), seen.names.cached(_is_packed)
     if seen.names.cached(_is_adapter):
-        return TableFacts(dtype, adapter_facts(seen), seen.names.cached(_is_unet), None, (), "", adapter_claims(seen))
+        return TableFacts(dtype, adapter_facts(seen), seen.names.cached(_is_unet), None, (), "", adapter_claims(seen), packed=packed)
     small = kind_by_keys(tensors)
     claims = checkpoint_claims(seen) if small is None else ()
-    return TableFacts(dtype, None, False, small, _components(tensors), _dialect(tensors), claims, malformed(tensors))
+    return TableFacts(dtype, None, False, small, _components(tensors), _dialect(tensors), claims, malformed(tensors), packed)
 
 
 def dtype_of(tensors: Mapping[str, TensorInfo], infos: Mapping[TensorInfo, int] | None = None) -> str | None:
@@ -111,6 +113,10 @@ UNET_WORDS = ("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_b
 def _is_adapter(names: TensorNames) -> bool:
     """Whether the keys are an adapter's, or of peft with an unsupported algorithm: VeRA, FourierFT, ..."""
     return names.keys is not None or (bool(names.names) and all(name.startswith("base_model.") for name in names.names))
+
+
+def _is_packed(names: TensorNames) -> bool:
+    return is_packed(names.names)
 
 
 def _is_unet(names: TensorNames) -> bool:

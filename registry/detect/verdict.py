@@ -16,7 +16,7 @@ from registry.families import FAMILIES
 from registry.formats.model_header import ModelHeader, TensorNames
 from registry.parts import Match
 from registry.record import Prediction, Warn
-from registry.signature import Signature, claim_adapter, claim_checkpoint, has_names_of
+from registry.signature import Signature, claim_adapter, claim_checkpoint, with_names_of
 
 TIE = 0.02  # claims closer than this are a tie
 
@@ -59,7 +59,7 @@ class _Asked(NamedTuple):
 def _asked(names: TensorNames, families: tuple[str, ...]) -> _Asked:
     """The families whose adapters can have these names."""
     with_file = tuple(name for name in families if FAMILIES[name].may_be_adapter(names))
-    return _Asked(with_file, tuple(row for row in _without_file() if has_names_of(row, names)))
+    return _Asked(with_file, with_names_of(tuple(_without_file()), names))
 
 
 def checkpoint_claims(seen: ModelHeader) -> tuple[Claim, ...]:

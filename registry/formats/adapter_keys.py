@@ -63,10 +63,19 @@ class _Keys(dict[str, AdapterKey]):
     def kinds(self) -> dict[KeyKind, None]:
         return dict.fromkeys(map(_KIND, self.values()))
 
+    @cached_property
+    def modules(self) -> dict[str, None]:
+        return dict.fromkeys(map(_MODULE, self.values()))
+
 
 def kinds_of(keys: Mapping[str, AdapterKey]) -> dict[KeyKind, None]:
     """The kinds of the keys, in the order of the first of each."""
     return keys.kinds if isinstance(keys, _Keys) else dict.fromkeys(map(_KIND, keys.values()))
+
+
+def modules_of(keys: Mapping[str, AdapterKey]) -> dict[str, None]:
+    """The modules of the keys, in the order of the first key of each."""
+    return keys.modules if isinstance(keys, _Keys) else dict.fromkeys(map(_MODULE, keys.values()))
 
 
 @dataclass(frozen=True)
@@ -209,7 +218,7 @@ def dialect_of(keys: Mapping[str, AdapterKey]) -> str:
         return "peft"
     if "lycoris" in prefixes or "lycoris" in endings:
         return "lycoris"
-    if "bfl" in prefixes or "double_blocks." in " ".join(map(_MODULE, keys.values())):
+    if "bfl" in prefixes or "double_blocks." in " ".join(modules_of(keys)):
         return "bfl"
     if "kohya" in prefixes or ("kohya" in endings and "diffusers" not in prefixes):
         return "kohya"

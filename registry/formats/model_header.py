@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from registry.formats.adapter_keys import AdapterKey, denoiser_keys, keys_by_name, needs_shapes, numbered
+from registry.formats.adapter_keys import AdapterKey, denoiser_keys, keys_by_name, modules_of, needs_shapes, numbered
 from registry.formats.adapter_shapes import LayerSize, Part, layer_parts, layer_size
 from registry.formats.dialects import DIALECTS
 from registry.formats.safetensors_header import TensorInfo
 
 T = TypeVar("T")
-_MODULE = attrgetter("module")
 # the header's metadata in which trainers declare the base model; detection by tensors looks at no others
 DECLARED_KEYS = ("modelspec.architecture", "ss_base_model_version", "modelspec.prediction_type", "modelspec.predict_key")
 
@@ -37,7 +35,7 @@ class TensorNames:
     @cached_property
     def modules(self) -> tuple[str, ...]:
         """The denoiser's layers that an adapter touches, in the file's order."""
-        return tuple(dict.fromkeys(map(_MODULE, denoiser_keys(self.keys or {}).values())))
+        return tuple(modules_of(denoiser_keys(self.keys or {})))
 
     @cached_property
     def layers(self) -> dict[str, list[str]]:

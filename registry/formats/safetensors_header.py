@@ -168,6 +168,7 @@ def _read_entries(raw: bytes, path: Path, file_bytes: int) -> Header:
 # Whatever is not exactly of this form, sound or not, is read entry by entry above, where the faults have their names.
 
 METADATA_FIRST = '{"__metadata__":'
+NAMED_LATER = '"__metadata__"'
 # what is between the quotes of `"name":{"dtype":"F16","shape":[4,320],"data_offsets":[0,2560]},`, beside the name, dtype, shape and offsets
 BETWEEN = {2: ":{", 3: "dtype", 4: ":", 6: ",", 7: "shape", 9: "data_offsets"}
 QUOTES = 10  # an entry
@@ -183,7 +184,7 @@ def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
     try:
         text = raw.decode("utf-8")
         if not text.startswith(METADATA_FIRST):
-            return ({}, text.rstrip(" ")) if text.startswith('{"') else None
+            return ({}, text.rstrip(" ")) if text.startswith('{"') and NAMED_LATER not in text else None
         entry, end = STRICT.raw_decode(text, len(METADATA_FIRST))
     except (ValueError, RecursionError):
         return None

@@ -20,20 +20,21 @@ def model_header(path: Path) -> Header:
     if path.suffix.lower() == GGUF:
         return as_in_the_model(read_gguf(path))
     header = read_header(path)
-    return _unpacked(path, header) if _is_packed(header.tensors) else header
+    return _unpacked(path, header) if is_packed(header.tensors) else header
 
 
 def folder_tensors(folder: Path) -> dict[str, TensorInfo]:
     """The tensors of a component's folder, all shards together; {} where it has no safetensors. Raises BadFile."""
     tensors = weights_of(folder)
-    if _is_packed(tensors):
+    if is_packed(tensors):
         return {name: info for file in weight_files(folder) for name, info in model_header(file).tensors.items()}
     return tensors
 
 
-def _is_packed(keys: Iterable[str]) -> bool:
-    """Whether the names or the shapes are those of codes."""
-    return any(mark in key for key in keys for mark in MARKS)
+def is_packed(keys: Iterable[str]) -> bool:
+    """Whether the names or the shapes are those of codes: the model's own are in the other bytes of the file."""
+    names = "\n".join(keys)
+    return any(mark in names for mark in MARKS)
 
 
 def _unpacked(path: Path, header: Header) -> Header:

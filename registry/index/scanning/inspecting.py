@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from registry.detect.inspect import inspect, record_of, refuse_partial
 from registry.detect.table_facts import FoundTable, TableReader
-from registry.formats.quantised.model_shapes import MARKS
 from registry.formats.safetensors_header import read_header_bytes
 from registry.index import rows
 from registry.index.rows import Place
@@ -24,7 +23,6 @@ from registry.index.scanning.walk import Entry
 
 TOGETHER = 64  # files
 HELD = 3 << 19  # bytes of their headers, beside the last one: checkpoints have some hundred KB each
-ELSEWHERE = tuple(mark.encode() for mark in MARKS)  # in the header of a file whose model's names and shapes are in its other bytes
 
 
 class Failed(NamedTuple):
@@ -101,10 +99,12 @@ def _opened(entry: Entry) -> _Raw | Seen:
     path = Path(entry.path)
     size, header = read_header_bytes(path)
     place = rows.place_of(entry.path, entry.stat, fingerprint=fingerprint(header))
-    return Seen(place, inspect(path)) if any(mark in header for mark in ELSEWHERE) else _Raw(entry, path, place, size, header)
+    return _Raw(entry, path, place, size, header)
 
 
 def _seen(raw: _Raw, table: FoundTable) -> Seen:
+    if table.facts.packed:
+        return Seen(raw.place, inspect(raw.path))
     return Seen(raw.place, record_of(raw.path, raw.size, table.metadata, table.facts, beside=raw.entry.beside))
 
 

@@ -39,14 +39,14 @@ def scan(index: Index, folder: Path, *, embedded: Collection[Path], report: Repo
         known = _known_below(connection, folder)
     files = _Files(index, found, RecordMatcher(index, digest))
     for number, entry in enumerate(walk(folder, embedded, files.unread, known.files), 1):
-        path, seen, folder, _ = entry
+        path, seen, is_folder, _ = entry
         row = known.files.pop(path, None)  # what is left in the end was not seen
-        if row is not None and _is_unchanged(path, seen, folder, row, known):
+        if row is not None and _is_unchanged(path, seen, row, known, is_folder=is_folder):
             found.unchanged += 1
             found.ids[row[1]] = None
         else:
             files.put(entry, is_new=row is None)
-        if number % REPORT_EVERY == 0 or folder:
+        if number % REPORT_EVERY == 0 or is_folder:
             report(Tick("scan", number, 0, os.path.basename(path)))
     files.write_all()
     mark_missing(index, [*known.files], found, files.matcher)
@@ -133,12 +133,12 @@ def _known_below(connection: Connection, folder: Path) -> _Known:
     return _Known(files, {row.path: row.fingerprint for row in connection.execute(PRINTS, below)})
 
 
-def _is_unchanged(path: str, seen: os.stat_result, folder: bool, row: Row, known: _Known) -> bool:
+def _is_unchanged(path: str, seen: os.stat_result, row: Row, known: _Known, *, is_folder: bool) -> bool:
     """Whether the index knows the file with this stat. For a folder that is the fingerprint of its files."""
     _, _, inode, mtime_ns, ctime_ns, size, missing = row
     if missing:
         return False
-    if folder:
+    if is_folder:
         return folder_fingerprint(path) == known.prints.get(path)
     return mtime_ns == seen.st_mtime_ns and ctime_ns == seen.st_ctime_ns and size == seen.st_size and inode == str(seen.st_ino)
 

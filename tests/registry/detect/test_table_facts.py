@@ -49,6 +49,24 @@ def test_a_file_cut_short_is_not_taken_for_the_whole_one_before(tmp_path: Path) 
         reader.read(tmp_path / "x.safetensors", size - 1, raw)
 
 
+@pytest.mark.parametrize("place", ["first", "last", "between"])
+def test_metadata_are_read_wherever_they_are_in_the_header(place: str, tmp_path: Path) -> None:
+    path, reader = tmp_path / "x.safetensors", TableReader()
+    lora(path, sd1_attention(), metadata={"modelspec.architecture": "stable-diffusion-v1/lora", "note": "n"})
+    size, raw = read_header_bytes(path)
+    values = json.loads(raw)
+    metadata = {"__metadata__": values.pop("__metadata__")}
+    names = [*values]
+    parts = {"first": [metadata, values], "last": [values, metadata]}
+    parts["between"] = [{names[0]: values[names[0]]}, metadata, {name: values[name] for name in names[1:]}]
+    written = json.dumps({key: value for part in parts[place] for key, value in part.items()}, separators=(",", ":")).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + bytes(size - 8 - len(raw)))
+    size, raw = read_header_bytes(path)
+    for _ in range(2):  # the second time the table is known
+        reported, traits = reader.read(path, size, raw)
+        assert reported == {"modelspec.architecture": "stable-diffusion-v1/lora", "note": "n"} and traits == freshly(path)[1]
+
+
 @pytest.mark.slow
 def test_mutated_headers_are_read_through_the_memory_as_without_it(tmp_path: Path) -> None:
     random_, reader, path = random.Random(7), TableReader(), tmp_path / "x.safetensors"
