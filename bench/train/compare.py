@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -69,6 +70,20 @@ def actual(steps: int, folder: Path, device: str) -> dict[str, float]:
 
 def plain(steps: int, folder: Path, device: str) -> dict[str, float]:
     """The same with diffusers and peft alone, as the examples have it."""
+    import torch
+
+    torch.manual_seed(0)
+    step = plain_step(device)
+    cpu = wall = 0.0
+    for number in range(steps):
+        if number == WARM:
+            cpu, wall = time.process_time(), time.perf_counter()
+        step()
+    return rates(steps - WARM, time.process_time() - cpu, time.perf_counter() - wall)
+
+
+def plain_step(device: str) -> Callable[[], object]:
+    """A step of the script: it decodes the images and encodes them and their captions anew."""
     import random
 
     import numpy
@@ -79,7 +94,6 @@ def plain(steps: int, folder: Path, device: str) -> dict[str, float]:
 
     from registry.home import pocket_dir
 
-    torch.manual_seed(0)
     pipe = StableDiffusionPipeline.from_pretrained(pocket_dir(), safety_checker=None, dtype=torch.float32)
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
@@ -88,10 +102,8 @@ def plain(steps: int, folder: Path, device: str) -> dict[str, float]:
     weights = [weight for weight in pipe.unet.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, LR)
     files, order = sorted(DATA.glob("*.png")), random.Random(0)
-    cpu = wall = 0.0
-    for step in range(steps):
-        if step == WARM:
-            cpu, wall = time.process_time(), time.perf_counter()
+
+    def step() -> None:
         batch = order.sample(files, BATCH)
         images = [numpy.asarray(Image.open(file).convert("RGB").resize((64, 64)), numpy.float32) / 127.5 - 1 for file in batch]
         pixels = torch.from_numpy(numpy.stack(images)).permute(0, 3, 1, 2).to(device)
@@ -108,7 +120,8 @@ def plain(steps: int, folder: Path, device: str) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
         loss.item()  # the progress bar of the example reads it in every step
-    return rates(steps - WARM, time.process_time() - cpu, time.perf_counter() - wall)
+
+    return step
 
 
 def rates(steps: int, cpu: float, wall: float) -> dict[str, float]:

@@ -6,7 +6,8 @@
 The bare loop has latents and states of texts ready, and does no more than add noise, call diffusers' UNet with peft's layers, take the
 mean squared error, its gradient and a step of torch's AdamW. Ours is the step of a run: it also draws each latent from its cached
 posterior, clips, and keeps each image's loss. The bound is the bare loop without a LoRA: its passes, with a gradient for one layer so that
-they go as far back, and a clipped step of AdamW over one buffer of as many numbers. CPU seconds of the process.
+they go as far back, and a clipped step of AdamW over one buffer of as many numbers. On the embedded base in batches of 4 the script of
+bench.train.compare has its turn too, which encodes images and captions anew. CPU seconds of the process.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from bench.train import compare
 from registry.progress import silent
 from registry.store import Store
 from tests import tiny
@@ -176,6 +178,8 @@ def _compare(given: argparse.Namespace, batch: int, place: Path) -> None:
         work = ready(base, side, batch, lora, place)
         if not sides:
             sides["bare"], sides["bound"] = bare(work, folder, lora), bound(work, folder)
+            if (given.base, side, batch, given.rank) == ("pocket", 64, compare.BATCH, compare.RANK):
+                sides["script"] = compare.plain_step("cpu")
         sides[f"ours, lora.product={product}"] = steps_of(work)
     milliseconds: dict[str, list[float]] = {name: [] for name in sides}
     for step in sides.values():

@@ -2,7 +2,7 @@
 
 transformers reads each of its 1,600 model files for the names in `__all__`, line by line in Python, and does so twice: it keeps the answer
 for 128 folders, and has 550. diffusers asks for the distribution of every package there is, parses the metadata of all of them, and
-looks up three names of packages that are seldom installed. Together that is 1.5 of the 5 CPU seconds of a training of one step.
+looks up three names of packages that are seldom installed. Together that is 0.4 of the 4.0 CPU seconds of these imports.
 """
 
 from __future__ import annotations
