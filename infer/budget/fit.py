@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from infer.budget.memory import BaseMemory, GridMemory
 from infer.budget.need import Drawing, Largest
 from infer.budget.savings import SEARCHED, settings_of
+from infer.draw.draw import most_decoded
 from infer.draw.render import Render
 from infer.prompt.dialect import PLAIN, read_prompt
 from registry.budget.chosen import as_typed
@@ -135,7 +136,8 @@ def drawing_of(group: Sequence[Render], resolver: Resolver, *, batch_size: int =
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
     wide = max((render.final_size for render in group), key=lambda size: size[0] * size[1])
     rows, chunks = max(map(_rows, group)) * min(batch_size, len(group)), max(render.prompt_chunks for render in group)
-    largest = Largest(*wide, rows=rows, chunks=chunks)
+    together = most_decoded(*wide, images=min(batch_size, len(group)))
+    largest = Largest(*wide, rows=rows, chunks=chunks, together=together)
     base = resolver.base(first)
     return Drawing(
         base.family,

@@ -9,13 +9,13 @@ prompt makes, what a call of the denoiser makes at the largest image, what the V
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.vae.tiles import decode_tiled
-from registry.budget.peak import trace
+from registry.budget.peak import Trace, trace
 from registry.family import Family
 from registry.parts import Parts
 from registry.quantised.empty import copied, quantised_sizes, stored_bytes
@@ -25,9 +25,11 @@ from registry.swapping.blocks import BlockSize, Swap, block_sizes, swap_of
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.nn import Module
 
 LOG = logging.getLogger(__name__)
 
+Tracing = Callable[[Callable[[], object], Iterable["Module"]], Trace]
 Values = Mapping[str, Any]  # base_dtype, text_encoder_dtype, swap_blocks, vae_tiling
 
 
@@ -39,6 +41,7 @@ class Largest:
     height: int
     rows: int  # conditionings of an image that share a call: two where it is guided
     chunks: int = 1
+    together: int = 1  # images that are decoded at once
 
 
 @dataclass(frozen=True)
@@ -122,21 +125,22 @@ class Drawing:
         if key not in self._stages:
             parts = copied(self.parts, self.dtype, quantised, self.family.denoiser)
             set_compute(parts.denoiser, self.compute)
-            self._stages[key] = make(self.family, replace(parts, prompt_chunks=self.largest.chunks), self.largest)
+            traced = partial(trace, on_cpu=self.process > 0)
+            self._stages[key] = make(self.family, replace(parts, prompt_chunks=self.largest.chunks), self.largest, traced).peak
         return self._stages[key]
 
 
-def _prompt(family: Family, parts: Parts, _largest: Largest) -> int:
+def _prompt(family: Family, parts: Parts, _largest: Largest, trace: Tracing) -> Trace:
     import torch
 
     def work() -> None:
         with torch.no_grad():
             family.encode_prompts(parts, ["a"])
 
-    return trace(work, list(parts.text_encoders.values())).peak
+    return trace(work, list(parts.text_encoders.values()))
 
 
-def _forward(family: Family, parts: Parts, largest: Largest) -> int:
+def _forward(family: Family, parts: Parts, largest: Largest, trace: Tracing) -> Trace:
     """A call of the denoiser, as infer.draw.denoise makes it: all rows of an image at once."""
     import torch
 
@@ -147,13 +151,15 @@ def _forward(family: Family, parts: Parts, largest: Largest) -> int:
             noisy = torch.zeros((largest.rows, family.channels(parts), *size), dtype=parts.dtype)
             complete = family.complete(parts, states, height=largest.height, width=largest.width, guidance=1.0)
             timesteps = torch.zeros(largest.rows)
-        return trace(lambda: family.predict(parts, noisy, timesteps, complete), [parts.denoiser]).peak
+        return trace(lambda: family.predict(parts, noisy, timesteps, complete), [parts.denoiser])
 
 
-def _decode(family: Family, parts: Parts, largest: Largest, *, tile: int | None) -> int:
+def _decode(family: Family, parts: Parts, largest: Largest, trace: Tracing, *, tile: int | None) -> Trace:
+    """Images that are decoded at once."""
     import torch
 
     size = (largest.height // parts.latent_factor, largest.width // parts.latent_factor)
     with torch.no_grad():
-        latents = torch.empty(1, family.channels(parts), *size, device="meta", dtype=parts.dtype)
-        return trace(lambda: decode_tiled(family.decode, parts, latents, tile), [parts.vae]).peak
+        together = 1 if tile is not None else largest.together
+        latents = torch.empty(together, family.channels(parts), *size, device="meta", dtype=parts.dtype)
+        return trace(lambda: decode_tiled(family.decode, parts, latents, tile), [parts.vae])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from infer.draw.adapters import attach, changes_text, detach, set_weights
 from infer.draw.control import Steering, is_within
 from infer.draw.denoise import Counter, Walk, advance, begin
-from infer.draw.draw import Prompts, calls_of, draw_image, draw_images, draw_latents, job_of
+from infer.draw.draw import Prompts, calls_of, draw_image, draw_images, draw_latents, job_of, most_decoded
 from infer.draw.files import Adapter, Embedding
 from infer.draw.inputs import hint_pixels, pasted, start_of
 from infer.draw.render import Render
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOG = logging.getLogger(__name__)
-
-DECODED_PIXELS, MOST_DECODED = 1 << 20, 8  # of images that share a call of the VAE: a quarter less time at 64 pixels, none at 1024
 
 
 @dataclass(kw_only=True)
@@ -201,7 +199,7 @@ class Session:
                 alike.setdefault((render.vae_sha256, walk.latents.shape), []).append(walk)
         for group in alike.values():
             first = group[0].job
-            most = min(MOST_DECODED, DECODED_PIXELS // (first.height * first.width))
+            most = most_decoded(first.width, first.height, images=len(group))
             for start in range(0, len(group), most) if most > 1 else ():
                 some = group[start : start + most]
                 try:

@@ -11,7 +11,7 @@ pairs; and half precision casts as in torch.autocast's lists for CUDA.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,8 +35,12 @@ class Trace:
     away: int = 0  # bytes of activations that lie in main memory between forward and backward pass
 
 
-def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None) -> Trace:
-    """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast."""
+def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None, on_cpu: bool = False) -> Trace:
+    """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast.
+
+    `on_cpu`: what a CPU's convolutions take beside their tensors is counted too.
+    """
+    from registry.budget.convolutions import workspace
     from registry.tensors.live_bytes import LiveBytes
     from registry.tensors.meta_results import Made, described
 
@@ -53,12 +57,15 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             else:
                 made = func(*args, **kwargs)
                 cost = _cost(func, args, kwargs, made)
+                if on_cpu and (beside := workspace(func, args, made)):
+                    cost = replace(cost, beside=beside)
                 if key is not None and (shapes := Made.of(made, args, kwargs)) is not None:
                     known[key] = (shapes, cost)
             operations[0] += cost.operations
             operations[1] += cost.in_8_bits
             calls[0] += cost.calls
             calls[1] += cost.moved
+            self.count_passing(cost.beside)
             self.count_all(made)
             return made
 
@@ -76,6 +83,7 @@ class _Cost:
     in_8_bits: float = 0.0
     moved: int = 0
     calls: int = 1
+    beside: int = 0  # bytes in passing, those of the result among them
 
 
 def _cost(func: Any, args: Any, kwargs: Any, made: Any) -> _Cost:

@@ -30,6 +30,10 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             if isinstance(leaf, torch.Tensor):
                 self._count(leaf)
 
+    def count_passing(self, size: int) -> None:
+        """Count bytes that are taken beside all that is live, and given back at once."""
+        self.peak = max(self.peak, self.live + size)
+
     def _count(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
