@@ -57,9 +57,10 @@ class Queue:
         self.home = (home if home is not None else home_dir()).absolute()
         self.folder = self.home / "queue"
 
-    def add(self, words: Sequence[str], *, folder: Path, first: bool = False) -> Job:
+    def add(self, words: Sequence[str], *, folder: Path, first: bool = False, once: bool = False) -> Job:
         """Add a command line without its `loraloom`, to run in a working folder; started at once when nothing else runs.
 
+        With `once`, raises Refused where a job with these words waits or runs in this folder already.
         Raises what the command itself refuses its words with: an unknown command or switch, and of train, grid and merge every setting
         that cannot be read. What only a plan finds (the base, the data) is found when the job starts: it is `refused` then.
         """
@@ -69,7 +70,7 @@ class Queue:
         folder = folder.absolute()
         if not folder.is_dir():
             raise Refused(f"{folder} is no folder, and a job runs in one.")
-        return self._add(files.CommandLine(words, folder, datetime.now(UTC), kept()), first=first)
+        return self._add(files.CommandLine(words, folder, datetime.now(UTC), kept()), first=first, once=once)
 
     def _add(self, line: files.CommandLine, *, first: bool, once: bool = False) -> Job:
         with self._alone():

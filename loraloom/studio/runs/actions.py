@@ -24,7 +24,7 @@ def resume_run(studio: Studio, folder: Path) -> Job:
     job = job_of(studio, folder)
     if job is not None and job.state in (State.waiting, State.running):
         raise Refused(f"{folder}: its job {job.id} {'waits in the queue' if job.state is State.waiting else 'runs'} already.")
-    return start(studio, ["train", f"resume={folder}"], first=False)
+    return own_queue(studio).add(["train", f"resume={folder}"], folder=studio.folder, once=True)  # two may ask at the same moment
 
 
 def move(studio: Studio, job: str, place: str) -> None:

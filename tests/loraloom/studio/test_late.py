@@ -136,6 +136,24 @@ def test_a_mask_is_undone_after_it_was_saved(page: "Page", served: Served) -> No
     page.close()
 
 
+def test_a_mask_is_undone_while_it_is_saved(page: "Page", served: Served) -> None:
+    """What is seen then is not what was saved: it can be saved, and what was saved can be removed."""
+    from playwright.sync_api import expect
+
+    page.goto(address(served, photos(served)))
+    page.get_by_role("button", name="Open fox.png").click()
+    save, drop = page.get_by_role("button", name="Save the mask"), page.get_by_role("button", name="Remove the mask")
+    page.locator(".viewer canvas").click()
+    held = Held(page, "api/data/upload")
+    save.click()
+    saving = held.next()
+    page.get_by_role("button", name="Undo stroke").click()
+    saving.continue_()
+    expect(save).to_be_enabled()
+    expect(drop).to_be_enabled()
+    page.close()
+
+
 def test_a_mask_of_somebody_else_is_not_taken_for_the_one_that_was_saved(page: "Page", served: Served) -> None:
     from playwright.sync_api import expect
 
@@ -179,6 +197,16 @@ def test_an_answer_leads_nowhere_when_somebody_went_elsewhere(page: "Page", serv
     page.get_by_role("heading", name="Grids").wait_for()
     page.evaluate("async () => { go(); await new Promise((done) => setTimeout(done)); }")
     assert re.search(r"#/grids$", page.url)
+    held = Held(page, "api/new_run/settings")
+    page.get_by_role("link", name="New run", exact=True).click()
+    reading = held.next()
+    page.get_by_role("link", name="Data", exact=True).click()
+    page.get_by_role("heading", name="Data").wait_for()
+    before = page.locator("#command").text_content()
+    with page.expect_response(lambda answer: "api/new_run/settings" in answer.url):
+        reading.continue_()
+    page.evaluate("async () => { await (await fetch('api/studio')).json(); }")
+    assert page.locator("#command").text_content() == before
     page.close()
 
 

@@ -140,8 +140,9 @@ export class Painter {
 
   // --- what is written
 
-  saved() {
-    this.changed = false;
+  // The mask was written. `since`: what is seen is not what was, as something was painted or undone meanwhile.
+  saved({ since = false } = {}) {
+    this.changed = since;
     for (const one of this.past) one.changed = true; // what an undo brings back is not what was saved
     this.onChange();
   }

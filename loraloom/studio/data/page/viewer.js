@@ -78,7 +78,7 @@ export async function openImage(view, given) {
       });
       ({ words } = made);
       item = { ...await read("data/image", { set: view.path, image: item.name }), mask_v: made.masks[item.name] }; // not another's that came since
-      if (painter.past.at(-1) === drawn) painter.saved(); // else a stroke was painted meanwhile
+      painter.saved({ since: painter.past.at(-1) !== drawn });
       if (document.activeElement === document.body) canvas.focus({ preventScroll: true }); // nothing is left to be saved
       return words;
     } });
@@ -89,7 +89,8 @@ export async function openImage(view, given) {
       if (painter.past.at(-1) === drawn) {
         painter.fill("leave", { keepHistory: false });
         painter.saved();
-      } else painter.onChange(); // what was painted meanwhile stays
+      } else painter.saved({ since: true }); // what was painted meanwhile stays
+      if (document.activeElement === document.body) canvas.focus({ preventScroll: true }); // nothing is left to be removed
     } });
     const savable = () => writable && painter.changed && !painter.isEmpty(), removable = () => Boolean(writable && item.mask);
     painter.onChange = () => { allow(save, savable()); undo.disabled = !painter.strokes; allow(drop, removable()); };

@@ -9,6 +9,7 @@ export async function show(main, _parts, query) {
   const from = query.get("from"); // read before a field is there: nothing that is typed is written over
   const before = from ? read("new_run/from", { path: from }).catch((error) => { fail(error); return null; }) : null;
   const [described, sources, given] = await Promise.all([read("new_run/settings"), read("new_run/sources"), before]);
+  if (!main.isConnected) return null; // another page is shown by now, and the command is that one's
   const first = make("input", { type: "checkbox" }), sweep = make("input", { type: "checkbox" });
   const startWords = () => ["queue", "add", ...(first.checked ? ["--first"] : []), "train", ...words()];
   const words = () => [...(sweep.checked ? ["--multirun"] : []), ...form.words()];

@@ -279,6 +279,16 @@ def test_a_large_set_is_looked_at_less_often(photos: Path, monkeypatch: pytest.M
     assert (pages.state_seldom(photos) == first) is is_old and pages.state_of(photos) != first
 
 
+def test_of_several_masks_it_is_said_that_one_must_be_kept(served: Served, photos: Path) -> None:
+    """Not that the mask was changed meanwhile, which no second try would get past."""
+    (photos / "masks").mkdir(exist_ok=True)
+    for ending in ("png", "webp"):
+        (photos / "masks" / f"b.{ending}").write_bytes(png((96, 64), 200))
+    file = served.upload("data/upload", png((96, 64), 48), name="mask.png")[1]["file"]
+    status, answer = served.post("data/edit", set=str(photos), kind="mask", image="b.png", file=file, was="")
+    assert status == 400 and "there are several (b.png, b.webp); keep one" in answer["error"]
+
+
 def test_a_caption_that_was_changed_meanwhile_is_not_written_over_unseen(served: Served, photos: Path) -> None:
     shown = served.get("data/image", set=photos, image="a.png")[1]["captions"][0]
     (photos / "a.txt").write_text("of another page\n")

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_a_run_goes_on_from_the_queue(served: Served, waiting: list[str], monkey
     check(served, monkeypatch, "runs/resume", {"path": str(folder)}, ["queue", "add", "train", f"resume={folder}"])
     status, refused = served.post("runs/resume", path=str(folder))
     assert status == 400 and "waits in the queue already" in refused["error"]
+
+
+def test_a_run_goes_on_once_where_two_ask_at_the_same_moment(served: Served, waiting: list[str]) -> None:
+    folder = make_run(served.studio.folder, done=20, finished=False)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: served.post("runs/resume", path=str(folder)), range(4)))
+    assert sorted(status for status, _ in answers) == [200, 400, 400, 400]
 
 
 def test_a_report_is_made_by_the_queue(served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
