@@ -1,12 +1,18 @@
 """What a person does while an answer is under way is neither lost nor done twice, in Chromium: the answers wait until it was done."""
 
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
+from loraloom.queue import folder as files
+from loraloom.queue.queue import Queue
+from registry.files.progress_file import ProgressFile
+from registry.progress import Tick
 from registry.store import Store
 from tests.loraloom.studio.grids.made import drawn
 from tests.loraloom.studio.held import Held
@@ -16,6 +22,7 @@ from tests.loraloom.studio.runs.made import make_run
 from tests.registry.made import lora
 from tests.train.data.editing.conftest import image
 from train.data.editing.request import EditRequest
+from train.output.folder import held as locked
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -235,6 +242,28 @@ def test_a_cell_that_is_opened_before_all_images_are_there(page: "Page", served:
     expect(page.get_by_role("link", name="Vary this cell")).to_be_visible()
     frame.locator("#close").click()
     expect(page.get_by_role("link", name="Vary this cell")).to_have_count(0)
+    page.close()
+
+
+def test_a_button_is_pressed_while_a_job_reports_its_progress(page: "Page", served: Served) -> None:
+    """What is drawn anew under the pointer takes no click: a button stays the same while only the progress changes."""
+    queue = Queue(served.studio.home)
+    queue.pause()
+    job, waiting = (queue.add(["train", f"seed={seed}"], folder=served.studio.folder).id for seed in (1, 2))
+    place = queue.folder / job
+    with locked(place):
+        files.write_plain(place / files.BEGIN, {"began": datetime.now(UTC).isoformat(), "host": "another"})
+        page.goto(f"{served.address}#/runs")
+        for step, (label, route, id) in enumerate((("Stop", "stop", job), ("Remove", "remove", waiting), ("Stop", "stop", job)), 1):
+            if step == 3:
+                page.goto(f"{served.address}#/runs/job/{job}")
+            page.get_by_role("button", name=label).hover()
+            page.mouse.down()
+            ProgressFile(place / "progress.json", lambda tick: None)(Tick("training", step, 100))
+            page.get_by_text(f"training {step}/100").wait_for()
+            with page.expect_request(f"**/api/runs/{route}") as asked:
+                page.mouse.up()
+            assert json.loads(asked.value.post_data or "")["id"] == id
     page.close()
 
 

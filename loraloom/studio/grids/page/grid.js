@@ -16,7 +16,7 @@ export async function showGrid(main, query) {
   main.classList.add("one-grid");
   main.append(make("div", { class: "heading" }, make("a", { href: to("") }, "Grids"), title, make("span", { class: "soft" }, spellStamp(row.stamp)), state), actions, frame);
   frame.addEventListener("load", () => { if (refused(frame)) turn(null); else theme(frame); });
-  const told = ({ source, origin, data }) => { if (source === frame.contentWindow && origin === location.origin && data && "opencell" in data) turn(data.opencell); };
+  const told = ({ source, origin, data }) => { if (source === frame.contentWindow && origin === location.origin && data?.opencell !== undefined) turn(data.opencell); };
   addEventListener("message", told); // a cell can be opened before all images are there
   const turn = (key) => { open = key; fill(); };
   let open = null, now = row, unwatch = null;

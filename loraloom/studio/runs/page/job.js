@@ -22,7 +22,11 @@ export async function showJob(main, id, query) {
   const log = logOf(id, () => !ended());
   main.append(top, body, log.node);
 
-  function draw() {
+  let tooled = null; // what the buttons are of: one that is drawn anew under the pointer takes no click
+
+  function drawTools() {
+    if (tooled === `${job.state} ${job.stops}`) return;
+    tooled = `${job.state} ${job.stops}`;
     const tools = [];
     if (job.state === "running") tools.push(stopButton(job, ""));
     else {
@@ -34,6 +38,10 @@ export async function showJob(main, id, query) {
       } }));
     }
     top.replaceChildren(heading("Job", chipOf(job.state), ...tools));
+  }
+
+  function draw() {
+    drawTools();
     const made = make("div", { class: "made-list" }, ...job.made.map((path) => make("div", {}, /[\\/]sweeps[\\/]/.test(path) ? make("a", { href: `#/runs/sweep/${encodeURIComponent(path)}` }, path) : job.words[0] === "train" ? make("a", { href: runLink(path) }, path) : job.words[0] === "grid" ? make("a", { href: `#/grids/grid?${new URLSearchParams({ folder: path })}` }, path) : path)));
     body.replaceChildren(
       ...(job.state === "running" ? [progressNode(job.progress)] : []),

@@ -12,6 +12,7 @@ export async function showList(main, _argument, query) {
   const chosen = new Set();
   const asked = { text: query.get("text") ?? "", state: query.get("state") ?? "", offset: Number(query.get("offset") ?? 0) };
   let version = null, gone = false, paused = false, overtaken = new AbortController();
+  let kept = new Map(); // id -> {drawn, node} of a job: a row stays while only its progress changes, as a button that is drawn anew under the pointer takes no click
 
   const search = make("input", { type: "search", value: asked.text, placeholder: "Name, path or command", "aria-label": "Filter by text" });
   const state = make("select", { "aria-label": "Filter by state" }, make("option", { value: "" }, "all states"), ...STATES.map((one) => make("option", { value: one }, one)));
@@ -37,7 +38,15 @@ export async function showList(main, _argument, query) {
     const wanted = jobs.filter((job) => (!asked.state || ofJob(job.state) === asked.state) && (!asked.text || job.command.toLowerCase().includes(asked.text.toLowerCase())));
     const waiting = jobs.filter((job) => job.state === "waiting").map((job) => job.id);
     const focus = active.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    active.replaceChildren(...wanted.map((job) => activeRow(job, waiting)));
+    const rows = wanted.map((job) => {
+      const drawn = JSON.stringify([job.state, job.stops, job.command, job.made, job.state === "waiting" && [waiting, paused]]);
+      const before = kept.get(job.id), own = before?.drawn === drawn ? before : { drawn, node: activeRow(job, waiting) };
+      if (own === before && job.state === "running") own.node.lastChild.replaceWith(progressNode(job.progress));
+      return [job.id, own];
+    });
+    kept = new Map(rows);
+    const nodes = rows.map(([, { node }]) => node);
+    if (nodes.length !== active.children.length || nodes.some((node, at) => node !== active.children[at])) active.replaceChildren(...nodes);
     active.hidden = !wanted.length;
     if (focus) [...active.querySelectorAll("[data-key]")].find((node) => node.dataset.key === focus && !node.disabled)?.focus({ preventScroll: true });
   }
