@@ -49,7 +49,7 @@ function style(name) {
   if (document.querySelector(`link[data-section="${name}"]`)) return undefined;
   const link = make("link", { rel: "stylesheet", href: `app/${name}/index.css`, "data-section": name });
   document.head.append(link);
-  return new Promise((done) => { link.onload = link.onerror = done; });
+  return new Promise((done) => { link.onload = done; link.onerror = () => { link.remove(); done(); }; }); // one that did not come is asked for again
 }
 
 const about = await read("studio");

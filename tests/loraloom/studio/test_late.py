@@ -217,6 +217,21 @@ def test_an_answer_leads_nowhere_when_somebody_went_elsewhere(page: "Page", serv
     page.close()
 
 
+def test_the_look_of_a_section_that_did_not_come_is_asked_for_again(page: "Page", served: Served) -> None:
+    page.goto(f"{served.address}#/models")
+    held = Held(page, "app/data/index.css")
+    page.get_by_role("link", name="Data", exact=True).click()
+    held.next().abort()
+    page.get_by_role("heading", name="Data").wait_for()
+    page.get_by_role("link", name="Models", exact=True).click()
+    page.get_by_role("heading", name="Models").wait_for()
+    page.get_by_role("link", name="Data", exact=True).click()
+    held.next().continue_()
+    page.get_by_role("heading", name="Data").wait_for()
+    assert page.evaluate("document.querySelector('link[data-section=data]').sheet.cssRules.length") > 0
+    page.close()
+
+
 def test_a_new_run_is_filled_in_before_it_can_be_typed_in(page: "Page", served: Served) -> None:
     from playwright.sync_api import expect
 
