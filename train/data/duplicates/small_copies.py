@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import weakref
 from typing import IO
 
 from registry.images.image_hash import SIDE
@@ -26,10 +27,10 @@ class SmallCopies:
         return (self._written + len(self._last)) // BYTES
 
     def __getitem__(self, place: int) -> bytes:
-        start = place * BYTES - self._written
-        if start >= 0:
-            return bytes(self._last[start : start + BYTES])
         with self._lock:
+            start = place * BYTES - self._written
+            if start >= 0:
+                return bytes(self._last[start : start + BYTES])
             assert self._file is not None
             self._file.seek(place * BYTES)
             return self._file.read(BYTES)
@@ -46,6 +47,7 @@ class SmallCopies:
             try:
                 if self._file is None:
                     self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is open as long as this
+                    weakref.finalize(self, self._file.close)
                 self._file.seek(self._written)
                 done = 0
                 while done < len(self._last):

@@ -1,6 +1,8 @@
 """Small copies come back as they were appended, from memory and from the file."""
 
+import gc
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -32,3 +34,16 @@ def test_they_stay_in_memory_where_no_file_can_be_written(monkeypatch: pytest.Mo
         copies.append(small(place))
     assert copies._file is None and len(copies) == COUNT
     assert [copies[place] for place in (0, PIECE, COUNT - 1)] == [small(place) for place in (0, PIECE, COUNT - 1)]
+
+
+def test_the_file_is_closed_with_the_copies() -> None:
+    copies = SmallCopies()
+    for place in range(PIECE):
+        copies.append(small(place))
+    file = copies._file
+    assert file is not None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del copies
+        gc.collect()
+    assert file.closed and not caught
