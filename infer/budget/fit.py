@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,8 +138,7 @@ def drawing_of(group: Sequence[Render], resolver: Resolver, *, batch_size: int =
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
     wide = max((render.final_size for render in group), key=lambda size: size[0] * size[1])
     rows, chunks = max(map(_rows, group)) * min(batch_size, len(group)), max(render.prompt_chunks for render in group)
-    together = most_decoded(*wide, images=min(batch_size, len(group)))
-    largest = Largest(*wide, rows=rows, chunks=chunks, together=together)
+    largest = Largest(*wide, rows=rows, chunks=chunks, together=_decoded_at_once(group, batch_size))
     base = resolver.base(first)
     return Drawing(
         base.family,
@@ -148,6 +149,13 @@ def drawing_of(group: Sequence[Render], resolver: Resolver, *, batch_size: int =
         process=process,
         compute=first.compute,
     )
+
+
+def _decoded_at_once(group: Sequence[Render], batch_size: int) -> tuple[int, int, int]:
+    """(images, width, height) of the call of the VAE that has most pixels: several small images may have more than a large one."""
+    times = Counter(render.final_size for render in group)
+    calls = ((most_decoded(*size, images=min(batch_size, count)), *size) for size, count in times.items())
+    return max(calls, key=prod)
 
 
 def _rows(render: Render) -> int:
@@ -172,8 +180,6 @@ def _numbers(path: Path) -> int:
 
 
 def _in_file(file: Path) -> int:
-    from math import prod
-
     if file.suffix != ".safetensors":
         return file.stat().st_size // 2
     return sum(prod(tensor.shape) for tensor in read_header(file).tensors.values())

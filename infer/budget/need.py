@@ -41,7 +41,7 @@ class Largest:
     height: int
     rows: int  # conditionings of an image that share a call: two where it is guided
     chunks: int = 1
-    together: int = 1  # images that are decoded at once
+    together: tuple[int, int, int] | None = None  # images that are decoded at once, their width and height; None: one of these
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,9 @@ def _decode(family: Family, parts: Parts, largest: Largest, trace: Tracing, *, t
     """Images that are decoded at once."""
     import torch
 
-    size = (largest.height // parts.latent_factor, largest.width // parts.latent_factor)
+    alone = (1, largest.width, largest.height)
+    images, width, height = alone if tile is not None else largest.together or alone
+    size = (height // parts.latent_factor, width // parts.latent_factor)
     with torch.no_grad():
-        together = 1 if tile is not None else largest.together
-        latents = torch.empty(together, family.channels(parts), *size, device="meta", dtype=parts.dtype)
+        latents = torch.empty(images, family.channels(parts), *size, device="meta", dtype=parts.dtype)
         return trace(lambda: decode_tiled(family.decode, parts, latents, tile), [parts.vae])

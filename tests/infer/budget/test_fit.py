@@ -141,6 +141,14 @@ def by_hand_settings(made: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in made["chosen"].items() if value]
 
 
+def test_small_images_that_are_decoded_at_once_may_have_more_pixels_than_the_largest(shelf: Shelf) -> None:
+    planned = plan(config({"size": ["768x768", "512x512"], "seed": [1, 2, 3, 4]}), shelf.store)
+    renders = [cell.render for cell in planned.cells]
+    several, each = (fit.drawing_of(renders, planned.resolver, batch_size=size) for size in (4, 1))
+    assert several.largest.together == (4, 512, 512) and each.largest.together == (1, 768, 768)
+    assert several.stages(PLAIN).decode > 1.5 * each.stages(PLAIN).decode, "1,024 x 1,024 pixels where one has 768 x 768"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_what_is_given_or_varied_stays_and_each_base_has_its_own(shelf: Shelf) -> None:
