@@ -137,12 +137,13 @@ def _answer_whole(pieces: Iterable[str]) -> None:
 @contextmanager
 def _kept_until_whole() -> Iterator[None]:
     """Names the folder where a document finds no room."""
-    from tempfile import gettempdir
+    import tempfile
 
     try:
         yield
     except OSError as error:
-        where, why = one_line(gettempdir()), one_line(error.strerror or error)
+        where = one_line(tempfile.tempdir or "a temporary folder")  # None where no folder can be written to
+        why = one_line(error.strerror or error)
         raise JobFailed(
             f"The answer cannot be kept in {where} until it is whole: {why}. Make room, or set TMPDIR to another folder."
         ) from error

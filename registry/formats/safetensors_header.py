@@ -184,7 +184,8 @@ def split_header(raw: bytes) -> tuple[dict[str, str], str] | None:
     try:
         text = raw.decode("utf-8")
         if not text.startswith(METADATA_FIRST):
-            return ({}, text.rstrip(" ")) if text.startswith('{"') and NAMED_LATER not in text else None
+            plain = text.startswith('{"') and NAMED_LATER not in text and "\\" not in text  # an escaped name may be that of the metadata
+            return ({}, text.rstrip(" ")) if plain else None
         entry, end = STRICT.raw_decode(text, len(METADATA_FIRST))
     except (ValueError, RecursionError):
         return None

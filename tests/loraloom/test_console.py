@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import resource
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_a_document_that_finds_no_room_says_where(count: int, capsys: pytest.Cap
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert capsys.readouterr().out == ""
+
+
+def test_a_document_says_so_where_no_temporary_folder_can_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])  # on a system that is read only
+    with pytest.raises(
+        JobFailed, match=r"^The answer cannot be kept in a temporary folder until it is whole: No usable temporary directory"
+    ):
+        console.answer_json_rows("x" * 1000 for _ in range(400))
 
 
 def test_answers_go_to_stdout_and_notes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

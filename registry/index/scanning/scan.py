@@ -125,7 +125,7 @@ PRINTS = select(PLACES.path, PLACES.fingerprint).where(BELOW, PLACES.bytes == 0)
 
 def _known_below(connection: Connection, folder: Path) -> _Known:
     """Everything known below a folder. The rows are read as the driver gives them: there is one for every file of a library."""
-    begin = str(folder).rstrip("/\\") + os.sep
+    begin = os.path.join(folder, "")
     below = {"folder": str(folder), "begin": begin, "end": begin[:-1] + chr(ord(begin[-1]) + 1)}
     files = {row[0]: row for row in connection.execute(STATS, below).cursor.fetchall()}
     if all(map(BYTES, files.values())):

@@ -49,8 +49,9 @@ def test_a_file_cut_short_is_not_taken_for_the_whole_one_before(tmp_path: Path) 
         reader.read(tmp_path / "x.safetensors", size - 1, raw)
 
 
+@pytest.mark.parametrize("name", ['"__metadata__"', r'"__met\u0061data__"'])
 @pytest.mark.parametrize("place", ["first", "last", "between"])
-def test_metadata_are_read_wherever_they_are_in_the_header(place: str, tmp_path: Path) -> None:
+def test_metadata_are_read_wherever_they_are_in_the_header(place: str, name: str, tmp_path: Path) -> None:
     path, reader = tmp_path / "x.safetensors", TableReader()
     lora(path, sd1_attention(), metadata={"modelspec.architecture": "stable-diffusion-v1/lora", "note": "n"})
     size, raw = read_header_bytes(path)
@@ -59,7 +60,8 @@ def test_metadata_are_read_wherever_they_are_in_the_header(place: str, tmp_path:
     names = [*values]
     parts = {"first": [metadata, values], "last": [values, metadata]}
     parts["between"] = [{names[0]: values[names[0]]}, metadata, {name: values[name] for name in names[1:]}]
-    written = json.dumps({key: value for part in parts[place] for key, value in part.items()}, separators=(",", ":")).encode()
+    text = json.dumps({key: value for part in parts[place] for key, value in part.items()}, separators=(",", ":"))
+    written = text.replace('"__metadata__"', name).encode()
     path.write_bytes(len(written).to_bytes(8, "little") + written + bytes(size - 8 - len(raw)))
     size, raw = read_header_bytes(path)
     for _ in range(2):  # the second time the table is known

@@ -49,6 +49,15 @@ def test_a_scan_registers_and_a_second_finds_nothing_new(store: Store, models: P
     assert all(record.hashes.sha256 for record in hashed.records())
 
 
+def test_a_folder_whose_name_ends_with_a_backslash_is_another_one(store: Store, tmp_path: Path) -> None:
+    make(tmp_path / "x" / "a.safetensors", "a")
+    make(tmp_path / "x\\" / "b.safetensors", "b")
+    assert counts(store.scan(tmp_path / "x\\")) == {"added": 1}
+    assert counts(store.scan(tmp_path / "x\\")) == {"unchanged": 1}
+    (tmp_path / "x\\" / "b.safetensors").unlink()
+    assert counts(store.scan(tmp_path / "x\\")) == {"missing": 1}
+
+
 def test_what_is_odd_is_a_row_with_its_reason(store: Store, models: Path) -> None:
     odd = {
         "page.safetensors": b"<!DOCTYPE html><html>",
