@@ -279,6 +279,17 @@ def test_a_button_is_pressed_while_a_job_reports_its_progress(page: "Page", serv
             with page.expect_request(f"**/api/runs/{route}") as asked:
                 page.mouse.up()
             assert json.loads(asked.value.post_data or "")["id"] == id
+    drawn_by = queue.add(["grid", "prompt=a cat"], folder=served.studio.folder).id
+    place = queue.folder / drawn_by
+    with locked(place):
+        files.write_plain(place / files.BEGIN, {"began": datetime.now(UTC).isoformat(), "host": "another"})
+        page.goto(f"{served.address}#/grids")
+        page.get_by_role("link", name="prompt=a cat").hover()
+        page.mouse.down()
+        ProgressFile(place / "progress.json", lambda tick: None)(Tick("drawing", 1, 100))
+        page.get_by_text("drawing 1 of 100").wait_for()
+        page.mouse.up()
+        page.wait_for_url(f"**#/grids/job?id={drawn_by}")
     page.close()
 
 

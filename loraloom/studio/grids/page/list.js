@@ -49,11 +49,17 @@ export async function showList(main, query) {
     clearTimeout(later);
     later = setTimeout(() => { offset = 0; remember(); fill().catch(fail); }, 150);
   });
+  let lines = []; // of jobs: one stays while only its progress changes, as a link that is drawn anew under the pointer takes no click
+  const showJobs = (jobs) => {
+    const now = jobs.map(jobLine), same = now.length === lines.length && now.every((line, at) => line.href === lines[at].href && line.children[1].textContent === lines[at].children[1].textContent);
+    if (same) now.forEach((line, at) => lines[at].lastChild.replaceWith(line.lastChild));
+    else queue.replaceChildren(...(lines = now));
+  };
   await fill();
   let first = true;
   const ends = [
     watch("grids", () => { if (first) first = false; else fill().catch(() => {}); }),
-    watch("grids-jobs", (jobs) => queue.replaceChildren(...(jobs ?? []).filter(({ state }) => state === "running" || state === "waiting").map(jobLine))),
+    watch("grids-jobs", (jobs) => showJobs((jobs ?? []).filter(({ state }) => state === "running" || state === "waiting"))),
   ];
   return () => { clearTimeout(later); ends.forEach((end) => end()); };
 }
