@@ -293,6 +293,24 @@ def test_a_button_is_pressed_while_a_job_reports_its_progress(page: "Page", serv
     page.close()
 
 
+def test_a_log_is_followed_again_when_the_server_answers_again(page: "Page", served: Served) -> None:
+    from playwright.sync_api import expect
+
+    queue = Queue(served.studio.home)
+    queue.pause()
+    job = queue.add(["train", "seed=1"], folder=served.studio.folder).id
+    log = queue.folder / job / files.LOG
+    log.write_text("the first line\n")
+    page.goto(f"{served.address}#/runs/job/{job}")
+    expect(page.get_by_label("Log")).to_contain_text("the first line")
+    held = Held(page, "api/runs/log")
+    held.next().abort()
+    log.write_text("the first line\nthe second line\n")
+    held.next().continue_()
+    expect(page.get_by_label("Log")).to_have_text("the first line\nthe second line\n")
+    page.close()
+
+
 def test_notes_are_typed_on_where_the_model_is_read_again(page: "Page", served: Served, tmp_path: Path) -> None:
     """The caret stays where it was, and what is saved here is no change by somebody else."""
     from playwright.sync_api import expect

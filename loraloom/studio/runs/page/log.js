@@ -51,7 +51,10 @@ export function logOf(id, running) {
       if (found.text || first) put();
       if (running() || found.text) timer = setTimeout(look, EVERY);
       else timer = setTimeout(look, 5 * EVERY); // it may be started, or end, meanwhile
-    } catch (error) { fail(error); }
+    } catch (error) {
+      if (error.status !== 0) fail(error); // 0: there is no answer, as the page says already; it goes on when there is
+      else if (!gone && own === turn) timer = setTimeout(look, 5 * EVERY, first);
+    }
   }
   look(true);
   const node = make("section", { class: "card" }, make("div", { class: "stage-bar" }, make("h2", {}, "Log"), make("span", { class: "gap" }), make("label", {}, follow, " follow"), earlier), text);
