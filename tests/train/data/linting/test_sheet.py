@@ -60,6 +60,11 @@ def test_a_large_set_is_limited_to_those_with_findings_first(tmp_path: Path, mon
     assert "7 images; 3 of them are shown here" in (tmp_path / "sheet.html").read_text(encoding="utf-8")
 
 
+def test_one_image_is_an_image(tmp_path: Path) -> None:
+    write_sheet(tmp_path / "sheet.html", lint(DataConfig(path=str(tiny.tiny_dataset(tmp_path / "set", 1)))))
+    assert "<p>1 image.</p>" in (tmp_path / "sheet.html").read_text(encoding="utf-8")
+
+
 def test_the_command_writes_it_and_refuses_a_wrong_place_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny.tiny_dataset(tmp_path / "set", 2)
     assert main(["data", "lint", str(folder), "--html", str(tmp_path / "sheet.html")]) == 0
