@@ -42,12 +42,17 @@ class GridMemory:
     reserved: int  # bytes of each peak that are no tensor's
     bases: tuple[BaseMemory, ...]
 
+    @property
+    def peak(self) -> int:
+        """Bytes of the base that needs most: one is loaded after the other."""
+        return max(one.peak for one in self.bases)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, stable keys."""
         return {
             "budget_bytes": self.budget.bytes,
             "auto": self.budget.is_auto,
-            "peak_bytes": max(one.peak for one in self.bases),
+            "peak_bytes": self.peak,
             "reserved_bytes": self.reserved,
             "bases": [one.to_json() for one in self.bases],
         }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from infer.budget.held import Held
 from infer.draw.adapters import attach, changes_text, detach, set_weights
 from infer.draw.control import Steering, is_within
 from infer.draw.denoise import Counter, Walk, advance, begin
@@ -74,8 +75,13 @@ class Session:
         *,
         report: Report = silent,
         latents: LatentsStore | None = None,
+        peak: int | None = None,
     ) -> None:
-        """`latents`: where those of earlier runs are, and those of this one are kept; None: every image is denoised."""
+        """`latents`: where those of earlier runs are, and those of this one are kept; None: every image is denoised.
+
+        `peak`: bytes of this process that drawing on a CPU is held to; None: freed memory is kept for the next tensors.
+        """
+        self._held = None if peak is None or renders[0].device != "cpu" else Held(peak)
         self._resolver = resolver
         self._renders = renders
         self._counts = counts
@@ -129,7 +135,15 @@ class Session:
             self._decodes_alone = False
             self._load()
 
+    def _hold(self, module: Any) -> Any:
+        """The module, whose blocks look at the memory where it is held to a plan."""
+        if self._held is not None:
+            self._held.hold(module)
+        return module
+
     def _begin(self) -> None:
+        self._hold(self.parts.vae)
+        self._hold(self.parts.denoiser)
         self._rows = RowAdapters(self.parts.denoiser)
         for warning in self.parts.warnings:
             self._counts.note(warning)
@@ -366,7 +380,7 @@ class Session:
             return self.parts
         key = str(render.vae_sha256)
         if key not in self._vaes:
-            self._vaes[key] = load_vae(self._resolver.vae(render.vae).path, self.parts, device=self._device)
+            self._vaes[key] = self._hold(load_vae(self._resolver.vae(render.vae).path, self.parts, device=self._device))
         return replace(self.parts, vae=self._vaes[key])
 
     def _set_adapters(self, render: Render, *, in_rows: bool = False) -> None:
@@ -460,7 +474,7 @@ class Session:
             if key not in self._nets:
                 path, dtype = self._resolver.controlnet(one.reference).path, self.parts.dtype
                 self._report(Tick("load", 0, 1, note=one.reference))
-                self._nets[key] = control_of(self.family).load(path, self.parts, dtype=dtype, device=self.parts.device)
+                self._nets[key] = self._hold(control_of(self.family).load(path, self.parts, dtype=dtype, device=self.parts.device))
                 self._report(Tick("load", 1, 1, note=one.reference))
         pixels = {one: hint_pixels(render, one, self._resolver.hints) for one in render.steering}
         for one in (one for one, hint in pixels.items() if not bool(hint.any())):

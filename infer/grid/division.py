@@ -40,6 +40,7 @@ class Settings:
     batch_size: int | None
     report: Report
     found_status: str = "reused"  # the status of a cell that another process has drawn since this one began
+    peak: int | None = None  # bytes that the plan of a memory budget names; a CPU is held to them
     share: tuple[int, int] | None = None  # (this process, of processes) where the file system has no locks to claim cells by
 
 
@@ -234,7 +235,14 @@ class _Loaded:
             if settings.counts.model_loads:
                 free_memory()  # of the base before
             try:
-                self._session = Session(settings.resolver, self._group, settings.counts, report=settings.report, latents=settings.latents)
+                self._session = Session(
+                    settings.resolver,
+                    self._group,
+                    settings.counts,
+                    report=settings.report,
+                    latents=settings.latents,
+                    peak=settings.peak,
+                )
             except Exception as error:  # whatever a loader raises fails every cell of this base
                 self._problem = error
                 raise

@@ -38,6 +38,7 @@ def render_cells(
     latents: LatentsStore | None = None,
     launch: Launch | None = None,
     locks: bool = True,
+    peak: int | None = None,
     on_result: Callable[[CellResult], None] | None = None,
 ) -> list[CellResult]:
     """One result a Render, in order; equal images are drawn once, and none that the store has.
@@ -47,7 +48,8 @@ def render_cells(
     only the cells it hits. At most `batch_size` cells (None: as many as fit the memory) share a forward, of those whose Render is
     `shared`. A cell whose `latents` are kept is only decoded (None: all are denoised). Of the cells that other processes draw at the same
     time none is drawn twice; under a `launch` of several they count as rendered, and without `locks` each begins with its own share.
-    `on_result` is called for each distinct cell as it is done.
+    On a CPU memory is held to the planned `peak`, in bytes (None: freed memory is kept). `on_result` is called for each distinct cell as
+    it is done.
     """
     counts = counts if counts is not None else Counts()
     if resolver is None:
@@ -85,6 +87,7 @@ def render_cells(
         batch_size=batch_size,
         report=report,
         found_status="rendered" if launch is not None and launch.count > 1 else "reused",
+        peak=peak,
         share=(launch.rank, launch.count) if launch is not None and launch.count > 1 and not locks else None,
     )
     Division(missing, settings, keep).draw()

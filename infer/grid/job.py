@@ -147,6 +147,7 @@ def _render(
         latents=latents,
         launch=launch,
         locks=note is None,
+        peak=None if planned.memory is None else planned.memory.peak,
         on_result=on_result,
     )
 

@@ -1,4 +1,5 @@
-"""Freed memory back to the system in the middle of a pass on the CPU: between the blocks that gradient checkpointing computes again.
+"""Freed memory back to the system in the middle of a pass on the CPU: between the blocks that gradient checkpointing computes again,
+and between those of a denoiser and a VAE that draw within a memory budget.
 
 glibc keeps freed tensors of up to 32 MiB for the next ones and does not find a place for all of those among them, so that a step takes
 more and more than is in use: 0.9 GiB beside 3.4 at 1,024 tokens of a 7.6 GB model. To let go of everything between two blocks costs a
@@ -22,8 +23,9 @@ LEAST = 256 << 20  # bytes of activations below which nothing is worth it
 class Trimming:
     """Looks at this process's memory before each of some blocks is computed, and gives back what was freed where it has grown."""
 
-    def __init__(self, slack: int) -> None:
+    def __init__(self, slack: int, *, peak: int = 0) -> None:
         self.slack = slack  # bytes
+        self.peak = peak  # bytes that this process may come to: far below it may grow by more
         self.times = 0  # memory was given back
         self._least: int | None = None
 
@@ -33,9 +35,9 @@ class Trimming:
             block.register_forward_pre_hook(lambda _block, _inputs: self.look())
 
     def look(self) -> None:
-        """Give back what was freed where more is resident than there was the last time, and `slack`."""
+        """Give back what was freed where more is resident than the last time, by `slack` and by a quarter of what is left to `peak`."""
         now = resident_bytes()
-        if self._least is not None and now <= self._least + self.slack:
+        if self._least is not None and now <= self._least + max(self.slack, (self.peak - now) // 4):
             self._least = min(self._least, now)
             return
         give_back()
