@@ -125,7 +125,7 @@ class Drawing:
         if key not in self._stages:
             parts = copied(self.parts, self.dtype, quantised, self.family.denoiser)
             set_compute(parts.denoiser, self.compute)
-            traced = partial(trace, on_cpu=self.process > 0)
+            traced = partial(trace, on_cpu=self.process > 0)  # a process counts where main memory is the device's
             self._stages[key] = make(self.family, replace(parts, prompt_chunks=self.largest.chunks), self.largest, traced).peak
         return self._stages[key]
 
