@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -64,34 +64,44 @@ class Queue:
         Raises what the command itself refuses its words with: an unknown command or switch, and of train, grid and merge every setting
         that cannot be read. What only a plan finds (the base, the data) is found when the job starts: it is `refused` then.
         """
-        from loraloom.queue.check import check_words
+        return self._add(_checked(words, folder), first=first, once=once)
 
-        words = check_words(words)
-        folder = folder.absolute()
-        if not folder.is_dir():
-            raise Refused(f"{folder} is no folder, and a job runs in one.")
-        return self._add(files.CommandLine(words, folder, datetime.now(UTC), kept()), first=first, once=once)
+    def add_unless(self, is_same: Callable[[files.CommandLine], bool], words: Sequence[str], *, folder: Path) -> tuple[Job, bool]:
+        """`add`, unless a job that waits or runs is the same: (that job, False), else (the new job, True). Raises as `add`."""
+        line = _checked(words, folder)
+        with self._alone():
+            found = next((name for name, other in self._unfinished() if is_same(other)), None)
+            job = self._put(line) if found is None else found
+        return self.job(job), found is None
 
     def _add(self, line: files.CommandLine, *, first: bool, once: bool = False) -> Job:
         with self._alone():
             if once:
                 self._refuse_twice(line)
-            job = self._make(line)
-            waiting = [name for name in self._waiting() if name != job]
-            self._write(Waiting((job, *waiting) if first else (*waiting, job), self._order().paused))
-            self._advance()
+            job = self._put(line, first=first)
         return self.job(job)
 
     def _refuse_twice(self, line: files.CommandLine) -> None:
         """Raise Refused where a job with these words waits or runs in this folder already."""
+        for name, other in self._unfinished():
+            if (other.words, other.folder) == (line.words, line.folder):
+                state, more = files.state_in(self.folder / name), shell_line("loraloom", "queue", "add", *line.words)
+                raise Refused(f"It is in the queue again already: the job {name} is {state}. Once more in {line.folder}: {more}")
+
+    def _unfinished(self) -> Iterator[tuple[str, files.CommandLine]]:
+        """The jobs that run and wait, with what they are to run."""
         for name, state in self._states().items():
-            if state not in (State.waiting, State.running):
-                continue
-            with suppress(BadFile, FileNotFoundError):
-                other = files.read_command(self.folder / name)
-                if (other.words, other.folder) == (line.words, line.folder):
-                    more = shell_line("loraloom", "queue", "add", *line.words)
-                    raise Refused(f"It is in the queue again already: the job {name} is {state}. Once more in {line.folder}: {more}")
+            if state in (State.waiting, State.running):
+                with suppress(BadFile, FileNotFoundError):
+                    yield name, files.read_command(self.folder / name)
+
+    def _put(self, line: files.CommandLine, *, first: bool = False) -> str:
+        """A new job among those that wait, started when nothing runs; gives its id."""
+        job = self._make(line)
+        waiting = [name for name in self._waiting() if name != job]
+        self._write(Waiting((job, *waiting) if first else (*waiting, job), self._order().paused))
+        self._advance()
+        return job
 
     def _make(self, line: files.CommandLine) -> str:
         """A new folder with its job.json, whole or not there; gives its id."""
@@ -343,6 +353,16 @@ class Queue:
             return sorted(name for name in os.listdir(self.folder) if ID.fullmatch(name))
         except FileNotFoundError:
             return []
+
+
+def _checked(words: Sequence[str], folder: Path) -> files.CommandLine:
+    """What a job is to run from now on. Raises what the command refuses its words with."""
+    from loraloom.queue.check import check_words
+
+    words, folder = check_words(words), folder.absolute()
+    if not folder.is_dir():
+        raise Refused(f"{folder} is no folder, and a job runs in one.")
+    return files.CommandLine(words, folder, datetime.now(UTC), kept())
 
 
 def resumed_words(job: Job) -> tuple[str, ...]:

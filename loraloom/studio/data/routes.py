@@ -191,5 +191,4 @@ def start_job(studio: Studio, ask: Ask) -> object:
     from loraloom.queue.queue import Queue
 
     words = job_words(ask, str(set_folder(studio, ask, writes=True)))
-    job = Queue(studio.home).add(words, folder=studio.folder)
-    return {"words": words, "job": job.id, "state": str(job.state)}
+    return Queue(studio.home).add(words, folder=studio.folder).to_json()

@@ -234,11 +234,3 @@ def changes(studio: Studio, _argument: str) -> object:
             continue
         found.append(f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
     return found
-
-
-@ROUTES.topic("models-job")
-def job(studio: Studio, argument: str) -> object:
-    """The state of a job that this section started."""
-    from loraloom.queue.queue import Queue
-
-    return Queue(studio.home).job(argument).to_json()

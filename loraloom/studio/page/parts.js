@@ -72,15 +72,16 @@ export function allow(node, yes) {
   node.disabled = !yes || waits(node);
 }
 
-// A message that goes by itself, or stays until it is closed where it is a fault.
-export function say(text, { fault = false } = {}) {
+// A message that goes by itself, or stays until it is closed where it is a fault, or lasts; gives its element.
+export function say(text, { fault = false, lasts = fault } = {}, ...more) {
   const close = make("button", { type: "button", title: "Close", "aria-label": "Close" }, "✕");
-  const node = make("div", { class: fault ? "message fault" : "message" }, make("pre", {}, text), close);
+  const node = make("div", { class: fault ? "message fault" : "message" }, make("pre", {}, text), ...more, close);
   close.addEventListener("click", () => node.remove());
   const sheet = [...document.querySelectorAll("dialog[open]")].pop(); // what is behind an open dialog can be neither seen well nor closed
   if (sheet) node.setAttribute("role", fault ? "alert" : "status");
   (sheet ?? by("messages")).append(node);
-  if (!fault) setTimeout(() => node.remove(), 5000);
+  if (!lasts) setTimeout(() => node.remove(), 5000);
+  return node;
 }
 
 const told = new WeakSet(); // what two wait for is refused once

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloom.queue.folder import CommandLine
 from loraloom.queue.job import Job, State
 from loraloom.studio.runs.listing import job_of, own_queue
 from registry.errors import Refused
+from registry.home import expanded
 
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
@@ -25,6 +27,18 @@ def resume_run(studio: Studio, folder: Path) -> Job:
     if job is not None and job.state in (State.waiting, State.running):
         raise Refused(f"{folder}: its job {job.id} {'waits in the queue' if job.state is State.waiting else 'runs'} already.")
     return own_queue(studio).add(["train", f"resume={folder}"], folder=studio.folder, once=True)  # two may ask at the same moment
+
+
+def make_report(studio: Studio, folder: Path) -> tuple[Job, bool]:
+    """`loraloom queue add report FOLDER`, and True; the job that makes this report already, and False, where one waits or runs."""
+    words = ("report", str(folder))
+
+    def is_same(line: CommandLine) -> bool:
+        if line.words[:1] != words[:1] or len(line.words) != len(words):
+            return False
+        return (line.folder / expanded(line.words[1])).resolve() == folder.resolve()
+
+    return own_queue(studio).add_unless(is_same, words, folder=studio.folder)
 
 
 def move(studio: Studio, job: str, place: str) -> None:

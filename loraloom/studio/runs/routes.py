@@ -173,8 +173,9 @@ def resume(studio: Studio, ask: Ask) -> object:
 
 @ROUTES.write("runs/make_report")
 def make_report(studio: Studio, ask: Ask) -> object:
-    """`loraloom queue add report RUN`: the report of a run that is not finished."""
-    return actions.start(studio, ["report", str(run_details.own_run(studio, ask.text("path")))], first=False).to_json()
+    """`loraloom queue add report RUN`: the report of a run that is not finished; `added` is false where a job makes it already."""
+    job, added = actions.make_report(studio, run_details.own_run(studio, ask.text("path")))
+    return job.to_json() | {"added": added}
 
 
 @ROUTES.write("runs/ask")

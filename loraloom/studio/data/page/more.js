@@ -1,6 +1,7 @@
 // The edits that were made, jobs that caption and mask, and files that are dropped.
 
 import { ask, read, upload, write } from "../api.js";
+import { followJob } from "../jobs.js";
 import { allow, button, dialog, say, showCommand } from "../parts.js";
 
 export async function openHistory(view) {
@@ -29,7 +30,7 @@ export function openJob(view, kind) {
   let words = null, due, number = 0;
   const fault = make("p", { class: "field-fault", role: "status" });
   const values = () => ({ set: view.path, kind, ...Object.fromEntries(Object.entries(inputs).map(([name, node]) => [name, node.value])) });
-  const start = button("Start", { act: async () => { const made = await write("data/job", values()); words = made.words; say(`Job ${made.job} is in the queue (${made.state}): see Runs.`); box.close(); }, words: () => words, kind: "primary", ready: () => words !== null });
+  const start = button("Start", { act: async () => { const made = await write("data/job", values()); ({ words } = made); followJob(made); box.close(); }, words: () => words, kind: "primary", ready: () => words !== null });
   const check = async () => {
     const own = ++number;
     if (!inputs.model.value.trim()) { fault.textContent = ""; return; }

@@ -1,19 +1,14 @@
-// Commands that read or write for long run as jobs of the queue: started here, their end is told here.
+// Commands that read or write for long run as jobs of the queue: started here.
 
-import { write, watch } from "../api.js";
-import { button, dialog, say, withCommand } from "../parts.js";
+import { write } from "../api.js";
+import { followJob } from "../jobs.js";
+import { button, dialog, withCommand } from "../parts.js";
 import { addWords, scanWords } from "./words.js";
 
 // Starts the command as a job; `ended` is called when it is done.
 export async function startJob(words, ended = () => {}) {
   const job = await write("models/queue", { words });
-  say(`Job ${job.id} ${job.state === "waiting" ? "waits in the queue" : "runs"}: ${job.command}`);
-  const stop = watch(`models-job:${job.id}`, (now, error) => {
-    if (error) { stop(); return; }
-    if (["waiting", "running"].includes(now.state)) return;
-    stop();
-    if (now.state === "done") { say(`Done: ${now.command}`); ended(); } else say(`Job ${now.id} is ${now.state}; its log is in Runs, at #/runs/job/${now.id}.\n${now.command}`, { fault: true });
-  });
+  followJob(job, { ended });
   return job;
 }
 

@@ -1,6 +1,7 @@
 // A run's page: how far it is, curves and previews as they come, the log, the plan, settings and files.
 
 import { read, watch, write } from "../api.js";
+import { followJob } from "../jobs.js";
 import { button, confirmed, fail, facts, heading, say, spellBytes, spellSeconds } from "../parts.js";
 import { curvesOf } from "./curves.js";
 import { logOf } from "./log.js";
@@ -44,7 +45,7 @@ export async function showRun(main, path) {
       } }));
     }
     if (glance.report[0] >= 0) found.push(make("a", { class: "link-button", href: `#/runs/report/${encodeURIComponent(path)}` }, "Open report"));
-    else if (state === "stopped" && glance.metrics[0] > 0) found.push(button("Make the report", { act: async () => { await write("runs/make_report", { path }); say("The report is made by a job of the queue."); }, words: () => reportWords(path) }));
+    else if (state === "stopped" && glance.metrics[0] > 0) found.push(button("Make the report", { act: async () => { const job = await write("runs/make_report", { path }); followJob(job, job); }, words: () => reportWords(path) }));
     found.push(make("a", { class: "link-button", href: againLink(path) }, "Again with changes"));
     if (state === "finished") found.push(make("a", { class: "link-button", href: `#/grids/choose?${new URLSearchParams({ run: path })}` }, "Choose a checkpoint"));
     return found;

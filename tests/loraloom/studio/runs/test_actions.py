@@ -87,6 +87,24 @@ def test_a_report_is_made_by_the_queue(served: Served, waiting: list[str], monke
     check(served, monkeypatch, "runs/make_report", {"path": str(folder)}, ["queue", "add", "report", str(folder)])
 
 
+def test_a_report_is_made_once_however_often_it_is_asked_for(served: Served, waiting: list[str]) -> None:
+    """Also where a shell has asked for it by another path; the answer is the job that makes it already."""
+    folder = make_run(served.studio.folder, done=20, finished=False)
+    other = make_run(served.studio.folder, "other", done=20, finished=False)
+    queue = Queue(served.studio.home)
+    by_hand = queue.add(["report", str(other.relative_to(served.studio.folder))], folder=served.studio.folder)
+    copy = queue.add(["report", str(folder), "--output", "copy.html"], folder=served.studio.folder)  # another file
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: served.post("runs/make_report", path=str(folder)), range(4)))
+    assert {status for status, _ in answers} == {200} and len({job["id"] for _, job in answers} - {copy.id}) == 1
+    assert sorted(job["added"] for _, job in answers) == [False, False, False, True]
+    status, job = served.post("runs/make_report", path=str(other))
+    assert status == 200 and (job["id"], job["added"], job["state"]) == (by_hand.id, False, "waiting")
+    assert [one.words[0] for one in queue.jobs()].count("report") == 3
+    queue.remove(by_hand.id)
+    assert served.post("runs/make_report", path=str(other))[1]["added"]
+
+
 @pytest.mark.parametrize("what", ["save", "sample", "stop"])
 def test_a_training_is_asked(served: Served, what: str) -> None:
     mine, other = make_run(served.studio.folder, "a", finished=False), make_run(served.studio.folder, "b", finished=False)
