@@ -134,6 +134,24 @@ REPLACES: Mapping[str, tuple[str, str, Any]] = {
 }
 
 
+def shared_adapters(cells: Sequence[Cell]) -> dict[str, str]:
+    """The adapters that all cells have as a person reads them, by their setting's label, each without what an axis such as weight varies.
+
+    Nothing where the cells have other adapters, or none at all.
+    """
+    parts = {part: plain for setting, part, plain in REPLACES.values() if setting == "adapters"}
+    shown: dict[str, str] = {}
+    for setting in (SETTINGS["adapters"], SETTINGS["always"]):
+        first, *others = (setting.value(cell.render) for cell in cells)
+        columns = list(zip(first, *others, strict=False))
+        varied = [{part for part in parts if any(getattr(one, part) != getattr(same[0], part) for one in same)} for same in columns]
+        kept = [replace(same[0], **{part: parts[part] for part in which}) for same, which in zip(columns, varied, strict=True)]
+        bare = [[replace(one, **parts) for one in adapters] for adapters in (kept, first, *others)]
+        if kept and all(one == bare[0] for one in bare):
+            shown[setting.label] = setting.show(tuple(kept)) or ""
+    return shown
+
+
 def replaced_weights(config: GridConfig) -> Iterator[str]:
     """A note for each weight of an adapter, and scale of a ControlNet, that is given with it and replaced by its axis in every cell."""
     varied = axis_settings(config)

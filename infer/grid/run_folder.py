@@ -17,7 +17,7 @@ from infer.draw.render import SETTINGS
 from infer.grid.cells import CellStore
 from infer.grid.engine import CellResult, Counts
 from infer.grid.image_names import image_name
-from infer.grid.layout import Cell
+from infer.grid.layout import Cell, shared_adapters
 from infer.grid.plan import GridPlan
 from infer.grid.processes import Work
 from infer.output.command import command_of
@@ -160,14 +160,14 @@ class RunFolder:
 
     def _gallery(self) -> Gallery:
         layout = self._planned.layout
-        varied = {axis for one in layout.dimensions for axis in one.axes}
-        shared = shared_settings([one.settings for one in self._images])
+        varied = {part for one in layout.dimensions for axis in one.axes for part in (axis, axis.partition(".")[0])}
+        shared = shared_settings([one.settings for one in self._images]) | shared_adapters(self._planned.cells)
         return Gallery(
             sources=self._sources,
             title=self._planned.config.name or "grid",
             layout=layout,
             images=[*self._images, *self._outside],
-            fixed={name: value for name, value in shared.items() if AXIS_OF.get(name, name) not in varied},
+            fixed={name: shared[name] for name in self._images[0].settings if name in shared and AXIS_OF.get(name, name) not in varied},
             notes=self._counts.notes,
             scores=() if self._scores is None else self._scores.shown(),
             result=self._result(),

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from infer.grid.config import Axes, GridConfig
-from infer.grid.layout import Cell, Dimension, Layout, choose_sides, expand
+from infer.grid.layout import Cell, Dimension, Layout, choose_sides, expand, shared_adapters
 from registry.store import Store
 
 
@@ -52,6 +52,19 @@ def test_weight_acts_after_adapter() -> None:
     _, cells, faults = expanded({"weight": [0.5, 1], "adapter": ["ink:0.2", "hat"], "seed": [3]}, strict=True)
     assert faults == []
     assert [str(one.render.adapters[0]) for one in cells] == ["ink:0.5", "ink", "hat:0.5", "hat"]
+
+
+def test_what_an_axis_of_weights_leaves_equal_is_named_without_the_weight() -> None:
+    def shared(axes: dict[str, Any], **settings: Any) -> dict[str, str]:
+        return shared_adapters(expanded(axes, **settings)[1])
+
+    assert shared({"weight": [0, 0.5]}, adapters="ink:0.3+hat") == {"adapters": "ink+hat"}
+    assert shared({"weight": {"hat": [0, 0.5]}}, adapters="ink:0.2+hat", always="fast:0.7") == {
+        "adapters": "ink:0.2+hat",
+        "always": "fast:0.7",
+    }
+    assert shared({"adapter": ["ink", "hat"], "weight": [0, 0.5]}) == {}
+    assert shared({"adapter": ["ink", "ink+hat"]}) == {}
 
 
 def test_zip_goes_side_by_side() -> None:
