@@ -9,12 +9,14 @@ from loraloom.studio.context import Studio
 from loraloom.studio.data import uploads
 from loraloom.studio.data.findings import FINDINGS, LintOptions
 from loraloom.studio.data.jobs import job_words
+from loraloom.studio.data.masks import mask_png
 from loraloom.studio.data.pages import entry_json, page_of, set_now, state_seldom
 from loraloom.studio.data.requests import check_time, check_unchanged, edit_asked, filter_asked, masks_written, set_folder
 from loraloom.studio.data.sets import list_sets
 from loraloom.studio.data.sizes import sizes_asked
-from loraloom.studio.routes import Ask, Routes
-from registry.errors import Refused
+from loraloom.studio.routes import Ask, Routes, Sent
+from registry.errors import NotFound, Refused
+from registry.printable import counted
 from train.data.editing import journal
 from train.data.editing.request import EditRequest
 from train.data.listing import KEPT
@@ -141,6 +143,17 @@ def history(studio: Studio, ask: Ask) -> object:
     """The edits of a set, the newest first."""
     edits = journal.history(set_folder(studio, ask))
     return {"edits": [one.to_json() for one in edits[:MOST_EDITS]], "all": len(edits)}
+
+
+@ROUTES.read("data/mask")
+def mask(studio: Studio, ask: Ask) -> object:
+    """The mask of an image that has one, as training reads it. `v` in the address makes it cacheable."""
+    found = set_now(set_folder(studio, ask)).found
+    entry = found.named(ask.text("image"))
+    if len(entry.masks) != 1:
+        raise NotFound(f"{entry.name}: it has {counted(len(entry.masks), 'mask file')}.")
+    file = studio.places.readable(found.folder / entry.masks[0])
+    return Sent(mask_png(file, of=entry.name), "image/png", lasting=ask.optional("v") is not None)
 
 
 @ROUTES.upload("data/upload", most=MOST_UPLOADED)

@@ -48,7 +48,13 @@ export async function openImage(view, given) {
   inner.style.aspectRatio = `${width} / ${height}`;
   inner.style.setProperty("--shape", width / height);
   painter = new Painter(canvas, width, height);
-  if (item.mask_path) await painter.load(address("image", { path: item.mask_path, v: item.mask_v })).catch(fail);
+  let unread = ""; // why its mask is not shown
+  if (item.mask) {
+    const mask = { set: view.path, image: item.name, v: item.mask_v };
+    await painter.load(address("data/mask", mask)).catch(async () => { // the browser does not say what the server refused it with
+      unread = await read("data/mask", mask).then(() => "", (error) => error.message);
+    });
+  }
   if (!box.dialog.isConnected) return; // closed meanwhile, or turned to another image
   tools();
   inner.insertBefore(canvas, crops); // where it is seen, it is painted on: its place is settled, and nothing is drawn over what is painted
@@ -97,11 +103,12 @@ export async function openImage(view, given) {
     painter.onChange();
     side.append(
       make("section", {}, make("h3", {}, "Mask"), make("p", { class: "soft" }, item.masks > 1 ? "This image has several mask files: keep one." : item.mask ? item.mask : "none yet: brush over what is to be learned"),
+        ...(unread ? [make("p", { class: "fault", role: "alert" }, unread)] : []),
         make("div", { class: "actions" }, brush, eraser), make("label", { class: "check" }, size, wide),
         make("div", { class: "actions" }, undo, tool("Invert", "", () => painter.invert()), tool("Clear", "all is left out", () => painter.fill("leave")), tool("Fill", "all is kept", () => painter.fill("keep"))),
         make("label", { class: "check" }, show, "Show the mask"), make("div", { class: "actions" }, save, drop)),
       make("section", {}, make("h3", {}, "Image"), facts([["size", `${width} × ${height}`], ["caption", item.captions.join("\n")], ["file", item.file], ["findings", item.findings.join(", ")]])));
-    if (!item.mask) { painter.fill("keep", { keepHistory: false }); painter.saved(); painter.fresh = true; }
+    if (!item.mask || unread) { painter.fill("keep", { keepHistory: false }); painter.saved(); painter.fresh = true; }
   }
 
   function tool(label, title, act) {

@@ -1,5 +1,6 @@
 """The section Data: what it shows of a set, and that its actions do what their commands do."""
 
+import io
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
+import numpy
 import pytest
+from PIL import Image
 
 from loraloom.cli import main
 from loraloom.queue.queue import Queue
@@ -277,6 +281,28 @@ def test_a_large_set_is_looked_at_less_often(photos: Path, monkeypatch: pytest.M
     first = pages.state_seldom(photos)
     (photos / "a.txt").write_text("changed")
     assert (pages.state_seldom(photos) == first) is is_old and pages.state_of(photos) != first
+
+
+def test_a_mask_is_shown_as_training_reads_it(served: Served, photos: Path) -> None:
+    """Also where no browser shows such a file, or shows another picture: a transparent part is black, 16 bits are shares of 65,535."""
+    (photos / "masks").mkdir()
+    deep = Image.fromarray(numpy.full((64, 96), 32896, dtype=numpy.uint16))
+    deep.save(photos / "masks" / "a.tif")
+    status, headers, body = served.raw("GET", f"/{served.token}/api/data/mask?set={quote(str(photos))}&image=a.png")
+    shown = Image.open(io.BytesIO(body))
+    assert (status, headers["Content-Type"], shown.mode, shown.getextrema()) == (200, "image/png", "L", (128, 128))
+    assert served.get("data/mask", set=photos, image="b.png")[0] == 404
+
+
+def test_a_mask_that_cannot_be_read_is_named_with_its_image_and_replaced(served: Served, photos: Path) -> None:
+    (photos / "a-masklabel.png").write_bytes(png((96, 64), 9)[:40])
+    status, answer = served.get("data/mask", set=photos, image="a.png")
+    assert status == 400 and answer["error"].startswith("a-masklabel.png, the mask of a.png, cannot be read: it cannot be decoded (")
+    was = served.get("data/image", set=photos, image="a.png")[1]["mask_v"]
+    file = served.upload("data/upload", png((96, 64), 48), name="mask.png")[1]["file"]
+    assert served.post("data/edit", set=str(photos), kind="mask", image="a.png", file=file, was=was)[0] == 200
+    (mask,) = [sample.mask for sample in inspect_set(DataConfig(path=str(photos), masks="files"), path=str(photos)).samples if sample.mask]
+    assert mask.share == 0.5
 
 
 def test_of_several_masks_it_is_said_that_one_must_be_kept(served: Served, photos: Path) -> None:

@@ -148,10 +148,10 @@ def test_an_image_is_painted_on_once_it_takes_strokes(browser: "Browser", served
     new = image(served.studio.folder / "mask.png", 3, (128, 128))
     EditRequest(path=str(ink), masks={"fox.png": str(new)}).make()
     page = opened(browser, served, ink)
-    held = Held(page, "/api/image?", without="side=")
+    image_held, mask_held = Held(page, "/api/image?", without="side="), Held(page, "/api/data/mask?")
     page.get_by_role("button", name="Open fox.png").click()
     stage, canvas = page.locator(".paint-stage"), page.locator(".viewer canvas")
-    for _ in ("the image", "its mask"):
+    for held in (image_held, mask_held):
         expect(stage).to_have_attribute("aria-busy", "true")
         request = held.next()
         expect(canvas).to_have_count(0)
@@ -263,4 +263,18 @@ def test_a_set_that_is_not_there_has_no_toolbar(browser: "Browser", served: Serv
     expect(page.locator("main input, main select, main button")).to_have_count(0)
     page.get_by_role("link", name="All sets").click()
     expect(page.get_by_text("There is no folder with images")).to_be_visible()
+    page.close()
+
+
+def test_a_mask_that_cannot_be_read_is_named_where_it_is_painted(browser: "Browser", served: Served) -> None:
+    ink = some_of_ink(served, "fox.png", "fox.txt")
+    (ink / "fox-masklabel.png").write_bytes(b"no image")
+    page = opened(browser, served, ink)
+    page.get_by_role("button", name="Open fox.png").click()
+    page.get_by_role("alert").get_by_text("fox-masklabel.png, the mask of fox.png, cannot be read: it cannot be decoded").wait_for()
+    page.locator(".viewer canvas").click()
+    page.get_by_role("button", name="Save the mask").click()
+    page.locator("#command-kind", has_text="Done").wait_for()
+    (mask,) = [sample.mask for sample in inspect_set(DataConfig(path=str(ink), masks="files"), path=str(ink)).samples]
+    assert mask is not None and 0 < mask.share < 0.1  # the first stroke leaves out all else
     page.close()
