@@ -6,6 +6,7 @@ Values are converted where the unit differs: a save_last_n_steps counts steps th
 from loraloom.hydra.aliases import Aliases, Answer, missing, needless, same, switch
 from loraloom.training_values import (
     AS_NOISE,
+    BUCKETS,
     EIGHT_BIT,
     EPOCHS,
     KIND,
@@ -13,24 +14,26 @@ from loraloom.training_values import (
     OPTIMIZER,
     PRECISION,
     SCHEDULE,
-    SQUARE,
     STEPS,
     TIMESTEPS,
     TRACKER,
     WEIGHTING,
     betas,
     chunks,
+    convolutions,
     dpo_beta,
     ema,
     init_weights,
     kept,
+    kohya_file,
+    like_v,
     min_snr,
     new_token,
     noise,
     noising_strength,
     prompts,
     quantised,
-    square,
+    side,
     text_lr,
     warmup,
 )
@@ -42,7 +45,7 @@ SWAP = "beside gradient_checkpointing=true; dry_run=true --json has every block 
 MEMORY = "gradient_checkpointing=true, swap_blocks=NUMBER, precision=bf16 and a smaller batch_size with more accumulate reduce memory"
 IN_STEPS = "it counts steps; an epoch is images / (batch_size x accumulate) steps, which dry_run=true prints"
 NOT_TRAINED = missing("the denoiser always learns; lora.text_encoder=true trains the CLIP text encoders beside it")
-NO_BUCKETS = missing(SQUARE)
+BUCKETED = switch(on=Answer(("data.buckets=true",), "the default"), off=Answer(("data.buckets=false",), "squares, cropped at the centre"))
 NO_AUGMENTATION = missing("colours are not changed; data.flip and data.crops are there")
 REPEATS = missing("a set's repeats are a key of data.sets=[{path: FOLDER, repeats: NUMBER}], or the number of kohya's folder NUMBER_WORD")
 PRIOR = Answer(("data.prior_images=100", "data.prior_prompt=PROMPT"), "the base draws them; data.prior is a folder of them")
@@ -59,8 +62,8 @@ ROWS = (  # names, and what they are here
     ("network_alpha lora_alpha", same("lora.alpha")),
     ("algo peft_type", KIND),
     ("network_module network_args lora_type lycoris_config", missing(OWN_LORA)),
-    ("conv_dim conv_rank", missing("lora=convolutions trains the convolutions too, with lora.rank")),
-    ("conv_alpha", missing("lora=convolutions trains the convolutions too, with lora.alpha")),
+    ("conv_dim conv_rank", convolutions("lora.ranks")),
+    ("conv_alpha", convolutions("lora.alphas")),
     (
         "layer_filter flux_lora_target target_modules lora_layers",
         missing("lora.targets takes a preset (attention, attention_mlp, convolutions), a list of module names, or a /regular expression/"),
@@ -143,8 +146,9 @@ ROWS = (  # names, and what they are here
         "train_data_dir instance_data_dir image_folder dataset_path concept_file_name",
         same("data.path", note="a folder of images with captions, or of kohya's folders NUMBER_WORD"),
     ),
+    ("config_file dataset_config", kohya_file),
     (
-        "data_backend_config dataset_config concepts",
+        "data_backend_config concepts",
         missing("data.sets=[{path: FOLDER, repeats: 2, weight: 1.0, trigger: WORD, prior: false}, ...] are the sets"),
     ),
     ("in_json", needless("kohya's meta file is read where it is in the folder of images without other captions")),
@@ -182,15 +186,15 @@ ROWS = (  # names, and what they are here
     ("conditioning_data_dir mask_path", same("data.masks", note=MASKS)),
     ("normalize_masked_area_loss", same("data.normalize_masked_loss", note="true or false")),
     ("unmasked_weight", same("data.unmasked_weight")),
-    (
-        "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale aspect_bucket_rounding crop",
-        NO_BUCKETS,
-    ),
+    ("enable_bucket aspect_ratio_bucketing", BUCKETED),
+    ("bucket_reso_steps aspect_bucket_alignment", same("data.bucket_step", note="pixels")),
+    ("min_bucket_reso max_bucket_reso aspect_bucket_rounding crop", missing(BUCKETS)),
+    ("bucket_no_upscale", missing("images that are too small are enlarged, and the plan names them")),
     ("center_crop", needless("images are cropped at the centre")),
     ("flip_aug random_flip enable_random_flip", same("data.flip", note="true, false or force")),
     ("random_crop", switch(on=Answer(("data.crops=8",), "so many random crops an image"), off=Answer(("data.crops=1",), "the default"))),
     ("color_aug face_crop_aug_range", NO_AUGMENTATION),
-    ("resolution", square),
+    ("resolution", side),
     ("cache_latents cache_latents_to_disk latent_caching vae_batch_size", needless(CACHED)),
     ("cache_text_encoder_outputs cache_text_encoder_outputs_to_disk text_encoder_batch_size", needless(CACHED)),
     ("max_data_loader_n_workers persistent_data_loader_workers dataloader_num_workers dataloader_threads", NO_WORKERS),
@@ -267,10 +271,7 @@ ROWS = (  # names, and what they are here
     ("min_noising_strength", noising_strength("objective.min_timestep")),
     ("max_noising_strength", noising_strength("objective.max_timestep")),
     ("scale_v_pred_loss_like_noise_pred", switch(on=AS_NOISE, off=Answer(("objective.weighting=none",)))),
-    (
-        "v_pred_like_loss",
-        missing("objective.weighting weighs the loss by timestep: min_snr, p2, debiased, cosmap"),
-    ),
+    ("v_pred_like_loss", like_v),
     # what is kept and shown
     ("output_name", same("name")),
     ("tracker_run_name", same("name")),

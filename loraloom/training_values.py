@@ -13,9 +13,12 @@ from train.objective.weighting import WEIGHTINGS
 from train.optim import OPTIMIZERS
 from train.schedule import SCHEDULES
 
-SQUARE = "images are scaled by their short side and cropped at the centre to a square; resolution is its side"
+BUCKETS = (
+    "images keep their own shape, in buckets of the pixel area of resolution x resolution, up to 4:1; data.buckets=false trains squares"
+)
 STEPS = ("max_train_steps", "max_steps", "num_train_steps", "train_steps", "iterations")  # optimizer steps elsewhere
 EPOCHS = ("max_train_epochs", "num_train_epochs", "epoch", "num_epochs")
+CONVOLUTIONS = ("conv1", "conv2", "conv")  # the 3 x 3 ones of a UNet
 CLASS = ", or the import path of a class"
 
 
@@ -114,6 +117,11 @@ def min_snr(value: str, _given: Given) -> Answer:
     return Answer(("objective.weighting=min_snr", f"objective.params.gamma={value or 5}"))
 
 
+def like_v(value: str, _given: Given) -> Answer:
+    """The share of a loss of v that is added to that of an epsilon base."""
+    return Answer(("objective.weighting=v_like", f"objective.params.v_share={value or 'VALUE'}"))
+
+
 def dpo_beta(value: str, _given: Given) -> Answer:
     """The beta of diffusers' Diffusion-DPO script, whose margin has no factor 1/2."""
     beta = number(value)
@@ -176,11 +184,28 @@ def chunks(value: str, _given: Given) -> Answer:
     return Answer((f"prompt_chunks={math.ceil(count / 75)}",), "contexts of 75 tokens")
 
 
-def square(value: str, _given: Given) -> Answer:
-    sides = [side for part in value.lower().replace("x", ",").split(",") if (side := number(part)) is not None and side >= 1]
+def side(value: str, _given: Given) -> Answer:
+    """The side of the square that has the area of a width and a height."""
+    sides = [pixels for part in value.lower().replace("x", ",").split(",") if (pixels := number(part)) is not None and pixels >= 1]
     if not sides:
-        return Answer((), f"{SQUARE}: resolution=512")
-    return Answer((f"resolution={int(min(sides))}",), SQUARE)
+        return Answer((), f"resolution is a number of pixels, such as 512: {BUCKETS}")
+    equal = min(sides) == max(sides)
+    return Answer((f"resolution={int(sides[0]) if equal else round(math.sqrt(sides[0] * sides[-1]) / 8) * 8}",), BUCKETS)
+
+
+def convolutions(setting: str) -> Alias:
+    """The rank or the alpha of 3 x 3 convolutions, for a setting that takes them by layer."""
+
+    def answer(value: str, _given: Given) -> Answer:
+        layers = ", ".join(f"{layer}: {value or 'VALUE'}" for layer in CONVOLUTIONS)
+        return Answer(("lora.targets=convolutions", f"{setting}={{{layers}}}"), "of the 3 x 3 convolutions of a UNet; put it into quotes")
+
+    return answer
+
+
+def kohya_file(value: str, _given: Given) -> Answer:
+    """A TOML file of sd-scripts, which is a switch here."""
+    return Answer((f"--from-kohya {value or 'FILE'}",), "one switch before both the file of --config_file and that of --dataset_config")
 
 
 def prompts(value: str, _given: Given) -> Answer:
@@ -263,7 +288,7 @@ LOSS = choice(
     ("l2 mse", Answer(("objective.loss=mse",))),
     ("l1 mae", Answer(("objective.loss=l1",))),
     ("huber", Answer(("objective.loss=pseudo_huber",), "sd-scripts' huber; its schedule is snr unless given: objective.params.schedule")),
-    ("smoothl1", Answer(("objective.loss=smooth_l1",))),
+    ("smoothl1", Answer(("objective.loss=pseudo_smooth_l1",), "sd-scripts' smooth_l1; objective.loss=smooth_l1 is torch's")),
     other=_no_entry("objective.loss", LOSSES),
 )
 TIMESTEPS = choice(

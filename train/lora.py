@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Faults, Refused
+from registry.errors import Refused
 from registry.family import Family
 from registry.names import suggest
 from registry.parts import Parts
@@ -90,7 +90,7 @@ def matched(module: Module, targets: str | Sequence[str]) -> list[str]:
     found = {target: [name for name in layers if name == target or name.endswith(f".{target}")] for target in targets}
     empty = [target for target, names in found.items() if not names]
     if empty:
-        raise Faults("These lora.targets match no layer of the base:", [*map(repr, empty), f"there are: {_kinds(layers)}"])
+        raise Refused(f"These lora.targets match no layer of the base: {', '.join(map(repr, empty))}. There are: {_kinds(layers)}.")
     return sorted({name for names in found.values() for name in names})
 
 

@@ -30,6 +30,7 @@ REFUSED = {
     "--config-path": "the presets that come with loraloom are always read. Add a folder of your own: --config-dir DIR.",
     "--experimental-rerun": "loraloom keeps no pickled configs. `loraloom train resume=RUN_FOLDER` continues a run.",
 }
+FILES = {"train": ("--from-kohya", "--from-onetrainer")}  # job -> switches that are read before these words
 SHORT = {"-cn": "--config-name", "-cp": "--config-path"}
 
 
@@ -79,10 +80,10 @@ def read_arguments(
             found.config_dir = _folder(value if equals else _next(word, words))
         elif word not in NO_OP:
             name = switch.lstrip("-").replace("-", "_").lower()
-            if name in aliases and not equals and words and not words[0].startswith("-") and "=" not in words[0]:
+            if not equals and words and not words[0].startswith("-") and "=" not in words[0]:
                 word, value = f"{word} {words[0]}", words.pop(0)
             answer = alias_answer(aliases, name, value, given)
-            unknown.append(f"{word}: {answer}" if answer is not None else _unknown(job, switch, equals, value))
+            unknown.append(f"{word}: {answer}" if answer is not None else _unknown(job, word, switch, value))
     if len(unknown) > 1:
         raise Faults(f"loraloom {job} was not started:", unknown)
     if unknown:
@@ -123,11 +124,16 @@ def _folder(text: str) -> Path:
     return path
 
 
-def _unknown(job: str, switch: str, equals: str, value: str) -> str:
+def _unknown(job: str, word: str, switch: str, value: str) -> str:
+    """`word` is the switch with its value, whether `=` or a space is between them."""
     name = SHORT.get(switch, switch)
     if name in REFUSED:
         return f"{switch}: {REFUSED[name]}"
-    if equals:
-        return f"{switch}={value}: settings have no dashes. Did you mean '{switch.lstrip('-').replace('-', '_')}={value}'?"
-    known = [name for name in (*SWITCHES, *HYDRA, "--info", "--config-dir", "--debug") if name.startswith("--")]
-    return f"loraloom {job} does not know {switch}. {suggest(switch, known)} A setting is KEY=VALUE, without dashes."
+    known = [name for name in (*SWITCHES, *HYDRA, "--info", "--config-dir", *FILES.get(job, ()), "--debug") if name.startswith("--")]
+    near = suggest(switch, known)
+    setting = switch.lstrip("-").replace("-", "_")
+    if "=" in word or (value and "Did" not in near):
+        return f"{word}: settings have no dashes. Did you mean '{setting}={value}'?"
+    if setting == "dry_run":
+        return f"{switch}: settings have no dashes. Did you mean 'dry_run=true'?"
+    return f"loraloom {job} does not know {switch}. {near} A setting is KEY=VALUE, without dashes."

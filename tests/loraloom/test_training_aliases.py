@@ -33,7 +33,12 @@ SETTINGS = {  # as given there -> here
     "instance_data_dir=photos": "data.path=photos",
     "instance_prompt=sks": "data.trigger=sks",
     "resolution=512,512": "resolution=512",
-    "resolution=512x768": "resolution=512",
+    "resolution=512x768": "resolution=624",
+    "enable_bucket=true": "data.buckets=true",
+    "enable_bucket=false": "data.buckets=false",
+    "bucket_reso_steps=32": "data.bucket_step=32",
+    "conv_dim=4": "lora.targets=convolutions lora.ranks={conv1: 4, conv2: 4, conv: 4}",
+    "conv_alpha=1": "lora.targets=convolutions lora.alphas={conv1: 1, conv2: 1, conv: 1}",
     "train_batch_size=2": "batch_size=2",
     "gradient_accumulation_steps=4": "accumulate=4",
     "max_train_steps=2000": "steps=2000",
@@ -83,6 +88,8 @@ SETTINGS = {  # as given there -> here
     "loss_weight_fn=MIN_SNR_GAMMA": "objective.weighting=min_snr objective.params.gamma=5",
     "weighting_scheme=cosmap": "objective.weighting=cosmap",
     "loss_type=l2": "objective.loss=mse",
+    "loss_type=smooth_l1": "objective.loss=pseudo_smooth_l1",
+    "v_pred_like_loss=0.5": "objective.weighting=v_like objective.params.v_share=0.5",
     "loss_type=huber": "objective.loss=pseudo_huber",
     "huber_c=0.1": "objective.params.c=0.1",
     "timestep_sampling=sigmoid": "objective.timesteps=logit_normal",
@@ -145,10 +152,10 @@ SETTINGS = {  # as given there -> here
 }
 KOHYA_ALONE = """
 network_module network_args network_dropout scale_weight_norms network_weights network_train_text_encoder_only vae no_half_vae
-zero_terminal_snr fp8_base lowram in_json dataset_config caption_extension token_warmup_step
+zero_terminal_snr fp8_base lowram in_json dataset_config config_file caption_extension token_warmup_step
 caption_dropout_every_n_epochs
-weighted_captions max_token_length dataset_repeats is_reg masked_loss alpha_mask enable_bucket
-min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale color_aug cache_latents cache_latents_to_disk
+weighted_captions max_token_length dataset_repeats is_reg masked_loss alpha_mask
+min_bucket_reso max_bucket_reso bucket_no_upscale color_aug cache_latents cache_latents_to_disk
 cache_text_encoder_outputs max_data_loader_n_workers persistent_data_loader_workers xformers sdpa mem_eff_attn noise_offset
 multires_noise_iterations ip_noise_gamma min_timestep max_timestep save_state save_model_as save_precision sample_sampler logging_dir
 training_comment optimizer_args save_last_n_steps save_every_n_epochs
@@ -227,7 +234,12 @@ def test_the_command_line_is_answered_at_once() -> None:
         "network_dim=32: here this is lora.rank=32.",
         "lr_warmup_steps=100: here this is schedule.warmup_steps=100.",
     ]
-    assert "resolution=512 (" in faults[2] and "optim.weight_decay" in faults[3] and "there is no setting 'zzz'" in faults[4]
+    assert (
+        "resolution=624 (" in faults[2]
+        and "cropped" not in faults[2]
+        and "optim.weight_decay" in faults[3]
+        and "there is no setting 'zzz'" in faults[4]
+    )
 
 
 def test_switches_of_sd_scripts_are_answered_together() -> None:
@@ -241,7 +253,9 @@ def test_switches_of_sd_scripts_are_answered_together() -> None:
         "--lr-warmup-steps=50: here this is schedule.warmup_steps=50.",
         "--xformers: leave it out: attention is torch's scaled_dot_product_attention.",
     ]
-    with pytest.raises(Refused, match="does not know --zzz"):
+    with pytest.raises(Refused, match=r"here this is --from-kohya train\.toml"):
+        read_arguments("train", ["--config_file", "train.toml"], aliases=ALIASES)
+    with pytest.raises(Refused, match=r"does not know --zzz.*--from-kohya"):
         read_arguments("train", ["--zzz"], aliases=ALIASES)
 
 

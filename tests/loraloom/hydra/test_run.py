@@ -113,6 +113,7 @@ def test_a_typo_is_refused_with_every_sign(toy: Job[Toy], toy_runs: list[Request
         ("hydra.mode=MULTIRUN", "--multirun (-m) is how loraloom sweeps"),
         ("--config-name=x", "a job has one config"),
         ("--info=defalts", "Did you mean 'defaults'"),
+        ("--dry-run", "settings have no dashes. Did you mean 'dry_run=true'?"),
         ("--steps=5", "settings have no dashes. Did you mean 'steps=5'?"),
         ("--cfg=jb", "Did you mean 'job'?"),
         ("--cfg", "--cfg needs a value after it."),
