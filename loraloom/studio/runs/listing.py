@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from loraloom.queue.job import Job, State
 from loraloom.queue.queue import Queue
 from loraloom.studio.runs.folders import RunFolder, RunState, run_folder, run_folders, state_of
-from loraloom.studio.runs.registered import RegisteredRun, registered_runs
+from loraloom.studio.runs.registered import RegisteredRun, index_trouble, registered_runs
 from loraloom.studio.runs.summary import Summary, summary_of
 from train.output.folder import is_run
 
@@ -147,6 +147,7 @@ def listing(studio: Studio, *, text: str, state: str, offset: int, limit: int) -
         "rows": [entry.to_json() for entry in found[offset : offset + limit]],
         "total": len(found),
         "paused": own_queue(studio).paused,
+        "index": index_trouble(studio),
     }
 
 
@@ -157,7 +158,9 @@ def glance(studio: Studio) -> dict[str, Any]:
         own_queue(studio).advance()  # a job that was killed has started no other one
     runs = run_folders(studio.roots)
     newest = tuple(state_of(run.path).value for run in runs[:SHOWN_FIRST])
-    version = hash((tuple(run.path for run in runs), newest, tuple(job.id for job in ended))) & 0xFFFFFFFF
+    version = (
+        hash((tuple(run.path for run in runs), newest, tuple(job.id for job in ended), index_trouble(studio, known=True))) & 0xFFFFFFFF
+    )
     return {"active": [job.to_json() for job in active], "paused": own_queue(studio).paused, "version": version}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom.studio.runs.summary import Summary
+from registry.errors import LoomError
 
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
@@ -28,20 +29,52 @@ class RegisteredRun:
     summary: Summary
 
 
+@dataclass(frozen=True)
+class Registered:
+    """The runs of the index as they were last read. `trouble`: why it cannot be read, and what to do; then there are none."""
+
+    runs: tuple[RegisteredRun, ...]
+    trouble: str | None
+    at: float  # by the monotonic clock
+
+
 _lock = threading.Lock()
-_known: dict[Path, tuple[float, tuple[RegisteredRun, ...]]] = {}  # by home
+_known: dict[Path, Registered] = {}  # by home
 
 
 def registered_runs(studio: Studio) -> tuple[RegisteredRun, ...]:
-    """The runs of the index, at most SECONDS old."""
+    """The runs of the index, at most SECONDS old; none where it cannot be read."""
+    return _registered(studio).runs
+
+
+def index_trouble(studio: Studio, *, known: bool = False) -> str | None:
+    """Why the index cannot be read, and what to do; None where it was read.
+
+    `known`: it is asked again, after SECONDS, only where it could not be read the last time.
+    """
+    with _lock:
+        last = _known.get(studio.home)
+    if known and (last is None or last.trouble is None):
+        return None
+    return _registered(studio).trouble
+
+
+def _registered(studio: Studio) -> Registered:
     with _lock:
         known = _known.get(studio.home)
-        if known is not None and time.monotonic() - known[0] < SECONDS:
-            return known[1]
+        if known is not None and time.monotonic() - known.at < SECONDS:
+            return known
+        found = _known[studio.home] = _read(studio)
+        return found
+
+
+def _read(studio: Studio) -> Registered:
+    try:
         with studio.store.listing(kind="run") as found:
             runs = tuple(run for record in found if (run := _run_of(record)) is not None)
-        _known[studio.home] = time.monotonic(), runs
-        return runs
+    except LoomError as error:
+        return Registered((), str(error), time.monotonic())
+    return Registered(runs, None, time.monotonic())
 
 
 def forget(studio: Studio) -> None:

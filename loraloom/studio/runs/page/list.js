@@ -20,11 +20,12 @@ export async function showList(main, _argument, query) {
   const compare = button("Compare", { writes: false, ready: () => comparable(), act: (lead) => { lead(`#/runs/compare?${new URLSearchParams([...chosen].map((path) => ["path", path]))}`); } });
   const pause = button("Pause the queue", { act: async () => { ({ paused } = await write("runs/pause", { paused: !paused })); showPaused(); }, words: () => pauseWords(paused) });
   const active = make("ol", { class: "active-jobs", "aria-label": "Jobs that run and wait" });
+  const index = make("div", { class: "note fault", role: "status", hidden: true }); // why the runs of the index are not among them
   const table = make("div", { class: "scroll" });
   const pager = make("nav", { class: "pager", "aria-label": "Pages" });
   main.append(
     heading("Runs", pause, make("a", { class: "link-button", href: "#/runs/sweeps" }, "Sweeps"), make("a", { class: "link-button primary", href: "#/new_run" }, "New run")),
-    active,
+    index, active,
     make("div", { class: "filters" }, search, state, make("span", { class: "gap" }), compare),
     table, pager,
   );
@@ -112,6 +113,8 @@ export async function showList(main, _argument, query) {
     if (gone) return;
     paused = found.paused;
     showPaused();
+    index.hidden = !found.index;
+    index.textContent = found.index ? `Only the runs that lie below these folders, or that a job has made, are shown. ${found.index}` : "";
     if (asked.offset && asked.offset >= found.total) { asked.offset = Math.max(0, Math.floor((found.total - 1) / LIMIT) * LIMIT); await load(); return; }
     showActive(found.active);
     if (found.rows.length) {

@@ -1,9 +1,15 @@
 """The list: run folders, runs of the index and jobs, filtered, paged, the newest first, with their states."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from loraloom.queue.queue import Queue
+from loraloom.studio.runs import registered
 from loraloom.studio.runs.registered import forget
+from loraloom.studio.runs.routes import watched_list
+from registry.home import index_place
 from registry.store import Store
 from tests.infer.output.opened import NASTY
 from tests.loraloom.studio.opened import Served
@@ -51,6 +57,26 @@ def test_a_run_of_another_machine_has_what_the_index_has(served: Served) -> None
     status, run = served.get("runs/run", path=there)
     assert status == 200 and run["state"] == "elsewhere" and ["lora.kind", "lokr"] in run["settings"] and run["parents"] == parents
     assert run["summary"]["base"] == "sdxl" and run["summary"]["steps"] == 700
+
+
+def test_a_damaged_index_leaves_the_runs_that_lie_in_folders(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(served.studio.folder)
+    Store(served.studio.home).add_run(folder, name="ink", parents=[], recipe={})
+    place = index_place(served.studio.home)
+    assert isinstance(place, Path)
+    for file in place.parent.glob(f"{place.name}*"):
+        file.write_bytes(b"no index" * 1000) if file == place else file.unlink()
+    forget(served.studio)
+    status, found = served.get("runs/list")
+    assert status == 200 and [row["path"] for row in found["rows"]] == [str(folder)]
+    assert f"The index {place} is damaged" in found["index"] and "loraloom registry rebuild" in found["index"]
+    assert served.get("runs/run", path=folder)[0] == 200
+    status, gone = served.get("runs/run", path=folder.with_name("20250101-000000"))
+    assert status == 404 and "there is no such run folder" in gone["error"] and "registry rebuild" in gone["error"]
+    before = watched_list(served.studio, "")
+    place.unlink()
+    monkeypatch.setattr(registered, "SECONDS", 0.0)
+    assert watched_list(served.studio, "") != before and served.get("runs/list")[1]["index"] is None
 
 
 def test_jobs_that_run_and_wait_are_first_and_ended_ones_are_among_the_runs(served: Served) -> None:
