@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loraloom.studio.new_run.settings import JOB, described, planner_of, words_of_run
+from loraloom.studio.new_run.settings import JOB, described, planner_of, words_of, words_of_run
 from loraloom.studio.new_run.sources import matching, sources
 from loraloom.studio.routes import Ask, Routes
 from loraloom.studio.runs import actions
-from loraloom.studio.runs.details import own_run
+from loraloom.studio.runs.details import config_elsewhere, is_elsewhere, own_run
 
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
@@ -41,8 +41,11 @@ def plan(studio: Studio, ask: Ask) -> object:
 
 @ROUTES.read("new_run/from")
 def earlier(studio: Studio, ask: Ask) -> object:
-    """The settings of an earlier run: `path`."""
-    return {"words": words_of_run(studio, own_run(studio, ask.text("path")))}
+    """The settings of an earlier run: `path`; of a run whose folder is not here those that the index has."""
+    given = ask.text("path")
+    if is_elsewhere(studio, given):
+        return {"words": words_of(config_elsewhere(studio, given))}
+    return {"words": words_of_run(studio, own_run(studio, given))}
 
 
 @ROUTES.write("new_run/start")

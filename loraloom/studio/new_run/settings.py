@@ -65,10 +65,13 @@ def words_of_run(studio: Studio, folder: Path) -> list[list[str]]:
     config = read_config(folder)
     given = _given(studio, folder)
     if given is not None and _is_of(given, config):
-        pairs = [[name, value] for name, _, value in (word.partition("=") for word in given)]
-    else:
-        pairs = [[name, spelled(value)] for name, value in changed_settings(config).items()]
-    return [pair for pair in pairs if pair[0] not in NOT_SHOWN]
+        return [[name, value] for name, _, value in (word.partition("=") for word in given) if name not in NOT_SHOWN]
+    return words_of(config)
+
+
+def words_of(config: TrainConfig) -> list[list[str]]:
+    """[name, value as a command line has it] of what is not a default."""
+    return [[name, spelled(value)] for name, value in changed_settings(config).items() if name not in NOT_SHOWN]
 
 
 def _given(studio: Studio, folder: Path) -> tuple[str, ...] | None:

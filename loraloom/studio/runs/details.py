@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom.studio.runs.folders import RunState, run_folder, state_of
 from loraloom.studio.runs.listing import job_of
-from loraloom.studio.runs.registered import registered_runs
+from loraloom.studio.runs.registered import RegisteredRun, index_trouble, registered_runs
 from loraloom.studio.runs.summary import Signature, signature, summary_of
 from registry.errors import BadFile, NotFound, Refused
 from registry.files.progress_file import NAME as PROGRESS
 from registry.files.progress_file import read_progress
+from train.config import from_plain
 from train.loop import checkpoint
 from train.loop.trackers import METRICS
 from train.measures.images import FILE as IMAGES
@@ -23,6 +24,7 @@ from train.run_report.settings import changed_settings, command_of, rows_of
 
 if TYPE_CHECKING:
     from loraloom.studio.context import Studio
+    from registry.record import Record
     from train.config import TrainConfig
 
 REPORT = "report.html"
@@ -96,14 +98,36 @@ def details(studio: Studio, folder: Path) -> dict[str, Any]:
     }
 
 
-def elsewhere(studio: Studio, given: str) -> dict[str, Any]:
-    """A run of the index whose folder is not here. Raises NotFound."""
+def is_elsewhere(studio: Studio, given: str) -> bool:
+    """Whether this is the path of a run of the index whose folder is not here. Raises NotFound where the index cannot be read."""
+    if Path(given).is_dir():
+        return False
+    if any(str(one.path) == given for one in registered_runs(studio)):
+        return True
+    if (trouble := index_trouble(studio)) is not None:  # it may have this run
+        raise NotFound(f"{given}: there is no such run folder. {trouble}")
+    return False
+
+
+def _found_elsewhere(studio: Studio, given: str) -> tuple[RegisteredRun, Record]:
     found = next((one for one in registered_runs(studio) if str(one.path) == given), None)
     if found is None:
         raise NotFound(f"{given}: there is no such run folder, and the index has none of that path.")
-    record = studio.store.find(found.reference, kind="run", fresh=False)
+    return found, studio.store.find(found.reference, kind="run", fresh=False)
+
+
+def config_elsewhere(studio: Studio, given: str) -> TrainConfig:
+    """The settings of a run whose folder is not here, as the index has them. Raises NotFound, Faults."""
+    _, record = _found_elsewhere(studio, given)
+    return from_plain(dict(record.recipe or {}))
+
+
+def elsewhere(studio: Studio, given: str) -> dict[str, Any]:
+    """A run of the index whose folder is not here. Raises NotFound."""
+    found, record = _found_elsewhere(studio, given)
     recipe = {str(name): value for name, value in (record.recipe or {}).items()}
     return {
+        "id": record.id,
         "path": given,
         "name": found.reference,
         "stamp": found.stamp,

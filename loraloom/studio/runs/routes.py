@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom.studio.guard import EVERYWHERE
@@ -13,9 +12,8 @@ from loraloom.studio.runs import listing as run_listing
 from loraloom.studio.runs.compare import compared
 from loraloom.studio.runs.curves import run_charts
 from loraloom.studio.runs.folders import run_folder
-from loraloom.studio.runs.registered import index_trouble, registered_runs
 from loraloom.studio.runs.sweeps import sweep, sweeps
-from registry.errors import NotFound, Refused
+from registry.errors import Refused
 from registry.names import suggest
 from train.output import requests
 
@@ -50,11 +48,8 @@ def watched_list(studio: Studio, _argument: str) -> object:
 def run(studio: Studio, ask: Ask) -> object:
     """A run's page; of a run whose folder is not here what the index has."""
     given = ask.text("path")
-    if not Path(given).is_dir():
-        if any(str(one.path) == given for one in registered_runs(studio)):
-            return run_details.elsewhere(studio, given)
-        if (trouble := index_trouble(studio)) is not None:  # it may have this run
-            raise NotFound(f"{given}: there is no such run folder. {trouble}")
+    if run_details.is_elsewhere(studio, given):
+        return run_details.elsewhere(studio, given)
     return run_details.details(studio, run_details.own_run(studio, given))
 
 

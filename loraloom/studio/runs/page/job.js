@@ -40,16 +40,29 @@ export async function showJob(main, id, query) {
     top.replaceChildren(heading("Job", chipOf(job.state), ...tools));
   }
 
+  const progress = make("div"), about = make("div"), made = make("div", { class: "made-list" });
+  let known = null; // what `about` shows
+  body.append(progress, about);
+
+  const madeLink = (path) => {
+    const sweep = /[\\/]sweeps[\\/]/.test(path), [word] = job.words;
+    const to = sweep ? `#/runs/sweep/${encodeURIComponent(path)}` : word === "train" ? runLink(path) : word === "grid" ? `#/grids/grid?${new URLSearchParams({ folder: path })}` : null;
+    return make("div", {}, to ? make("a", { href: to }, path) : path);
+  };
+
+  // Only what has changed: what is selected or focused in the rest stays so.
   function draw() {
     drawTools();
-    const made = make("div", { class: "made-list" }, ...job.made.map((path) => make("div", {}, /[\\/]sweeps[\\/]/.test(path) ? make("a", { href: `#/runs/sweep/${encodeURIComponent(path)}` }, path) : job.words[0] === "train" ? make("a", { href: runLink(path) }, path) : job.words[0] === "grid" ? make("a", { href: `#/grids/grid?${new URLSearchParams({ folder: path })}` }, path) : path)));
-    body.replaceChildren(
-      ...(job.state === "running" ? [progressNode(job.progress)] : []),
-      facts([
-        ["command", make("code", {}, job.command)], ["folder", job.folder], ["added", spellTime(job.created)], ["began", spellTime(job.began)],
-        ["ended", spellTime(job.ended)], ["exit code", job.exit_code === null ? "" : String(job.exit_code)], ["made", job.made.length ? made : ""],
-      ]),
-    );
+    progress.replaceChildren(...(job.state === "running" ? [progressNode(job.progress)] : []));
+    made.append(...job.made.slice(made.children.length).map(madeLink)); // it only grows
+    const { command, folder, created, began, ended: end, exit_code: code } = job;
+    const now = JSON.stringify([began, end, code, job.made.length > 0]);
+    if (now === known) return;
+    known = now;
+    about.replaceChildren(facts([
+      ["command", make("code", {}, command)], ["folder", folder], ["added", spellTime(created)], ["began", spellTime(began)],
+      ["ended", spellTime(end)], ["exit code", code === null ? "" : String(code)], ["made", job.made.length ? made : ""],
+    ]));
   }
   draw();
   const end = watch(`job:${id}`, (value, error) => {

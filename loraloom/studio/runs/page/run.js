@@ -142,8 +142,9 @@ function more(run, fileTable) {
 
 function showElsewhere(main, run) {
   main.append(
-    heading(run.name, chipOf("elsewhere"), make("span", { class: "soft" }, spellTime(run.stamp))),
-    make("p", { class: "note" }, "The index has this run, and its folder is not on this machine: it was trained on another one, or moved."),
+    heading(run.name, chipOf("elsewhere"), make("span", { class: "soft" }, spellTime(run.stamp)),
+      make("a", { class: "link-button", href: againLink(run.path) }, "Again with changes"), make("a", { class: "link-button", href: `#/models/one/${encodeURIComponent(run.id)}` }, "In the registry")),
+    make("p", { class: "note" }, "The index has this run, and its folder is not on this machine: it was trained on another one, moved or deleted. Put back at its path below it is shown whole again, and goes on. In the registry it is taken out of the index."),
     make("section", { class: "card" }, facts([
       ["folder", run.path], ["base", run.summary.base], ["adapter", adapterOf(run.summary)], ["steps", run.summary.steps === null ? "" : String(run.summary.steps)], ["registered", spellTime(run.created)],
       ...run.parents.map((parent) => [parent.role, `${parent.ref ?? ""} ${parent.sha256 ? `sha256 ${parent.sha256.slice(0, 12)}` : ""}`]),

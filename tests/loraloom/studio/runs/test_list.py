@@ -57,6 +57,9 @@ def test_a_run_of_another_machine_has_what_the_index_has(served: Served) -> None
     status, run = served.get("runs/run", path=there)
     assert status == 200 and run["state"] == "elsewhere" and ["lora.kind", "lokr"] in run["settings"] and run["parents"] == parents
     assert run["summary"]["base"] == "sdxl" and run["summary"]["steps"] == 700
+    status, again = served.get("new_run/from", path=there)
+    assert status == 200 and dict(again["words"]) == {"steps": "700", "lora.kind": "lokr", "lora.rank": "8"}
+    assert served.get("models/one", id=run["id"])[1]["record"]["name"] == "cap"
 
 
 def test_a_damaged_index_leaves_the_runs_that_lie_in_folders(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
