@@ -57,6 +57,7 @@ def image_faults(render: Render, family: Family, hints: Hints, *, cell: int) -> 
     size = _size(render)
     for name, seen in _seen(render, hints):
         faults += _refusals(lambda name=name, seen=seen: check_fit(name, seen, size, render.fit))
+        faults += _odd_size(name, seen, family) if seen.size == size else []
     for one in render.controls:
         faults += hints.faults(one, size) if one.picture.sha256 is not None else []
     if render.init is not None and render.strength is not None and render.steps and render.steps > 0:
@@ -173,6 +174,15 @@ def _seen(render: Render, hints: Hints) -> Iterable[tuple[str, Seen]]:
             seen = hints.seen(controls[name]) if name in controls else hints.images.read(file)
             if seen is not None:
                 yield name, seen
+
+
+def _odd_size(name: str, seen: Seen, family: Family) -> list[str]:
+    """The way out for an image whose own size, which the drawing has, is none that the family draws."""
+    sides = [max(side - side % family.size_multiple, family.size_multiple) for side in seen.size]
+    if tuple(sides) == seen.size:
+        return []
+    has, give = (f"{wide}x{high}" for wide, high in (seen.size, sides))
+    return [f"{name} {seen.name} is {has} pixels, as the drawing then is. Give size={give} fit=crop (its middle is taken)."]
 
 
 def _size(render: Render) -> tuple[int, int]:

@@ -77,6 +77,8 @@ class Setting:
     def fill(self, given: Any) -> dict[str, Any]:
         """The fields of a Render for a value as a person gave it. Raises Refused."""
         value = self.read(given)
+        if isinstance(value, float):
+            value += 0.0  # -0 is 0 in a key too
         return {self.field: value} if self.fields == (self.field,) else dict(zip(self.fields, value, strict=True))
 
     def value(self, render: Any) -> Any:

@@ -120,7 +120,7 @@ def is_finite(value: object) -> TypeGuard[int | float]:
 def numbers(value: object) -> Sequence[float]:
     """A number, `0..1/5` (five values evenly from 0 to 1), or several of them with commas."""
     if is_finite(value):
-        return (float(value),)
+        return (float(value) + 0.0,)  # -0 is 0 in a key too
     if isinstance(value, str):
         if "," in value:
             return [number for part in value.split(",") for number in numbers(part)]
@@ -130,7 +130,7 @@ def numbers(value: object) -> Sequence[float]:
             if found := _stepped(value):
                 return found
             if abs(float(value)) < float("inf"):
-                return (float(value),)
+                return (float(value) + 0.0,)
         except ValueError:
             pass
     raise Refused(

@@ -171,7 +171,7 @@ def test_a_mask_is_grey_halved_at_the_middle() -> None:
         ({"init": "text"}, ["init:", "no image format"]),
         ({"init": "moving"}, ["init:", "2 frames"]),
         ({"init": "in", "size": "64x32"}, ["init", "another shape than the drawing's 64x32", "fit=crop"]),
-        ({"init": "odd"}, ["multiples of 8"]),
+        ({"init": "odd"}, ["multiples of 8", "is 33x32 pixels, as the drawing then is. Give size=32x32 fit=crop"]),
     ],
 )
 def test_what_cannot_be_drawn_is_reported_all_at_once(shelf: Shelf, tmp_path: Path, settings: dict[str, Any], reported: list[str]) -> None:

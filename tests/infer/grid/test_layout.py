@@ -48,6 +48,15 @@ def test_the_product_of_the_axes() -> None:
     assert cells[5].values == {"seed": 2, "guidance": 7.0} and cells[5].place == (1, 2)
 
 
+def test_minus_nought_is_nought_in_a_key_and_on_a_sheet() -> None:
+    layout, cells, _ = expanded({"guidance": [-0.0]})
+    _, spelt, _ = expanded({"guidance": "-0"})
+    _, given, _ = expanded({}, guidance=-0.0)
+    _, nought, _ = expanded({}, guidance=0.0)
+    assert layout.dimensions[0].labels == ("0",)
+    assert [str(one[0].render.guidance) for one in (cells, spelt, given, nought)] == ["0.0"] * 4
+
+
 def test_weight_acts_after_adapter() -> None:
     _, cells, faults = expanded({"weight": [0.5, 1], "adapter": ["ink:0.2", "hat"], "seed": [3]}, strict=True)
     assert faults == []
