@@ -145,8 +145,8 @@ def check_name(name: str | None) -> None:
 
 def check_alias(alias: str) -> None:
     """Raise Refused for an alias that a reference cannot hold."""
-    if not re.fullmatch(PART, alias) or "=" in alias or alias.lower() == NONE:
-        raise Refused(f"{alias!r} cannot be an alias. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\ =, and not 'none'.")
+    if not re.fullmatch(PART, alias) or set(alias) & {"=", "*"} or alias.lower() == NONE:
+        raise Refused(f"{alias!r} cannot be an alias. Use letters, digits, spaces, `.`, `-` and `_`; not @ + : / \\ = *, and not 'none'.")
 
 
 def check_texts(texts: Iterable[str | None]) -> None:
@@ -154,6 +154,14 @@ def check_texts(texts: Iterable[str | None]) -> None:
     wrong = [one_line(text) for text in texts if text is not None and storable(text) != text]
     if wrong:
         raise Refused(f"Not UTF-8: {', '.join(wrong)}. Write it in UTF-8, and rename files and folders that have such a name.")
+
+
+def check_labels(what: str, labels: Iterable[str]) -> None:
+    """Raise Refused for tags or trigger words that are no text that anyone can see."""
+    labels = list(labels)
+    check_texts(labels)
+    if blank := [label for label in labels if not label.strip()]:
+        raise Refused(f"{blank[0]!r} cannot be a {what}: it has no letters. Leave it out.")
 
 
 def without_alias(name: str) -> str:

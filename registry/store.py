@@ -46,7 +46,7 @@ from registry.index.storage.managed_files import Removed, delete, keep_files, ma
 from registry.index.storage.verify import Check, verify
 from registry.progress import Report, silent
 from registry.record import Hashes, Record
-from registry.references import EMBEDDED, absolute, check_name, check_texts, proper_name, spelled, without_alias
+from registry.references import EMBEDDED, absolute, check_labels, check_name, check_texts, proper_name, spelled, without_alias
 from registry.sources.source import Download, check_expected, download, is_source
 
 
@@ -109,7 +109,9 @@ class Store(Annotations):
         """
         check_name(name)
         tags, triggers = tuple(tags), tuple(triggers)
-        check_texts([licence, notes, *tags, *triggers])
+        check_texts([licence, notes])
+        check_labels("tag", tags)
+        check_labels("trigger word", triggers)
         validate_overrides({"kind": kind, "family": family})
         expected = {str(absolute(path)): sha256} if sha256 else {}
         with contextlib.ExitStack() as stack:

@@ -22,7 +22,7 @@ from registry.names import suggest
 from registry.printable import shell_line
 from registry.progress import Report, silent
 from registry.record import Record
-from registry.references import EMBEDDED, absolute, check_alias, check_name, check_texts, without_alias
+from registry.references import EMBEDDED, absolute, check_alias, check_labels, check_name, check_texts, without_alias
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # endings of what is shown for a model
 
@@ -60,7 +60,7 @@ class Annotations(ABC):
     ) -> list[Record]:
         """Add and remove tags of several records: of all of them or, where one cannot be, of none. Raises Faults with each of these."""
         added, removed = list(add), list(remove)
-        check_texts(added)
+        check_labels("tag", added)
         chosen = self._registered_all(references)
         unhashed = [record for record in chosen if not (record.hashes.sha256 or record.id in EMBEDDED) and os.path.exists(str(record.path))]
         if problems := self.hash_all(unhashed, report=report):
@@ -97,7 +97,8 @@ class Annotations(ABC):
         values["image"] = None if image is None else str(existing_image(absolute(image)))
         validate_overrides(values)
         triggers = list(triggers)
-        check_texts([*values.values(), *triggers])
+        check_texts(values.values())
+        check_labels("trigger word", triggers)
 
         def change(connection: Connection, record_id: str) -> None:
             write_overrides(connection, record_id, values, triggers, forget)
@@ -109,7 +110,8 @@ class Annotations(ABC):
 
         The name is the record's own, or `of`: a chosen checkpoint is `ink@best`, whatever its file is called.
         """
-        check_alias(alias)
+        if not remove:
+            check_alias(alias)
         check_name(of)
         if checkpoint_step(alias) is not None:
             raise Refused(f"{alias!r} cannot be an alias: step-<number> means a run's checkpoint.")

@@ -473,3 +473,19 @@ def test_an_alias_holds_no_equals_sign(store: Store, tmp_path: Path) -> None:
     store.add(make(tmp_path / "ink.safetensors"))
     with pytest.raises(Refused, match="cannot be an alias"):
         store.alias("ink", "rank=4")
+
+
+def test_what_nobody_could_see_or_name_is_no_tag_no_trigger_word_and_no_alias(store: Store, tmp_path: Path) -> None:
+    path = make(tmp_path / "ink.safetensors")
+    store.add(path)
+    for given in ("", " \t"):
+        with pytest.raises(Refused, match="cannot be a tag"):
+            store.tag("ink", [given])
+        with pytest.raises(Refused, match="cannot be a trigger word"):
+            store.override("ink", triggers=[given])
+        with pytest.raises(Refused, match="cannot be a tag"):
+            store.add(path, tags=[given])
+    with pytest.raises(Refused, match="cannot be an alias"):
+        store.alias("ink", "step-*")
+    assert store.find("ink").tags == store.find("ink").triggers == store.find("ink").aliases == ()
+    assert store.tag("ink", remove=[""]).tags == ()  # one of an older index can be taken away
