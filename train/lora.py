@@ -16,7 +16,7 @@ from registry.printable import counted, some
 from train.adapters.attach import ADAPTER, attach, scales_of, set_tensors, switch, tensors_of
 from train.adapters.kinds import Kind, choose_kind
 from train.adapters.ranks import ranks_of
-from train.config import WITH_UP, TrainConfig
+from train.config import WITH_UP, Precision, TrainConfig
 from train.settings.lora import LoraConfig
 
 if TYPE_CHECKING:
@@ -203,6 +203,11 @@ def _peft_targets(module: Any, targets: str | Sequence[str]) -> str | list[str]:
     else:
         hit = {name for name, _ in module.named_modules() if any(name == target or name.endswith(f".{target}") for target in wanted)}
     return wanted if hit == layers else "|".join(re.escape(name) for name in sorted(layers))
+
+
+def may_stack(config: TrainConfig, precision: Precision) -> bool:
+    """Whether settings let weights be formed at once (adapters/stacks.py): nothing moves, recomputes or compiles their layers."""
+    return precision is Precision.fp32 and not (config.swap_blocks or config.gradient_checkpointing or config.compile is not None)
 
 
 def enable_gradient_checkpointing(module: Any) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
 
-MOST = 16 * 2**20  # bytes of frozen weights in stacks: their gradients are kept until the end of a backward pass, which no plan counts
+MOST = 16 * 2**20  # bytes of frozen weights in stacks: the formed ones and their gradients are kept until the end of a backward pass
 
 
 @dataclass(eq=False)

@@ -24,7 +24,7 @@ from registry.swapping.swap import BlockSwap
 from train.adapters.attach import is_up
 from train.adapters.start import start_tensors
 from train.choices import build_optimizer, choose_optimizer, group_rates, objective_functions, token_rate
-from train.config import Precision, TrainConfig
+from train.config import TrainConfig
 from train.data.captions import Remembered
 from train.data.dataset import Sample
 from train.loop.cache import Cache
@@ -36,7 +36,7 @@ from train.loop.preview import PromptPreviews, encode_unconditional
 from train.loop.probes import Probes, other_captions
 from train.loop.step import TrainState, denoiser_call
 from train.loop.validation import Probe, points_of
-from train.lora import add_loras, enable_gradient_checkpointing, learning_modules, lora_tensors, scales, set_lora_tensors
+from train.lora import add_loras, enable_gradient_checkpointing, learning_modules, lora_tensors, may_stack, scales, set_lora_tensors
 from train.measures.delta_norm import DeltaNorm
 from train.measures.drift import drawn_prompts, drift_probe
 from train.measures.images import ImageProbe, measured_images, probed_images
@@ -248,18 +248,11 @@ def _in_one_buffer(plan: Plan, modules: Mapping[str, Any], optimizer: Any, accel
 
     if accelerator.num_processes > 1 or plan.tokens or not plan.layers:
         return None, ()
-    stacks = stack_layers(modules) if _stacks(plan) else []
+    stacks = stack_layers(modules) if plan.training is None and may_stack(plan.config, plan.config.precision) else []
     flat = FlatWeights([group["params"] for group in optimizer.param_groups], stacks)
     if isinstance(optimizer, FlatAdamW):
         optimizer.flat = flat
     return flat, stacks
-
-
-def _stacks(plan: Plan) -> bool:
-    """Whether layers may have their weights formed at once: nothing else moves, recomputes, changes or compiles them."""
-    config = plan.config
-    other = config.swap_blocks or config.gradient_checkpointing or plan.training is not None or config.compile is not None
-    return not other and config.precision is Precision.fp32
 
 
 def _with_swapped(accelerator: Any, call: Any, optimizer: Any, swap: BlockSwap) -> tuple[Any, Any]:

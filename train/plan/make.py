@@ -252,7 +252,15 @@ def _model(found: Checked, weights: int, process: int) -> Model:
     family, precision = found.base.family, found.precision
     return Model(
         weights=Weights(family, found.parts, precision),
-        traces=Traces(family, found.parts, found.targets, precision, found.sizes.sides[-1], found.tokens),
+        traces=Traces(
+            family,
+            found.parts,
+            found.targets,
+            precision,
+            found.sizes.sides[-1],
+            found.tokens,
+            forms=found.training is None and processes_of() == 1,
+        ),
         count=weights + sum(token.parameters for token in found.tokens),
         moments=_moments(found),
         device=found.device,

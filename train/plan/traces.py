@@ -22,7 +22,7 @@ from registry.quantised.empty import copied
 from registry.quantised.skeleton import stored_layers
 from registry.swapping.activations import ActivationOffload
 from train.config import Precision, TrainConfig, to_plain
-from train.lora import add_loras, enable_gradient_checkpointing, learning_modules
+from train.lora import add_loras, enable_gradient_checkpointing, learning_modules, may_stack
 from train.plan.base import precision_dtype
 from train.plan.kept_traces import is_known, keep_traces, read_trace
 from train.plan.quantised import quantisation_of
@@ -54,6 +54,7 @@ class Traces:
     precision: Precision
     side: int
     tokens: Sequence[NewToken] = ()
+    forms: bool = True  # layers may have their weights formed at once: one process trains, and no training adapter is fused
     _model: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,8 @@ class Traces:
         """Forward and backward of one pass."""
 
         def made() -> Trace:
-            return _step(self.family, self._copy(config), config, self.targets, self.side, self._low, self.tokens)
+            stacked = self._stacked(config)
+            return _step(self.family, self._copy(config), config, self.targets, self.side, self._low, self.tokens, stacked=stacked)
 
         return self._kept("step", self._step_settings(config), made)
 
@@ -100,10 +102,14 @@ class Traces:
         return [
             *(to_plain(config.lora), config.batch_size, config.gradient_checkpointing, config.clip_skip),
             *(config.base_dtype, config.text_encoder_dtype if config.lora.text_encoder or self.tokens else None),
-            *(config.compute, config.offload_activations),
+            *(config.compute, config.offload_activations, config.compile is None, self._stacked(config)),
             self.targets if isinstance(self.targets, str) else list(self.targets),
             [token.vectors for token in self.tokens],
         ]
+
+    def _stacked(self, config: TrainConfig) -> bool:
+        """Whether layers of one shape have their weights formed at once."""
+        return self.forms and not self.tokens and may_stack(config, self.precision)
 
     @property
     def _low(self) -> torch.dtype | None:
@@ -200,9 +206,14 @@ def _step(
     resolution: int,
     low: torch.dtype | None,
     tokens: Sequence[NewToken],
+    *,
+    stacked: bool,
 ) -> Trace:
     """Forward and backward of one pass."""
     import torch
+
+    from train.adapters.flat import FlatWeights
+    from train.adapters.stacks import forming, stack_layers
 
     def read() -> Conditioning:
         return {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * config.batch_size).items()}
@@ -214,7 +225,7 @@ def _step(
     shape = (config.batch_size, family.channels(parts), side, side)
     with torch.device("meta"):
         vectors = add_vectors(tokens, parts, config.tokens, seed=config.seed, steps=config.steps)
-        add_loras(family, modules, config, targets)
+        weights = add_loras(family, modules, config, targets)
         noisy, timesteps = torch.zeros(shape, dtype=parts.dtype), torch.zeros(config.batch_size)
     if vectors:
         vectors.begin("meta")
@@ -223,13 +234,18 @@ def _step(
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(module)
 
+    stacks = stack_layers(modules) if stacked and weights else []
+    if stacks:
+        FlatWeights([[weight for _, weight in every] for every in weights.values()], stacks)
+
     def work() -> None:
         conditioning = read() if len(modules) > 1 or vectors else states
         with torch.device("meta"):
             complete = family.complete(parts, conditioning, height=resolution, width=resolution, guidance=1.0)
-        with offload.keeping() if config.offload_activations else nullcontext():
-            prediction = family.predict(parts, noisy, timesteps, complete)
-        backward(prediction.float().square().mean())
+        with forming(stacks):
+            with offload.keeping() if config.offload_activations else nullcontext():
+                prediction = family.predict(parts, noisy, timesteps, complete)
+            backward(prediction.float().square().mean())
 
     weighty = [parts.denoiser, *parts.text_encoders.values()]
     offload = ActivationOffload(weighty)

@@ -67,7 +67,7 @@ def test_accumulated_passes_are_one_big_batch(prepared: Prepared, settings: Sett
 
 @pytest.mark.slow
 def test_gradient_checkpointing_gives_the_same_gradients(prepared: Prepared, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.loop.prepare._stacks", lambda _plan: False)  # weights formed at once would be other sums of the same
+    monkeypatch.setattr("train.loop.prepare.may_stack", lambda *_: False)  # weights formed at once would be other sums of the same
     plain, _ = after_a_step(prepared, settings())
     spared, _ = after_a_step(prepared, settings(gradient_checkpointing=True))
     assert spared.parts.denoiser.is_gradient_checkpointing

@@ -263,9 +263,9 @@ def test_a_trace_serves_every_number_of_swapped_blocks(model: Model, monkeypatch
     made: list[tuple[bool, bool, str | None]] = []
     plain = traces._step
 
-    def counted(family: Any, parts: Any, config: TrainConfig, *rest: Any) -> Any:
+    def counted(family: Any, parts: Any, config: TrainConfig, *rest: Any, stacked: bool) -> Any:
         made.append((config.gradient_checkpointing, config.offload_activations, config.base_dtype))
-        return plain(family, parts, config, *rest)
+        return plain(family, parts, config, *rest, stacked=stacked)
 
     monkeypatch.setattr(traces, "TRACED", {})
     monkeypatch.setattr(traces, "_step", counted)
