@@ -142,7 +142,9 @@ def plan_fuse(
             f"{len(covered.without_bias)} of the adapters' modules change a bias that their layer in the base has not, and a weight cannot "
             f"hold it: {some(covered.without_bias)}."
         )
-    if not unread and (covered.share < coverage or not parts):
+    if all(one.weight == 0.0 for one in given):
+        faults.append("every adapter has the weight 0, which changes nothing. Give one, as in --adapter ink:0.8.")
+    elif not unread and (covered.share < coverage or not parts):
         advice = "Use an adapter made for this base, or accept less: --coverage 0.8."
         faults.append(
             f"{covered.share:.1%} of the adapters' modules are in the base, {coverage:.0%} are required: {covered.to_text()}. {advice}"

@@ -97,7 +97,7 @@ def find_checkpoint(
 
 def place_faults(output: Path, name: str | None) -> list[str]:
     """What is wrong with where an adapter would be written, and what it would be called."""
-    return [*output_faults(output, [], folder=False), *name_faults(name or output.stem)]
+    return [*output_faults(output, [], folder=False, why="an adapter is a single file"), *name_faults(name or output.stem)]
 
 
 def source_entries(records: Sequence[Record], references: Sequence[str], store: Store) -> list[dict[str, Any]]:

@@ -87,7 +87,8 @@ def plan_convert(request: ConvertRequest, store: Store) -> ConvertPlan:
         raise Refused(f"Cannot convert to {request.target!r}. {suggest(request.target, (*writable(), *FORMS))}")
     record = _found(request, store)
     folder = request.target == "folder" or (_is_folder_dialect(request.target) and request.output.suffix != ".safetensors")
-    faults = output_faults(request.output, [Path(str(record.path))], folder=folder)
+    why = f"--to {request.target} writes a {'folder' if folder else 'single file'}"
+    faults = output_faults(request.output, [Path(str(record.path))], folder=folder, why=why)
     faults += name_faults(request.name) if request.name else []
     if faults:
         raise Faults("This conversion was not started:", faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from registry.printable import as_lines, counted, one_line
 from registry.record import Record
 from registry.references import check_name
 from registry.tensors.chunks import CHUNK
-from registry.tensors.layout import Layout, quantised, read_layout
+from registry.tensors.layout import WEIGHTS, Layout, quantised, read_layout
 from registry.tensors.relayout import match_layout
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class MergePlan:
         """The plan as text."""
         counts = self.keys.counts()
         lines = [f"{self.method.name}: {self.method.summary}"]
+        if used := {**self.method.defaults(), **self.recipe.params} if self.method.options else {}:
+            lines.append("  params: " + " ".join(f"{name}={json.dumps(value)}" for name, value in used.items()))
         for number, (source, record) in enumerate(zip(self.recipe.sources, self.records, strict=True), 1):
             digest = f"sha256 {record.hashes.sha256[:12]}" if record.hashes.sha256 else "not hashed yet"
             layout = self._layout(number)
@@ -170,7 +173,8 @@ def plan_merge(recipe: Recipe, store: Store, output: Path | str, *, memory_mib: 
     if complete:
         layouts = _in_one_form(layouts, records, faults)
     folder = bool(layouts) and as_folder(layouts[0], recipe.shard_mib, output)
-    faults += output_faults(output, [layout.path for layout in layouts], folder=folder, shards=bool(recipe.shard_mib))
+    why = "it gets shards (shard_mib)" if recipe.shard_mib else ""
+    faults += output_faults(output, [layout.path for layout in layouts], folder=folder, why=why)
     faults += name_faults(recipe.name or output.stem)
     if not complete or _of_other_families(records if not copies else records[:1]):
         raise Faults("This merge was not started:", faults or ["its sources cannot be compared."])
@@ -310,18 +314,17 @@ def as_folder(first: Layout, shard_mib: int | None, output: Path) -> bool:
     return bool(shard_mib)
 
 
-def output_faults(output: Path, sources: Sequence[Path], *, folder: bool, shards: bool = False) -> list[str]:
-    """Faults of the output path."""
+def output_faults(output: Path, sources: Sequence[Path], *, folder: bool, why: str = "") -> list[str]:
+    """Faults of the output path; `why` it is a folder or a single file, where that does not follow from the first source."""
     if storable(str(output)) != str(output):
         return [f"output {one_line(output)} is not UTF-8. Choose another name."]
     faults = []
     if output.exists() or output.is_symlink():
         faults.append(f"output {output} exists already. Choose another name or remove it.")
     if not folder and output.suffix != ".safetensors":
-        faults.append(f"output {output.name} must end in .safetensors, as its first source is a single file.")
-    if folder and output.suffix == ".safetensors":
-        why = "it gets shards (shard_mib)" if shards else "its first source is one"
-        faults.append(f"output {output.name} must be a folder's name without .safetensors, as {why}.")
+        faults.append(f"output {output.name} must end in .safetensors, as {why or 'its first source is a single file'}.")
+    if folder and output.suffix.lower() in WEIGHTS:
+        faults.append(f"output {output.name} must be a folder's name without {output.suffix}, as {why or 'its first source is one'}.")
     if is_being_written(output):
         faults.append(f"output {output} {WRITING}")
     parent = next((parent for parent in output.parents if parent.exists()), None)

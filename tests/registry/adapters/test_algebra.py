@@ -244,6 +244,8 @@ def test_an_adapter_that_finds_no_place_is_refused_with_its_coverage(store: Stor
     ) as refused:
         fuse(store, tmp_path / "out.safetensors", base, (path, 1.0))
     assert "not in the base: lora_unet_up_blocks_3" in str(refused.value) and "[6, 7] where the base has [6, 5]" in str(refused.value)
+    with pytest.raises(Faults, match="every adapter has the weight 0, which changes nothing"):
+        fuse(store, tmp_path / "out.safetensors", base, (path, 0.0), coverage=0.5)
     after = fuse(store, tmp_path / "out.safetensors", base, (path, 1.0), coverage=0.5)
     assert close(after[f"{QUERY}.weight"], read(base)[f"{QUERY}.weight"] + delta_by_hand(path, QUERY))
 

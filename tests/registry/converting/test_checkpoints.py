@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from registry.converting.job import ConvertRequest, plan_convert, run_convert
 from registry.detect.inspect import inspect
-from registry.errors import JobFailed, Refused
+from registry.errors import Faults, JobFailed, Refused
 from registry.families import FAMILIES
 from registry.store import Store
 from tests import tiny, tiny_families
@@ -151,6 +151,8 @@ def test_a_parameter_without_a_name_in_the_first_code_is_refused(store: Store, t
     save_file({**load_file(unet), "extra.weight": torch.ones(2)}, unet)
     with pytest.raises(Refused, match=r"unet/extra\.weight"):
         convert(store, source, tmp_path / "one.safetensors", "single-file")
+    with pytest.raises(Faults, match=r"must end in \.safetensors, as --to single-file writes a single file"):
+        convert(store, source, tmp_path / "one.ckpt", "single-file")
 
 
 def test_what_cannot_be_loaded_again_is_not_kept(store: Store, tmp_path: Path) -> None:

@@ -316,6 +316,8 @@ def test_a_single_file_is_split_and_shards_are_joined_to_one(store: Store, tmp_p
     whole = written(tmp_path / "whole.safetensors", values)
     reported = faults_of(whole, method="copy", shard_mib=1, store=store, output=tmp_path / "out.safetensors")
     assert "must be a folder's name without .safetensors, as it gets shards" in reported
+    reported = faults_of(whole, method="copy", shard_mib=1, store=store, output=tmp_path / "out.ckpt")
+    assert "must be a folder's name without .ckpt, as it gets shards" in reported
     shards = merge(recipe(whole, method="copy", shard_mib=1), store, tmp_path / "shards").output
     assert sorted(path.name for path in shards.iterdir()) == [
         "model-00001-of-00002.safetensors",
@@ -342,6 +344,7 @@ def test_the_plan_tells_each_source_its_rules_and_its_blocks(pair: tuple[Path, P
     text = plan.to_text()
     assert "rule 2 (final_layer_norm): 1 key" in text and "alpha by block: IN00 1, " in text
     assert "source 2 is F16, the first F32: the result is F32" in text
+    assert "\n  params: alpha=0.5\n" in text  # what nobody gave
 
 
 def tensor_of(path: Path, name: str) -> torch.Tensor:
