@@ -72,8 +72,7 @@ def plan(
     `fixed` are the settings that a search for `memory` leaves alone, by default those that differ from their own defaults.
     """
     if config.resume is not None:
-        place = folder.find_folder(config.resume, out=config.out, name=config.name)
-        return make_plan(resumed_config(place, _changes(given)), store, search=_search_again(_changes(given)), report=report)
+        return _plan_of_resume(folder.find_folder(config.resume, out=config.out, name=config.name), _changes(given), store, report)
     return make_plan(config, store, search=Search(fixed), report=report)
 
 
@@ -96,6 +95,24 @@ def run(
     with keeping(config):
         made = _planned(replace(config, dry_run=False), store, Search(fixed), report, out)
         return start(made, store, report=report, out=out)
+
+
+def _plan_of_resume(place: Path, changes: Mapping[str, Any], store: Store, report: Report) -> Plan:
+    """The plan of a resumed run, whose notes say after which step it goes on and what is changed. Raises what `resume` would."""
+    before = folder.read_config(place)
+    made = make_plan(resumed_config(place, changes), store, search=_search_again(changes), report=report)
+    result = folder.read_json_if_there(place / folder.RESULT)
+    step = max(checkpoint.steps_of(place), default=0)
+    notes: list[str] = []
+    if result is not None and isinstance(result.get("steps"), int) and made.config.steps <= result["steps"]:
+        _finished(place, result, before, made.config, changes, notes.append)
+    else:
+        if made.class_images is None or not made.class_images.missing:
+            check_inputs(place, made, store)
+        real = _changed_names(before, made.config, changes)
+        notes += [f"resumes {place} after step {step} of {made.config.steps}", *_changed_lines(before, made.config, real)]
+        notes += consequences(before, made.config, real, step=step)
+    return replace(made, notes=(*notes, *made.notes))
 
 
 def _search_again(changes: Mapping[str, Any]) -> Search:
@@ -152,13 +169,11 @@ def _resumed(
     out: Log,
 ) -> Outcome:
     made = _planned(config, store, _search_again(changes), report, out)
-    if "epochs" in changes:
-        changes = {**{name: value for name, value in changes.items() if name != "epochs"}, "steps": made.config.steps}
     if result is not None and made.config.steps <= result["steps"]:
         return _finished(place, result, before, made.config, changes, out)
-    real = [name for name in dict.fromkeys((*changes, *SEARCHED)) if get(before, name) != get(made.config, name)]
-    for name in real:
-        out(f"changed: {name} {get(before, name)!r} -> {get(made.config, name)!r}")
+    real = _changed_names(before, made.config, changes)
+    for line in _changed_lines(before, made.config, real):
+        out(line)
     check_inputs(place, made, store)
     newest = checkpoint.newest(place, out)
     if newest is not None and newest.step > made.config.steps:
@@ -189,9 +204,9 @@ def _finished(
     """The result of a finished run again. Raises Faults for changed settings: there is no step left that they could act on."""
     steps = result["steps"]
     idle = [
-        f"{name} ({get(before, name)!r} -> {get(config, name)!r})"
+        f"{name} ({_plain(get(before, name))!r} -> {_plain(get(config, name))!r})"
         for name, value in changes.items()
-        if name != "steps" and value is not None and get(before, name) != get(config, name)
+        if name not in ("steps", "epochs") and value is not None and get(before, name) != get(config, name)
     ]
     if idle:
         raise Faults(
@@ -199,6 +214,16 @@ def _finished(
         )
     out(f"{place} is finished: {counted(steps, 'step')}. Give a larger steps= to continue.")
     return Outcome(place, result)
+
+
+def _changed_names(before: TrainConfig, after: TrainConfig, changes: Collection[str]) -> list[str]:
+    """Of the settings that were given, and those that the plan finds for memory, the ones with another value; epochs count as steps."""
+    named = dict.fromkeys("steps" if name == "epochs" else name for name in (*changes, *SEARCHED))
+    return [name for name in named if get(before, name) != get(after, name)]
+
+
+def _changed_lines(before: TrainConfig, after: TrainConfig, names: Collection[str]) -> list[str]:
+    return [f"changed: {name} {_plain(get(before, name))!r} -> {_plain(get(after, name))!r}" for name in names]
 
 
 def consequences(before: TrainConfig, after: TrainConfig, changed_names: Collection[str], *, step: int) -> Iterator[str]:
@@ -220,7 +245,11 @@ def consequences(before: TrainConfig, after: TrainConfig, changed_names: Collect
 def resumed_config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
     """The run's own settings with the changes. Raises Faults for what a run cannot change."""
     own = folder.read_config(place)
-    fixed = [f"{name} ({get(own, name)!r} -> {value!r})" for name, value in changes.items() if _is_fixed(name) and get(own, name) != value]
+    fixed = [
+        f"{name} ({_plain(get(own, name))!r} -> {_plain(value)!r})"
+        for name, value in changes.items()
+        if _is_fixed(name) and get(own, name) != value
+    ]
     if fixed:
         raise Faults(
             "A resumed run keeps its base, data, LoRA, objective, optimizer and EMA. Leave these out, or start a new run:",

@@ -20,6 +20,7 @@ from train.config import (
     HeldoutConfig,
     LoraConfig,
     OptimConfig,
+    Precision,
     ScheduleConfig,
     ScheduleParams,
     TrainConfig,
@@ -30,7 +31,7 @@ from train.loop import checkpoint
 from train.loop.batches import order_of
 from train.loop.prepare import groups_of
 from train.loop.saved_state import restore
-from train.output import export
+from train.output import export, folder
 
 Settings = Callable[..., TrainConfig]
 STEP = 2  # after which the run is resumed, of 8
@@ -185,6 +186,24 @@ def test_a_change_of_a_finished_run_is_refused_without_more_steps(done: tuple[Pa
         run.resume(folder, {"optim.weight_decay": 0.5}, store)
     assert run.resume(folder, {"optim.weight_decay": 0.01, "steps": 4}, store).result["steps"] == 4
     assert run.resume(folder, {"epochs": 1.0}, store).result["steps"] == 4, "an epoch is 3 steps"
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_resume_says_where_it_goes_on_and_refuses_what_the_resume_refuses(done: tuple[Path, Store], tmp_path: Path) -> None:
+    place, store = done
+    steps = folder.read_config(place).steps
+    again = TrainConfig(resume=str(place), dry_run=True)
+    notes = run.plan(again, store, given={"steps": steps + 2}).notes
+    assert notes[:2] == (f"resumes {place} after step {steps} of {steps + 2}", f"changed: steps {steps} -> {steps + 2}")
+    assert run.plan(again, store).notes[0].startswith(f"{place} is finished")
+    with pytest.raises(Faults, match=r"precision \('fp32' -> 'bf16'\)"):
+        run.plan(again, store, given={"precision": Precision.bf16})
+    other = shutil.copytree(place, tmp_path / place.name)
+    inputs = json.loads((other / folder.INPUTS).read_text())
+    del inputs["dataset"]["files"][0]
+    (other / folder.INPUTS).write_text(json.dumps(inputs))
+    with pytest.raises(Faults, match="started with other inputs"):
+        run.plan(TrainConfig(resume=str(other)), store, given={"steps": steps + 2})
 
 
 def test_what_changes_mean_is_given_in_numbers(settings: Settings) -> None:
