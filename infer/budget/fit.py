@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infer.budget.calls import largest_of
 from infer.budget.memory import BaseMemory, GridMemory
-from infer.budget.need import Drawing, Largest
+from infer.budget.need import Drawing
 from infer.budget.savings import SEARCHED, settings_of
-from infer.draw.draw import most_decoded
 from infer.draw.render import Render
-from infer.prompt.dialect import PLAIN, read_prompt
 from registry.budget.chosen import as_typed
 from registry.budget.costs import MAIN_MEMORY, RESERVED
 from registry.budget.free import main_memory_bytes, process_bytes
@@ -131,38 +129,21 @@ def search(
 
 
 def drawing_of(group: Sequence[Render], resolver: Resolver, *, batch_size: int = 1, process: int = 0) -> Drawing:
-    """What these images of one base need: the largest of their sizes, and all that they name beside the base."""
+    """What these images of one base need: their largest calls, and all that they name beside the base."""
     import torch
 
     first = group[0]
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[first.precision]
-    wide = max((render.final_size for render in group), key=lambda size: size[0] * size[1])
-    rows, chunks = max(map(_rows, group)) * min(batch_size, len(group)), max(render.prompt_chunks for render in group)
-    largest = Largest(*wide, rows=rows, chunks=chunks, together=_decoded_at_once(group, batch_size))
     base = resolver.base(first)
     return Drawing(
         base.family,
         base.skeleton,
         dtype,
-        largest,
+        largest_of(group, resolver, batch_size=batch_size),
         beside=_beside(group, resolver) * dtype.itemsize,
         process=process,
         compute=first.compute,
     )
-
-
-def _decoded_at_once(group: Sequence[Render], batch_size: int) -> tuple[int, int, int]:
-    """(images, width, height) of the call of the VAE that has most pixels: several small images may have more than a large one."""
-    times = Counter(render.final_size for render in group)
-    calls = ((most_decoded(*size, images=min(batch_size, count)), *size) for size, count in times.items())
-    return max(calls, key=prod)
-
-
-def _rows(render: Render) -> int:
-    """Conditionings of an image that share a call of the denoiser: its prompts, and the negative one."""
-    plain = render.prompt_dialect == PLAIN
-    prompts = 1 if plain else len(read_prompt(render.prompt, render.prompt_dialect, steps=render.steps or 1))
-    return prompts + bool(render.any_guided)
 
 
 def _beside(group: Sequence[Render], resolver: Resolver) -> int:

@@ -1,7 +1,8 @@
 """What drawing needs of a device: weights counted from shapes, a denoiser call and a decoding traced through the empty model.
 
-All parts of a base lie on the device while its images are drawn, so the need is their weights and the largest of three: what encoding a
-prompt makes, what a call of the denoiser makes at the largest image, what the VAE makes of it. A CPU's memory holds this process too.
+All parts of a base lie on the device while its images are drawn, so the need is their weights and the largest of these: what encoding a
+prompt makes, what the largest call of the denoiser makes, and what the VAE makes as it encodes or decodes an image. A CPU's memory holds
+this process too.
 """
 
 # B rows of one forward, C channels, H W latent size
@@ -39,9 +40,11 @@ class Largest:
 
     width: int
     height: int
-    rows: int  # conditionings of an image that share a call: two where it is guided
+    rows: int  # conditionings that share a call: two of an image that is guided
+    at: tuple[int, int] | None = None  # width and height of that call; None: of the largest image
     chunks: int = 1
     together: tuple[int, int, int] | None = None  # images that are decoded at once, their width and height; None: one of these
+    encoded: tuple[int, int] | None = None  # width and height of what the VAE encodes; None: nothing
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ class Stages:
     prompt: int
     forward: int
     decode: int
+    encode: int = 0
 
     @property
     def largest(self) -> tuple[str, int]:
         """The stage that needs most."""
         named = {"prompts are encoded": self.prompt, "an image is denoised": self.forward, "an image is decoded": self.decode}
+        named |= {"an image is encoded": self.encode}
         return max(named.items(), key=lambda row: row[1])
 
 
@@ -95,6 +100,7 @@ class Drawing:
             prompt=self._once(("prompt", text), Quantisation(text_encoders=text), _prompt),
             forward=self._once(("forward", base), Quantisation(denoiser=base, layers=self.family.quantised), _forward),
             decode=self._once(("decode", tile), Quantisation(), partial(_decode, tile=tile)),
+            encode=self._once(("encode",), Quantisation(), _encode) if self.largest.encoded is not None else 0,
         )
 
     @property
@@ -144,12 +150,13 @@ def _forward(family: Family, parts: Parts, largest: Largest, trace: Tracing) -> 
     """A call of the denoiser, as infer.draw.denoise makes it: all rows of an image at once."""
     import torch
 
+    width, height = largest.at or (largest.width, largest.height)
     with torch.no_grad():
         states = {key: value.to("meta") for key, value in family.encode_prompts(parts, ["a"] * largest.rows).items()}
         with torch.device("meta"):
-            size = (largest.height // parts.latent_factor, largest.width // parts.latent_factor)
+            size = (height // parts.latent_factor, width // parts.latent_factor)
             noisy = torch.zeros((largest.rows, family.channels(parts), *size), dtype=parts.dtype)
-            complete = family.complete(parts, states, height=largest.height, width=largest.width, guidance=1.0)
+            complete = family.complete(parts, states, height=height, width=width, guidance=1.0)
             timesteps = torch.zeros(largest.rows)
         return trace(lambda: family.predict(parts, noisy, timesteps, complete), [parts.denoiser])
 
@@ -164,3 +171,13 @@ def _decode(family: Family, parts: Parts, largest: Largest, trace: Tracing, *, t
     with torch.no_grad():
         latents = torch.empty(images, family.channels(parts), *size, device="meta", dtype=parts.dtype)
         return trace(lambda: decode_tiled(family.decode, parts, latents, tile), [parts.vae])
+
+
+def _encode(family: Family, parts: Parts, largest: Largest, trace: Tracing) -> Trace:
+    """An image that drawing begins with, whole: tiles are the decoder's alone."""
+    import torch
+
+    width, height = largest.encoded or (largest.width, largest.height)
+    with torch.no_grad():
+        pixels = torch.empty(1, 3, height, width, device="meta", dtype=parts.dtype)
+        return trace(lambda: family.encode_images(parts, pixels), [parts.vae])

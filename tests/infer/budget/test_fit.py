@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,32 @@ def test_small_images_that_are_decoded_at_once_may_have_more_pixels_than_the_lar
     several, each = (fit.drawing_of(renders, planned.resolver, batch_size=size) for size in (4, 1))
     assert several.largest.together == (4, 512, 512) and each.largest.together == (1, 768, 768)
     assert several.stages(PLAIN).decode > 1.5 * each.stages(PLAIN).decode, "1,024 x 1,024 pixels where one has 768 x 768"
+
+
+def test_second_passes_are_drawn_and_decoded_alone(shelf: Shelf) -> None:
+    planned = plan(config({"seed": [1, 2, 3, 4]}, size="32x32", hires=2), shelf.store)
+    drawing = fit.drawing_of([cell.render for cell in planned.cells], planned.resolver, batch_size=4)
+    assert drawing.largest == Largest(64, 64, rows=1, at=(64, 64), together=(1, 64, 64))
+    mixed = plan(config({"seed": [1, 2, 3, 4], "hires": [None, 1.5]}, size="32x32"), shelf.store)
+    drawing = fit.drawing_of([cell.render for cell in mixed.cells], mixed.resolver, batch_size=4)
+    assert drawing.largest == Largest(48, 48, rows=4, at=(32, 32), together=(4, 32, 32)), "the four that have none share their calls"
+
+
+def test_cells_that_differ_in_their_vae_alone_are_denoised_once(shelf: Shelf) -> None:
+    vae = shelf.work / "vae"
+    shutil.copytree(shelf.base / "vae", vae)
+    planned = plan(config({"seed": [1, 2], "vae": [None, str(vae)]}, size="32x32"), shelf.store)
+    drawing = fit.drawing_of([cell.render for cell in planned.cells], planned.resolver, batch_size=4)
+    assert drawing.largest == Largest(32, 32, rows=2, at=(32, 32), together=(2, 32, 32))
+
+
+def test_what_the_vae_encodes_is_whole_where_it_decodes_in_tiles(shelf: Shelf) -> None:
+    hires = {"scale": 2, "upscaler": "lanczos", "strength": 0.5}
+    planned = plan(config(size="128x128", hires=hires, vae_tiling=64), shelf.store)
+    drawing = fit.drawing_of([cell.render for cell in planned.cells], planned.resolver)
+    assert drawing.largest.encoded == (256, 256)
+    stages = drawing.stages(PLAIN | {"vae_tiling": 64})
+    assert stages.largest == ("an image is encoded", stages.encode) and stages.encode > 2 * stages.decode
 
 
 @pytest.mark.slow
