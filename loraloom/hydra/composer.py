@@ -34,7 +34,10 @@ class Composer:
         self.schema: Schema = read_schema(job.schema)
         self.presets = Presets(job.name, extra=arguments.config_dir)
         self.named_as_settings = self.presets.groups.keys() & self.schema.settings.keys()
-        self.overrides: list[str] = [*map(self.literal, arguments.overrides), *self.presets.search_path()]
+        self.given = [(raw, self.literal(raw)) for raw in arguments.overrides]
+        self._last = {_key(raw): at for at, raw in enumerate(arguments.overrides)}  # Hydra would merge a record into the one before
+        kept = [literal for at, (raw, literal) in enumerate(self.given) if self._last[_key(raw)] == at]
+        self.overrides: list[str] = [*kept, *self.presets.search_path()]
 
     def request(self) -> Request[Any]:
         """The checked config of a single run. Raises Faults with every fault that the arguments have."""
@@ -106,26 +109,24 @@ class Composer:
         """Raise Faults with everything that is wrong with the arguments, each checked by itself; note what is ignored."""
         checker = self.checker
         faults: list[str] = []
-        sound: list[str] = self.overrides[len(self.arguments.overrides) :]  # what the presets' search path adds
-        for raw, override in zip(self.arguments.overrides, self.overrides, strict=False):
+        wrong: set[str] = set()
+        for raw, override in self.given:
             if fault := checker.fault(raw, override):
                 faults.append(fault)
-            else:
-                sound.append(override)
+                wrong.add(override)
+        sound = [override for override in self.overrides if override not in wrong]
         faults += self._exclusive_faults()
         if faults:
             raise Faults(f"loraloom {self.job.name} was not started:", [*faults, *self._out_of_range(sound)])
         self._take_values()
-        last = {argument.partition("=")[0].lstrip("+"): argument for argument in self.arguments.overrides}
         for argument in self.arguments.overrides:
-            if (chosen := last[argument.partition("=")[0].lstrip("+")]) != argument:
+            if (chosen := self.arguments.overrides[self._last[_key(argument)]]) != argument:
                 console.say(f"note: {argument} is ignored: overridden by {chosen}")
 
     @property
     def hydra_settings(self) -> list[str]:
         """The overrides that are Hydra's own; the folder of presets is no such setting."""
-        given = self.overrides[: len(self.arguments.overrides)]
-        return [one for one in given if one.lstrip("+~").startswith(("hydra.", "hydra/"))]
+        return [one for _, one in self.given if one.lstrip("+~").startswith(("hydra.", "hydra/"))]
 
     @cached_property
     def checker(self) -> OverrideChecker:
@@ -192,6 +193,11 @@ class Composer:
         """The config with nothing given, unchecked: what --help shows."""
         with understandable():
             return compose(self.job.name, self.job.schema, self.presets.search_path())
+
+
+def _key(argument: str) -> str:
+    """What an argument sets: the name before its `=`."""
+    return argument.partition("=")[0].lstrip("+")
 
 
 def leaf(config: object, name: str) -> Any:

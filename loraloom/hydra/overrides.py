@@ -158,7 +158,7 @@ class OverrideChecker:
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            OmegaConf.update(self._structured, name, value)
+            OmegaConf.update(self._structured, name, value, merge=False)  # a record would go into the one tried before
         except (OmegaConfBaseException, OverflowError):  # the latter of a whole number that no float holds
             return False
         return True

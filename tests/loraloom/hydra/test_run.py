@@ -135,6 +135,17 @@ def test_of_two_values_the_last_wins_with_a_note(toy: Job[Toy], toy_runs: list[R
     assert capsys.readouterr().err == "note: steps=3 is ignored: overridden by +steps=5\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "value"), [("{a: 1, b: 2}", "{a: 3}", {"a": 3}), ("{a: 1}", "[3]", [3]), ("[1]", "{a: 3}", {"a": 3})]
+)
+def test_nothing_is_left_of_a_record_that_is_overridden(
+    toy: Job[Toy], toy_runs: list[Request[Toy]], capsys: pytest.CaptureFixture[str], before: str, after: str, value: object
+) -> None:
+    run_job(toy, [f"size={before}", f"size={after}"])
+    assert toy_runs[0].config.size == value
+    assert capsys.readouterr().err == f"note: size={before} is ignored: overridden by size={after}\n"
+
+
 def test_all_faults_are_reported_at_once(toy: Job[Toy]) -> None:
     with pytest.raises(Faults) as caught:
         run_job(toy, ["stpes=5", "model=smal", "mode=x", "words=[!]", "steps=3", "knobs.rank=y"])
