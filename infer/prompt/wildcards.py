@@ -18,6 +18,7 @@ DEEPEST = 20  # choices in one another
 MOST_LETTERS = 20_000  # of a prompt that comes out
 _NAME = re.compile(r"__([\w*/ -]+?)__")
 _AMOUNT = re.compile(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\$\$(?:([^|{}]*?)\$\$)?")
+_CHOICES = re.compile(r"\{[^{}\[\]]*\|")  # A1111's [a|b] is none
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)::")
 
 Lines = Mapping[str, Sequence[str]]  # name -> what it can be
@@ -45,7 +46,7 @@ def read_wildcards(folder: Path) -> dict[str, list[str]]:
 
 
 def chosen(text: str, seed: int, lines: Lines) -> str:
-    """The prompt with every choice made. Raises Refused for a name without a file and for choices that do not end."""
+    """The prompt with every choice made. Raises Refused for a name without a file, and for choices that are not closed or do not end."""
     return _chosen(text, Random(f"prompt {seed}"), lines, 0)
 
 
@@ -62,6 +63,8 @@ def _chosen(text: str, draw: Random, lines: Lines, depth: int) -> str:
             parts.append(_choice(text[place + 1 : end], draw, lines, depth))
             place = end + 1
         else:
+            if text[place] == "{" and _CHOICES.match(text, place):
+                raise Refused(f"The choices in {text[place : place + 60]!r} have no }} at their end.")
             parts.append(text[place])
             place += 1
     return "".join(parts)

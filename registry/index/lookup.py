@@ -192,6 +192,8 @@ class Finder:
             )
         if is_source(reference):
             return NotFound(f"{reference} is not registered. Download it first: loraloom registry add {reference}")
+        if os.path.islink(path := absolute(reference)):
+            return NotFound(f"{reference} is a link to {one_line(os.readlink(path))}, and there is no file at its end.")
         if looks_like_path(reference):
             return NotFound(
                 f"There is no file or folder {reference!r}, and no {what} is registered under that name. {self._nearest(reference, kind)}"

@@ -46,13 +46,19 @@ def test_nested_choices() -> None:
     assert set(many("{a {b|c}|d}")) == {"a b", "a c", "d"}
 
 
-@pytest.mark.parametrize("text", ["a {red} hat", "a_b__c", "{", "a } b", "{a"])
+@pytest.mark.parametrize("text", ["a {red} hat", "a_b__c", "{", "a } b", "{a", "{ [a|b]"])
 def test_what_is_no_choice_stays(text: str) -> None:
     assert chosen(text, 1, LINES) == text
 
 
 @pytest.mark.parametrize(
-    ("text", "part"), [("__nowhere__", "nowhere"), ("__loop__", "do not end"), ("{" * 60 + "a|b" + "}" * 60, "do not end")]
+    ("text", "part"),
+    [
+        ("__nowhere__", "nowhere"),
+        ("__loop__", "do not end"),
+        ("a {red|blue rabbit", "'{red|blue rabbit' have no }"),
+        ("{" * 60 + "a|b" + "}" * 60, "do not end"),
+    ],
 )
 def test_faults(text: str, part: str) -> None:
     with pytest.raises(Refused, match=part):
