@@ -293,6 +293,27 @@ def test_a_button_is_pressed_while_a_job_reports_its_progress(page: "Page", serv
     page.close()
 
 
+def test_what_a_job_has_made_is_added_to_and_not_drawn_anew(page: "Page", served: Served) -> None:
+    queue = Queue(served.studio.home)
+    queue.pause()
+    id = queue.add(["train", "--multirun", "seed=1,2"], folder=served.studio.folder).id
+    place, runs = queue.folder / id, [str(make_run(served.studio.folder, name)) for name in "ab"]
+    (place / "made.jsonl").write_text(f"{json.dumps(runs[0])}\n")
+    with locked(place):
+        files.write_plain(place / files.BEGIN, {"began": datetime.now(UTC).isoformat(), "host": "another"})
+        page.goto(f"{served.address}#/runs/job/{id}")
+        page.get_by_role("link", name=runs[0]).evaluate(
+            "one => { window.first = one; one.focus(); getSelection().selectAllChildren(one); }"
+        )
+        with (place / "made.jsonl").open("a") as made:
+            made.write(f"{json.dumps(runs[1])}\n")
+        ProgressFile(place / "progress.json", lambda tick: None)(Tick("training", 2, 100))
+        page.get_by_text("training 2/100").wait_for()
+        page.get_by_role("link", name=runs[1]).wait_for()
+        assert page.evaluate("[document.activeElement === window.first, String(getSelection())]") == [True, runs[0]]
+    page.close()
+
+
 def test_a_log_is_followed_again_when_the_server_answers_again(page: "Page", served: Served) -> None:
     from playwright.sync_api import expect
 

@@ -54,6 +54,7 @@ export async function showJob(main, id, query) {
   function draw() {
     drawTools();
     progress.replaceChildren(...(job.state === "running" ? [progressNode(job.progress)] : []));
+    progress.hidden = job.state !== "running";
     made.append(...job.made.slice(made.children.length).map(madeLink)); // it only grows
     const { command, folder, created, began, ended: end, exit_code: code } = job;
     const now = JSON.stringify([began, end, code, job.made.length > 0]);
