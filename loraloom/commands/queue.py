@@ -21,6 +21,7 @@ ABOUT = """\
 Keeps command lines of loraloom and runs them one at a time, each as a process of its own that outlives this terminal. There is no server:
 `queue add` starts a job when nothing runs, and each job starts the next one at its end. Jobs lie in the home, under queue/."""
 PAUSED = "The queue is paused: loraloom queue start"
+STUCK = "Nothing runs: what should have started the next job was killed, or the machine went off. Go on: loraloom queue start"
 ENDED = 10  # ended jobs that a list shows
 SECONDS_BETWEEN_LOOKS = 0.5  # at a log that is followed
 ID = "id of a job, a unique beginning of it, or its last four digits"
@@ -109,6 +110,8 @@ def show_all(arguments: argparse.Namespace) -> int:
     console.answer_table(["id", "state", "progress", "command"], rows, widest=40)
     if queue.paused:
         console.say(PAUSED)
+    elif queue.stuck:
+        console.say(STUCK)
     return 0
 
 

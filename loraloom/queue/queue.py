@@ -247,6 +247,18 @@ class Queue:
         """Whether no waiting job is started."""
         return self._order().paused
 
+    @property
+    def stuck(self) -> bool:
+        """Whether jobs wait, the queue is not paused, and nothing starts them: what watched over the last job was killed, or the machine.
+
+        `start` does. In the seconds after a job's end the next one may be on its way, which is none of that.
+        """
+        active = self.jobs(limit=0)
+        if not active or active[0].state is State.running or self.paused:
+            return False
+        last = max((self._ended_at(name) for name, state in self._states().items() if state is not State.waiting), default=0)
+        return time.time_ns() - last > SECONDS_TO_BEGIN * 1e9
+
     def pause(self) -> None:
         """Start no waiting job until `start`; the running one goes on."""
         with self._alone():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from loraloom.studio.context import Studio
 from loraloom.studio.grids import building, choosing, jobs, listing, viewing, voting
 from loraloom.studio.routes import Ask, Routes
+from loraloom.studio.runs.listing import go_on, own_queue
 from registry.errors import Refused
 from registry.plain_values import from_json
 
@@ -119,7 +120,8 @@ def all_jobs(studio: Studio, _argument: str) -> object:
 
 @ROUTES.topic("grids-job")
 def one_job(studio: Studio, argument: str) -> object:
-    """One job, with the end of its log."""
+    """One job, with the end of its log; one that waits for nothing is started."""
+    go_on(studio, [own_queue(studio).job(argument)])
     return jobs.job(studio, argument)
 
 

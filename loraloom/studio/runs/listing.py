@@ -147,21 +147,28 @@ def listing(studio: Studio, *, text: str, state: str, offset: int, limit: int) -
         "rows": [entry.to_json() for entry in found[offset : offset + limit]],
         "total": len(found),
         "paused": own_queue(studio).paused,
+        "stuck": own_queue(studio).stuck,
         "index": index_trouble(studio),
     }
+
+
+def go_on(studio: Studio, active: Sequence[Job]) -> None:
+    """Start the first job where all of these wait: what watched over the last one may have been killed, and started none."""
+    if active and not studio.read_only and all(job.state is State.waiting for job in active):
+        own_queue(studio).advance()
 
 
 def glance(studio: Studio) -> dict[str, Any]:
     """What the list watches: the jobs that run and wait, and a number that changes when a run or an ended job comes or goes."""
     active, ended = jobs_of(studio)
-    if active and not studio.read_only and all(job.state is State.waiting for job in active):
-        own_queue(studio).advance()  # a job that was killed has started no other one
+    go_on(studio, active)
     runs = run_folders(studio.roots)
     newest = tuple(state_of(run.path).value for run in runs[:SHOWN_FIRST])
     version = (
         hash((tuple(run.path for run in runs), newest, tuple(job.id for job in ended), index_trouble(studio, known=True))) & 0xFFFFFFFF
     )
-    return {"active": [job.to_json() for job in active], "paused": own_queue(studio).paused, "version": version}
+    queue = own_queue(studio)
+    return {"active": [job.to_json() for job in active], "paused": queue.paused, "stuck": queue.stuck, "version": version}
 
 
 def job_of(studio: Studio, folder: Path) -> Job | None:

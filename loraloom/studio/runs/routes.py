@@ -98,8 +98,10 @@ def job(studio: Studio, ask: Ask) -> object:
 
 @ROUTES.topic("job")
 def watched_job(studio: Studio, argument: str) -> object:
-    """One job."""
-    return run_listing.own_queue(studio).job(argument).to_json()
+    """One job; one that waits for nothing is started."""
+    found = run_listing.own_queue(studio).job(argument)
+    run_listing.go_on(studio, [found])
+    return found.to_json()
 
 
 @ROUTES.read("runs/log")

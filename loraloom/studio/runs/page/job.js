@@ -57,12 +57,13 @@ export async function showJob(main, id, query) {
     progress.hidden = job.state !== "running";
     made.append(...job.made.slice(made.children.length).map(madeLink)); // it only grows
     const { command, folder, created, began, ended: end, exit_code: code } = job;
-    const now = JSON.stringify([began, end, code, job.made.length > 0]);
+    const now = JSON.stringify([job.state, began, end, code, job.made.length > 0]);
     if (now === known) return;
     known = now;
+    const lost = code === null ? "not known: what watched over it was killed, or the machine went off" : `killed by signal ${-code}`;
     about.replaceChildren(facts([
       ["command", make("code", {}, command)], ["folder", folder], ["added", spellTime(created)], ["began", spellTime(began)],
-      ["ended", spellTime(end)], ["exit code", code === null ? "" : String(code)], ["made", job.made.length ? made : ""],
+      ["ended", spellTime(end)], ["exit code", code === null ? "" : String(code)], ["how it ended", job.state === "lost" ? lost : ""], ["made", job.made.length ? made : ""],
     ]));
   }
   draw();

@@ -11,27 +11,30 @@ const LIMIT = 50;
 export async function showList(main, _argument, query) {
   const chosen = new Set();
   const asked = { text: query.get("text") ?? "", state: query.get("state") ?? "", offset: Number(query.get("offset") ?? 0) };
-  let version = null, gone = false, paused = false, overtaken = new AbortController();
+  let version = null, gone = false, paused = false, stuck = false, overtaken = new AbortController();
   let kept = new Map(); // id -> {drawn, node} of a job: a row stays while only its progress changes, as a button that is drawn anew under the pointer takes no click
 
   const search = make("input", { type: "search", value: asked.text, placeholder: "Name, path or command", "aria-label": "Filter by text" });
   const state = make("select", { "aria-label": "Filter by state" }, make("option", { value: "" }, "all states"), ...STATES.map((one) => make("option", { value: one }, one)));
   state.value = STATES.includes(asked.state) ? asked.state : "";
   const compare = button("Compare", { writes: false, ready: () => comparable(), act: (lead) => { lead(`#/runs/compare?${new URLSearchParams([...chosen].map((path) => ["path", path]))}`); } });
-  const pause = button("Pause the queue", { act: async () => { ({ paused } = await write("runs/pause", { paused: !paused })); showPaused(); }, words: () => pauseWords(paused) });
+  const stands = () => paused || stuck; // nothing is started
+  const pause = button("Pause the queue", { act: async () => { ({ paused } = await write("runs/pause", { paused: !stands() })); stuck = false; showPaused(); }, words: () => pauseWords(stands()) });
+  const waits = make("p", { class: "note", role: "status", hidden: true }, "Nothing runs, and jobs wait: what should have started the next one was killed, or the machine went off. ", make("code", {}, "loraloom queue start"), " goes on.");
   const active = make("ol", { class: "active-jobs", "aria-label": "Jobs that run and wait" });
   const index = make("div", { class: "note fault", role: "status", hidden: true }); // why the runs of the index are not among them
   const table = make("div", { class: "scroll" });
   const pager = make("nav", { class: "pager", "aria-label": "Pages" });
   main.append(
     heading("Runs", pause, make("a", { class: "link-button", href: "#/runs/sweeps" }, "Sweeps"), make("a", { class: "link-button primary", href: "#/new_run" }, "New run")),
-    index, active,
+    index, waits, active,
     make("div", { class: "filters" }, search, state, make("span", { class: "gap" }), compare),
     table, pager,
   );
 
   function showPaused() {
-    pause.textContent = paused ? "Start the queue" : "Pause the queue";
+    waits.hidden = !stuck;
+    pause.textContent = stands() ? "Start the queue" : "Pause the queue";
     active.classList.toggle("paused", paused);
   }
 
@@ -111,7 +114,7 @@ export async function showList(main, _argument, query) {
       found = await read("runs/list", { ...asked, limit: LIMIT }, { signal: overtaken.signal });
     } catch (error) { fail(error); return; }
     if (gone) return;
-    paused = found.paused;
+    ({ paused, stuck } = found);
     showPaused();
     index.hidden = !found.index;
     index.textContent = found.index ? `Only the runs that lie below these folders, or that a job has made, are shown. ${found.index}` : "";
@@ -147,7 +150,7 @@ export async function showList(main, _argument, query) {
   await load();
   const end = watch("runs", (value, error) => {
     if (error) { fail(new Error(error)); return; }
-    ({ paused } = value);
+    ({ paused, stuck } = value);
     showPaused();
     showActive(value.active);
     if (version !== null && version !== value.version) load();

@@ -1,5 +1,6 @@
 """Every button and the command line that it shows: both, on equal homes, leave the same."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from loraloom.cli import main
+from loraloom.queue import folder as files
+from loraloom.queue.job import State
 from loraloom.queue.queue import Queue
+from loraloom.studio.runs.routes import watched_job, watched_list
 from tests.loraloom.studio.opened import Served, serving
 from tests.loraloom.studio.runs.made import make_run
+from tests.patience import until
 from train.output.folder import held
 
 
@@ -103,6 +108,27 @@ def test_a_report_is_made_once_however_often_it_is_asked_for(served: Served, wai
     assert [one.words[0] for one in queue.jobs()].count("report") == 3
     queue.remove(by_hand.id)
     assert served.post("runs/make_report", path=str(other))[1]["added"]
+
+
+def test_jobs_that_nothing_starts_are_said_and_started(
+    served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What watched over the first job was killed: it left no end.json, and started no other one."""
+    queue, (killed, *others) = Queue(served.studio.home), waiting
+    begin = queue.folder / killed / files.BEGIN
+    files.write_plain(begin, {"began": "2026-01-01T10:00:00+00:00", "host": "here", "process": 1})
+    files.write_plain(queue.folder / "order.json", {"waiting": others, "paused": False})
+    assert not queue.stuck  # the next one may be on its way
+    os.utime(begin, (0, 0))
+    with serving(served.studio.folder, home=served.studio.home, read_only=True) as sealed:
+        assert watched_list(sealed.studio, "")["stuck"] and sealed.get("runs/list")[1]["stuck"]
+        assert watched_job(sealed.studio, others[0])["state"] == "waiting" == queue.job(others[0]).state
+    monkeypatch.setenv("LORALOOM_HOME", str(served.studio.home))
+    assert main(["queue", "list"]) == 0 and "Go on: loraloom queue start" in capsys.readouterr().err
+    watched_job(served.studio, others[1])
+    assert queue.job(others[0]).state is not State.waiting and not queue.stuck
+    until(lambda: all(queue.job(one).state is State.done for one in others))
+    assert main(["queue", "list"]) == 0 and "queue start" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["save", "sample", "stop"])
