@@ -307,9 +307,10 @@ class _Lines:
         if tick.done < self.done.get(tick.stage, tick.done + 1):  # a stage that begins, or begins again
             self.started[tick.stage] = now, tick.done
             self.reported_at.pop(tick.stage, None)
+        ends = tick.done >= tick.total > 0 and self.done.get(tick.stage) != tick.done
         self.done[tick.stage] = tick.done
         last = self.reported_at.get(tick.stage)
-        if last is None or now - last >= SECONDS_BETWEEN_LINES or (tick.total and tick.done >= tick.total):
+        if last is None or now - last >= SECONDS_BETWEEN_LINES or ends:
             self.reported_at[tick.stage] = now
             say(self._line(tick, now))
 

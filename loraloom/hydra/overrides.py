@@ -174,7 +174,7 @@ class OverrideChecker:
 def _expected(setting: Setting, value: Any) -> str:
     """'expected a whole number', with the nearest value where one can be seen."""
     words = f"expected {setting.expected}."
-    if setting.kinds == (int,) and isinstance(value, float) and value.is_integer():
+    if setting.kinds == (int,) and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # no float above is exact
         words += f" Did you mean {int(value)}?"
     members = [name for kind in setting.kinds for name in getattr(kind, "__members__", ())]
     return f"{words} {suggest(str(value), members)}" if members and "Did" in suggest(str(value), members) else words

@@ -57,14 +57,17 @@ class ProgressFile:
         self.report = report
         self.stage: str | None = None
         self.written = -math.inf  # when, by the monotonic clock
+        self.noted = False  # whether what was written last has a note
         self._temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
 
     def __call__(self, tick: Tick) -> None:
         self.report(tick)
         now = time.monotonic()
-        inside = tick.stage == self.stage and not tick.done >= tick.total > 0
+        inside = (
+            tick.stage == self.stage and not tick.done >= tick.total > 0 and bool(tick.note) >= self.noted
+        )  # a note ends with what it says
         if now - self.written >= (SECONDS_BETWEEN if inside else SECONDS_BETWEEN_STAGES):
-            self.stage, self.written = tick.stage, now
+            self.stage, self.written, self.noted = tick.stage, now, bool(tick.note)
             self._write(tick)
 
     def _write(self, tick: Tick) -> None:

@@ -136,6 +136,13 @@ def test_progress_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch,
     assert capsys.readouterr().err.splitlines() == ["train 0/1000", "train 100/1000  5/s  3:00 left"]
 
 
+def test_the_last_step_has_one_line_however_long_what_follows_it_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress() as report:
+        for done, note in ((0, ""), (100, ""), (100, "measuring held-out loss"), (100, "measuring held-out loss")):
+            report(Tick("train", done, 100, note=note))
+    assert [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()] == ["train 0/100", "train 100/100"]
+
+
 def test_a_stage_that_begins_again_is_timed_anew(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = iter([0.0, 2.0, 100.0, 102.0])
     monkeypatch.setattr("loraloom.console.time.monotonic", lambda: next(now))

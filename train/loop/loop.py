@@ -7,8 +7,9 @@ is on disk by then, and a resume drops the rows after its checkpoint and writes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +58,7 @@ class Loop:
     overflows: int = 0
     pace: Pace = field(default_factory=Pace)
     stopped: Stopped | None = None  # early
+    last: Tick | None = None  # of the steps
 
     def run(self, start: int) -> Stopped | None:
         """Steps start..steps; the last one where that comes earlier. Raises Interrupted, or JobFailed when a number is not finite."""
@@ -98,9 +100,9 @@ class Loop:
     def _before(self) -> None:
         """Held-out loss and previews of the base, which later ones are compared with."""
         if self.probe:
-            with self.state.baseline(), self.pace.pause("held-out"):
+            with self.state.baseline(), self._measuring("held-out", "held-out loss of the base"):
                 self.history.before = self.probe.measure(self.state, model=self.state.model)
-            with self.state.baseline(), self.pace.pause("training images"):
+            with self.state.baseline(), self._measuring("training images", "training images"):
                 self.history.before |= self.probe.measure_seldom(self.state, model=self.state.model, others=False)
             self.history.base = self.history.before["losses"]
             self._keep_images()
@@ -174,7 +176,8 @@ class Loop:
         self.pace.steps = step - self._start
         steps = self.state.config.steps
         left = self.pace.seconds_left(steps - step, self._pauses_after(step))
-        self.report(Tick("train", step, steps, values={"loss": rows[-1]["loss"], "steps/s": self.pace.rate}, seconds_left=left))
+        self.last = Tick("train", step, steps, values={"loss": rows[-1]["loss"], "steps/s": self.pace.rate}, seconds_left=left)
+        self.report(self.last)
 
     def _pauses_after(self, step: int) -> dict[str, int]:
         """How often each pause is still due, the one after this step included. A checkpoint of a new best step is not foreseen."""
@@ -240,7 +243,7 @@ class Loop:
     def _measure(self, step: int, *, seldom: bool) -> bool:
         """Held-out loss now; whether it is the lowest so far."""
         assert self.probe is not None
-        with self.pace.pause("held-out"):
+        with self._measuring("held-out", "held-out loss"):
             measured = self.probe.measure(self.state, model=self.state.model)
         bad = [name for name, loss in zip(self.probe.heldout.names, measured["losses"], strict=True) if not math.isfinite(loss)]
         if bad:
@@ -248,7 +251,7 @@ class Loop:
         self.history.heldout = [row for row in self.history.heldout if row["step"] != step] + [{"step": step, **measured}]
         self._stop_early(step)
         if seldom or self.stopped:
-            with self.pace.pause("training images"):
+            with self._measuring("training images", "training images"):
                 others = others_due(self.history, step, self.state.config.steps)
                 more = self.probe.measure_seldom(self.state, model=self.state.model, others=others)
             if not all(math.isfinite(loss) for losses in more.values() for loss in losses):
@@ -263,6 +266,18 @@ class Loop:
         self._log([row])
         self.out(f"step {step}: held-out loss {mean:.4f}, {found.sentence()}")
         return self.history.best_step == step
+
+    @contextmanager
+    def _measuring(self, kind: str, what: str) -> Iterator[None]:
+        """A pause of this kind; the reports of its passes say what is measured, as the step stays the same meanwhile."""
+        last = self.last or Tick("train", 0, self.state.config.steps)
+        self.state.after_pass = lambda: self.report(replace(last, note=f"measuring {what}"))
+        try:
+            with self.pace.pause(kind):
+                yield
+        finally:
+            self.state.after_pass = None
+        self.report(last)
 
     def _stop_early(self, step: int) -> None:
         """Stop after this step where its measurement asks for it; of several processes the first decides."""

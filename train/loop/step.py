@@ -174,6 +174,7 @@ class TrainState:
     flat: FlatWeights | None = None  # the weights in one buffer
     stacks: Sequence[Stack] = ()  # of layers whose weights are formed at once
     as_began: Callable[[], contextlib.AbstractContextManager[None]] | None = None  # what the run is compared with; None: the base
+    after_pass: Callable[[], None] | None = None  # of a measurement, which may take minutes
 
     @property
     def device(self) -> torch.device:

@@ -120,6 +120,8 @@ class Probe:
             for same in _of_one_size(pairs, shapes, width):
                 rows, columns = zip(*same, strict=True)
                 table[list(rows), list(columns)] = self._losses(state, model, same, of).double().cpu()
+                if state.after_pass is not None:
+                    state.after_pass()
         return table[list(chosen)][:, list(wanted)]
 
     def _losses(self, state: TrainState, model: Any, pairs: Sequence[tuple[int, int]], captions: Sequence[int]) -> Tensor:

@@ -129,6 +129,10 @@ def test_what_is_wrong_is_refused_with_what_to_do(toy: Job[Toy], toy_runs: list[
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_no_number_is_offered_that_a_float_does_not_hold(toy: Job[Toy]) -> None:
+    assert "Did you mean" not in refused(toy, "steps=1e99")
+
+
 def test_of_two_values_the_last_wins_with_a_note(toy: Job[Toy], toy_runs: list[Request[Toy]], capsys: pytest.CaptureFixture[str]) -> None:
     run_job(toy, ["steps=3", "+steps=5"])
     assert toy_runs[0].config.steps == 5

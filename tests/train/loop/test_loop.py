@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,21 @@ def test_the_shown_rate_is_the_mean_of_the_steps_without_their_pauses(work: Work
     loop.report = ticks.append
     loop.pace = pace.Pace()
     loop.run(0)
-    assert [(tick.values["steps/s"], tick.seconds_left) for tick in ticks if tick.values] == [
+    assert list(dict.fromkeys((tick.values["steps/s"], tick.seconds_left) for tick in ticks if tick.values)) == [
         (0.5, 3 * 2 + 2 * 80), (0.5, 2 * 2 + 2 * 80), (0.5, 2 + 80), (0.5, 80)
     ]  # fmt: skip
+
+
+def test_while_something_is_measured_its_reports_say_so(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each pass, as the step stays the same for as long as it takes; then the step's own again."""
+    ticks = list[Tick]()
+    loop = loop_of(work, tmp_path, Recorder(), checkpoint=4, heldout=4, preview=4)
+    monkeypatch.setattr(loop.state, "step", lambda number: metrics(number + 1, 1.0))
+    monkeypatch.setattr(Loop, "save", lambda *_, **_given: None)
+    loop.report = ticks.append
+    loop.run(0)
+    base, own = "measuring held-out loss of the base", "measuring held-out loss"
+    notes = [note for note, _ in groupby((tick.done, tick.note) for tick in ticks if "images" not in tick.note)]
+    assert notes == [(0, base), (0, ""), (1, ""), (2, ""), (3, ""), (4, ""), (4, own), (4, "")]
+    assert sum(tick.note == own for tick in ticks) > 1 and {tick.stage for tick in ticks} == {"train"}
+    assert all(tick.values["loss"] > 0 for tick in ticks if tick.note == own)
