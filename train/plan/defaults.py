@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from registry.detect.few_step import few_step_of
 from registry.detect.loading import prediction_override
+from registry.errors import Faults, Refused
 from registry.home import expanded
 from train.choices import BESIDE_PARAMS, choose_objective, choose_optimizer, choose_schedule
-from train.config import TrainConfig
+from train.config import TrainConfig, changed, get
 from train.dotted import is_dotted
 from train.lora import kind_of
 from train.plan.base import Base
@@ -34,14 +35,13 @@ def defaults_of(
 ) -> dict[str, Any]:
     """The value of every setting that has a computed default, by dotted name. `lasting` gives a model's reference for any folder."""
     family = base.family
-    every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
     timesteps = config.objective.timesteps or family.timestep_sampling
     few_step = few_step_of(family.few_steps, base.record)
     guidance = few_step.kind.guidance if few_step else family.guidance
     few = few_step.kind.steps if few_step else None
     draws = {"objective.params.draw_steps": config.objective.params.draw_steps or few or DRAW_STEPS}
     return {
-        **_options(config, timesteps),
+        **defaults_of_settings(config, timesteps),
         **(draws if config.objective.name == "slider" else {}),
         "name": name_of(config),
         "base": lasting(config.base),
@@ -58,18 +58,48 @@ def defaults_of(
         "clip_skip": config.clip_skip or None,  # 0 leaves out no layer either
         "precision": precision,
         "lora.start": config.lora.start and lasting(config.lora.start),
-        "lora.alpha": config.lora.alpha if config.lora.ranks or not kind_of(config.lora).alpha else config.alpha,
         "objective.timesteps": timesteps,
         "objective.shift": config.objective.shift if config.objective.shift is not None else shift,
         "objective.guidance": config.objective.guidance if config.objective.guidance is not None else family.training_guidance,
-        "checkpoint.every": every,
-        "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
         "heldout.generic": generic,
         "preview.prompts": list(dict.fromkeys(captions))[:PREVIEWS] if config.preview.prompts is None else config.preview.prompts,
-        "preview.every": config.preview.every or every,
         "preview.steps": config.preview.steps or (few_step.kind.steps if few_step else min(PREVIEW_STEPS, family.steps)),
         "preview.guidance": guidance if config.preview.guidance is None else config.preview.guidance,
     }
+
+
+def defaults_of_settings(config: TrainConfig, timesteps: str) -> dict[str, Any]:
+    """The computed defaults that follow from other settings alone, whatever the base and the images. Raises Faults, Refused for options."""
+    every = config.checkpoint.every or max(1, math.ceil(config.steps / 5))
+    return {
+        **_options(config, timesteps),
+        "lora.alpha": config.lora.alpha if config.lora.ranks or not kind_of(config.lora).alpha else config.alpha,
+        "checkpoint.every": every,
+        "heldout.every": config.heldout.every or max(1, math.ceil(config.steps / 10)),
+        "preview.every": config.preview.every or every,
+    }
+
+
+def computed_again(config: TrainConfig) -> set[str]:
+    """Of a run's settings those that its other settings give again when they are left out: whoever changes these wants new ones."""
+    plain, timesteps = TrainConfig(), config.objective.timesteps or "uniform"
+
+    def left_out(names: Collection[str]) -> dict[str, Any]:
+        try:
+            return defaults_of_settings(changed(config, {name: get(plain, name) for name in names}), timesteps)
+        except (Faults, Refused):  # one of them has to be given
+            return {}
+
+    def is_same(name: str, computed: Mapping[str, Any]) -> bool:
+        return name in computed and computed[name] == _listed(get(config, name)) != _listed(get(plain, name))
+
+    found = {name for name in left_out(()) if is_same(name, left_out([name]))}
+    together = left_out(found)
+    return found if all(is_same(name, together) for name in found) else set()
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _options(config: TrainConfig, timesteps: str) -> dict[str, Any]:
@@ -80,7 +110,7 @@ def _options(config: TrainConfig, timesteps: str) -> dict[str, Any]:
         found |= {f"schedule.params.{name}": value for name, value in choose_schedule(config.schedule).values.items()}
     for choice in choose_objective(config.objective, timesteps).values():
         found |= {f"objective.params.{name}": value for name, value in choice.values.items()}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    return {name: _listed(value) for name, value in found.items()}
 
 
 def name_of(config: TrainConfig) -> str:

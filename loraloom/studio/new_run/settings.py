@@ -60,7 +60,7 @@ def other_tools() -> dict[str, str]:
 def words_of_run(studio: Studio, folder: Path) -> list[list[str]]:
     """[name, value as a command line has it] of what a run was given, presets too, where a job of the queue here began it.
 
-    Of another run what is not a default: what its plan filled in for null is among it, as nothing tells it apart.
+    Of another run what is not a default: what its plan made of the base and the images is among it, as nothing tells it apart.
     """
     config = read_config(folder)
     given = _given(studio, folder)
@@ -70,8 +70,14 @@ def words_of_run(studio: Studio, folder: Path) -> list[list[str]]:
 
 
 def words_of(config: TrainConfig) -> list[list[str]]:
-    """[name, value as a command line has it] of what is not a default."""
-    return [[name, spelled(value)] for name, value in changed_settings(config).items() if name not in NOT_SHOWN]
+    """[name, value as a command line has it] of what is not a default, without what a plan makes of the other settings again.
+
+    The alpha follows another rank then, and the options another optimizer, which would refuse those of this one.
+    """
+    from train.plan.defaults import computed_again
+
+    again = computed_again(config)
+    return [[name, spelled(value)] for name, value in changed_settings(config).items() if name not in again and name not in NOT_SHOWN]
 
 
 def _given(studio: Studio, folder: Path) -> tuple[str, ...] | None:

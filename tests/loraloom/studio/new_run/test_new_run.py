@@ -19,8 +19,9 @@ from registry.store import Store
 from tests.infer.output.opened import NASTY
 from tests.loraloom.studio.opened import Served, serving
 from tests.loraloom.studio.runs.made import make_run
-from train.config import changed, to_yaml
+from train.config import TrainConfig, changed, to_yaml
 from train.output.folder import CONFIG
+from train.plan.defaults import defaults_of_settings
 from train.run_report.settings import changed_settings
 
 
@@ -68,6 +69,38 @@ def test_the_settings_of_an_earlier_run_come_back_as_words(tmp_path: Path, serve
     assert changed_settings(config) == changed_settings(read_config(folder))
 
 
+def test_what_follows_from_other_settings_is_not_filled_in(tmp_path: Path, served: Served) -> None:
+    """As a plan makes it again: the alpha of another rank, the options of another optimizer, which would refuse those of this one."""
+    given = {
+        "lora.rank": 4,
+        "steps": 40,
+        "checkpoint.every": 7,
+        "optim.betas": [0.5, 0.9],
+        "optim.name": "adamw",
+        "objective.timesteps": "uniform",
+    }
+    begun = changed(TrainConfig(), {"name": "ink", "data.path": "datasets/ink", "preview.prompts": ["a bell"], **given})
+    filled = changed(begun, defaults_of_settings(begun, "uniform"))
+    assert filled.lora.alpha == 4.0 and filled.heldout.every == 4 and filled.preview.every == 7 and filled.optim.weight_decay is not None
+    folder = make_run(served.studio.folder)
+    write_text(folder / CONFIG, to_yaml(filled))
+    words = dict(served.get("new_run/from", path=folder)[1]["words"])
+    assert {"checkpoint.every": "7", "optim.betas": "[0.5,0.9]", "steps": "40", "lora.rank": "4"}.items() <= words.items()
+    assert not {"lora.alpha", "heldout.every", "preview.every", "optim.weight_decay", "optim.params.eps"} & {*words}
+
+    def composed(words: dict[str, str]) -> TrainConfig:
+        made = job()
+        config = (
+            Composer(made, read_arguments("train", [f"{name}={text}" for name, text in words.items()], aliases=made.aliases))
+            .request()
+            .config
+        )
+        return changed(config, defaults_of_settings(config, "uniform"))
+
+    assert composed(words) == filled
+    assert composed({**words, "lora.rank": "16", "optim.name": "prodigy"}).lora.alpha == 16.0
+
+
 @pytest.mark.slow
 def test_a_run_of_a_job_comes_back_as_it_was_given(served: Served) -> None:
     """Without what its plan filled in; of a run that was resumed with changes the settings that it has."""
@@ -94,7 +127,7 @@ def test_a_run_of_a_job_comes_back_as_it_was_given(served: Served) -> None:
     assert status == 200 and [f"{name}={text}" for name, text in answer["words"]] == words
     write_text(folder / CONFIG, to_yaml(changed(composed, {**filled, "steps": 60})))
     resumed = dict(served.get("new_run/from", path=folder)[1]["words"])
-    assert resumed["steps"] == "60" and resumed["lora.alpha"] == "4.0" and "experiment" not in resumed
+    assert resumed["steps"] == "60" and resumed["resolution"] == "64" and not {"experiment", "lora.alpha"} & {*resumed}
 
 
 def test_a_start_is_that_of_the_command_line(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from loraloom.cli import main
 from loraloom.queue import folder as files
 from loraloom.queue.job import State
 from loraloom.queue.queue import Queue
-from loraloom.studio.runs.routes import watched_job, watched_list
+from loraloom.studio.runs.listing import glance
+from loraloom.studio.runs.routes import watched_job
 from tests.loraloom.studio.opened import Served, serving
 from tests.loraloom.studio.runs.made import make_run
 from tests.patience import until
@@ -121,8 +122,9 @@ def test_jobs_that_nothing_starts_are_said_and_started(
     assert not queue.stuck  # the next one may be on its way
     os.utime(begin, (0, 0))
     with serving(served.studio.folder, home=served.studio.home, read_only=True) as sealed:
-        assert watched_list(sealed.studio, "")["stuck"] and sealed.get("runs/list")[1]["stuck"]
-        assert watched_job(sealed.studio, others[0])["state"] == "waiting" == queue.job(others[0]).state
+        assert glance(sealed.studio)["stuck"] and sealed.get("runs/list")[1]["stuck"]
+        watched_job(sealed.studio, others[0])
+        assert queue.job(others[0]).state is State.waiting
     monkeypatch.setenv("LORALOOM_HOME", str(served.studio.home))
     assert main(["queue", "list"]) == 0 and "Go on: loraloom queue start" in capsys.readouterr().err
     watched_job(served.studio, others[1])
