@@ -11,15 +11,14 @@ const shown = new Map(); // id -> ends what is told of it: one message a job
 // `ended` is called when it is done. `added` is false of a job that was there before.
 export function followJob(job, { added = true, ended = () => {} } = {}) {
   shown.get(job.id)?.();
-  const already = added ? "" : " already";
-  const node = say(`${job.state === "waiting" ? `Waits in the queue${already}` : `Runs${already}`}: ${job.command}`, { lasts: true }, link(job));
+  const text = ({ state, command }) => `${state === "waiting" ? "Waits in the queue" : "Runs"}${added ? "" : " already"}: ${command}`;
+  const node = say(text(job), { lasts: true }, link(job));
   let over = false, stop = () => {};
   const close = () => { over = true; stop(); node.remove(); shown.delete(job.id); };
   shown.set(job.id, close);
   stop = watch(`job:${job.id}`, (now, error) => {
     if (error) { close(); return; } // it was removed
-    if (now.state === "waiting") return;
-    if (now.state === "running") { node.querySelector("pre").textContent = `Runs: ${now.command}`; return; }
+    if (["waiting", "running"].includes(now.state)) { node.querySelector("pre").textContent = text(now); return; }
     close();
     if (now.state === "done") { say(`Done: ${now.command}`); ended(); } else say(`The job ${ENDS[now.state]}: ${now.command}`, { fault: true }, link(now));
   });

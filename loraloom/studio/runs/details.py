@@ -11,7 +11,7 @@ from loraloom.studio.runs.folders import RunState, run_folder, state_of
 from loraloom.studio.runs.listing import go_on, job_of
 from loraloom.studio.runs.registered import RegisteredRun, index_trouble, registered_runs
 from loraloom.studio.runs.summary import Signature, signature, summary_of
-from registry.errors import BadFile, NotFound, Refused
+from registry.errors import BadFile, LoomError, NotFound, Refused
 from registry.files.progress_file import NAME as PROGRESS
 from registry.files.progress_file import read_progress
 from train.config import from_plain
@@ -88,6 +88,7 @@ def details(studio: Studio, folder: Path) -> dict[str, Any]:
         "sentences": [str(one) for one in sentences] if isinstance(sentences, list) else [],
         "verdict": verdict if isinstance(verdict, dict) else None,
         "stopped_early": result.get("stopped_early"),
+        "adapter": _adapter(studio, result),
         "data": config.data.path,
         "settings": list(rows_of(changed_settings(config))),
         "command": command_of(config),
@@ -97,6 +98,19 @@ def details(studio: Studio, folder: Path) -> dict[str, Any]:
         "checkpoints": list(checkpoint.steps_of(folder)),
         "glance": vars(glance(studio, folder)),
     }
+
+
+def _adapter(studio: Studio, result: Mapping[str, Any]) -> dict[str, str] | None:
+    """The id of the adapter that a run has registered, and its name among adapters; None where there is none, or no index."""
+    files = result.get("files")
+    path = files.get("diffusers") if isinstance(files, dict) else None
+    if not isinstance(path, str):
+        return None
+    try:
+        record = studio.store.find(path, kind="adapter", fresh=False)
+    except LoomError:
+        return None
+    return {"id": record.id, "reference": record.name} if record.id else None  # without an id: it is not registered, or not any more
 
 
 def is_elsewhere(studio: Studio, given: str) -> bool:

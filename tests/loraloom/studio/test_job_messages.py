@@ -22,6 +22,8 @@ def test_the_message_of_a_job_stays_until_it_ends(served: Served, browser: "Brow
     queue.pause()
     run = make_run(served.studio.folder, done=20, finished=False)
     page = browser.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.clock.install()
     page.goto(f"{served.address}#/runs/run/{quote(str(run), safe='')}")
     for exit_code, said in ((0, "Done: "), (1, "The job failed: ")):
@@ -43,4 +45,5 @@ def test_the_message_of_a_job_stays_until_it_ends(served: Served, browser: "Brow
         page.go_back()
     page.locator(".message a").click()
     page.get_by_role("heading", name="Job").wait_for()
+    assert problems == []
     page.close()

@@ -30,8 +30,8 @@ export async function showRun(main, path) {
     const found = [];
     if (state === "running") {
       found.push(...["save", "sample"].map((what) => request(path, what)));
-      if (!busy) found.push(button("Stop", { act: () => write("runs/ask", { path, what: "stop" }), words: () => controlWords(path, "stop"), title: "A checkpoint is saved first" }));
-      else found.push(stopButton(job, "A checkpoint is saved first"));
+      if (!busy) found.push(button("Stop", { act: async () => { await write("runs/ask", { path, what: "stop" }); say("It stops after the next step, and saves a checkpoint first."); }, words: () => controlWords(path, "stop"), title: "A checkpoint is saved first" }));
+      else found.push(...(job.stops ? [make("span", { class: "soft" }, "stops after this step, and saves a checkpoint")] : []), stopButton(job, "A checkpoint is saved first"));
     } else if (busy && job.state === "running") { // it loads what it goes on with, or writes what it ends with
       found.push(make("span", { class: "soft" }, "its job runs"), stopButton(job, ""));
     } else if (busy) {
@@ -45,8 +45,9 @@ export async function showRun(main, path) {
       } }));
     }
     if (glance.report[0] >= 0) found.push(make("a", { class: "link-button", href: `#/runs/report/${encodeURIComponent(path)}` }, "Open report"));
-    else if (state === "stopped" && glance.metrics[0] > 0) found.push(button("Make the report", { act: async () => { const job = await write("runs/make_report", { path }); followJob(job, job); }, words: () => reportWords(path) }));
+    else if (state === "stopped" && glance.metrics[0] > 0) found.push(button("Make the report", { act: async () => { const job = await write("runs/make_report", { path }); followJob(job, { added: job.added }); }, words: () => reportWords(path) }));
     found.push(make("a", { class: "link-button", href: againLink(path) }, "Again with changes"));
+    if (state === "finished" && run.adapter) found.push(make("a", { class: "link-button", href: `#/grids/new?${new URLSearchParams([["adapter", run.adapter.reference], ...(run.summary.base ? [["base", run.summary.base]] : [])])}` }, "Draw with it"));
     if (state === "finished") found.push(make("a", { class: "link-button", href: `#/grids/choose?${new URLSearchParams({ run: path })}` }, "Choose a checkpoint"));
     return found;
   }
@@ -122,7 +123,7 @@ function about(run) {
   const { summary } = run, running = run.glance.state === "running"; // then progress and curves have it
   const heldout = summary.heldout_best === null ? "" : `${summary.heldout_base === null ? "" : `${shortNumber(summary.heldout_base)} (base) → `}${shortNumber(summary.heldout_best)}`;
   const rows = [
-    ["base", summary.base], ["adapter", [adapterOf(summary), summary.adapter].filter(Boolean).join("; registered as ")], ["images", summary.images === null ? "" : `${summary.images}${run.data ? ` from ${run.data}` : ""}`],
+    ["base", summary.base], ["adapter", adapterOf(summary)], ["registered as", run.adapter ? make("a", { href: `#/models/one/${encodeURIComponent(run.adapter.id)}` }, summary.adapter) : summary.adapter], ["images", summary.images === null ? "" : `${summary.images}${run.data ? ` from ${run.data}` : ""}`],
     ["steps", summary.steps === null ? "" : running ? String(summary.steps) : `${summary.step} of ${summary.steps}`], ["held-out loss", running ? "" : heldout], ["took", summary.seconds === null ? "" : spellSeconds(summary.seconds)], ["folder", run.path],
     ["damaged", summary.damaged],
   ].filter(([, value]) => value);

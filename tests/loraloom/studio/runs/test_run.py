@@ -9,8 +9,10 @@ import pytest
 from loraloom.studio.runs.curves import run_charts
 from loraloom.studio.runs.routes import watched_run
 from registry.formats.atomic_file import write_json
+from registry.store import Store
 from tests.loraloom.studio.opened import Served
 from tests.loraloom.studio.runs.made import PROMPTS, add_rows, make_run
+from tests.registry.made import lora, sd1_attention
 from train.loop.trackers import METRICS
 
 
@@ -22,6 +24,23 @@ def test_a_run_has_its_plan_settings_previews_and_files(served: Served) -> None:
     image = run["previews"]["prompts"][0]["images"]["40"]
     assert served.raw("GET", f"/{served.token}/api/image?path={image['path']}&side=384&v={image['v']}")[0] == 200
     assert {"name": "samples", "bytes": run["files"][-1]["bytes"], "files": 6} in run["files"] and run["sentences"] == ["done"]
+
+
+def test_a_finished_run_leads_to_its_adapter(served: Served) -> None:
+    """By its name, which another run's may have since: the registry calls the one before by its time then."""
+    folder = make_run(served.studio.folder)
+    file = folder / "ink.safetensors"
+    lora(file, sd1_attention(128, channels=48, blocks=(0,)), rank=2)
+    write_json(folder / "result.json", {"adapter": "ink", "files": {"diffusers": str(file)}})
+    assert served.get("runs/run", path=folder)[1]["adapter"] is None  # not registered
+    store = Store(served.studio.home)
+    record = store.add(str(file), name="ink")
+    store.add_run(folder, name="ink", parents=[], recipe={})
+    assert served.get("runs/run", path=folder)[1]["adapter"] == {"id": record.id, "reference": "ink"}
+    lora(other := folder / "other.safetensors", sd1_attention(128, channels=48, blocks=(0,)), rank=4)
+    store.add(str(other), name="ink")
+    found = served.get("runs/run", path=folder)[1]["adapter"]
+    assert found["id"] == record.id and store.find(found["reference"], kind="adapter").id == record.id
 
 
 def test_curves_grow_with_what_is_added(tmp_path: Path) -> None:
