@@ -5,7 +5,7 @@ from __future__ import annotations
 from loraloom.studio.context import Studio
 from loraloom.studio.grids import building, choosing, jobs, listing, viewing, voting
 from loraloom.studio.routes import Ask, Routes
-from loraloom.studio.runs.listing import go_on, own_queue
+from loraloom.studio.runs.listing import own_queue, start_waiting
 from registry.errors import Refused
 from registry.plain_values import from_json
 
@@ -121,7 +121,7 @@ def all_jobs(studio: Studio, _argument: str) -> object:
 @ROUTES.topic("grids-job")
 def one_job(studio: Studio, argument: str) -> object:
     """One job, with the end of its log; one that waits for nothing is started."""
-    go_on(studio, [own_queue(studio).job(argument)])
+    start_waiting(studio, [own_queue(studio).job(argument)])
     return jobs.job(studio, argument)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom.studio.runs.folders import RunState, run_folder, state_of
-from loraloom.studio.runs.listing import go_on, job_of
+from loraloom.studio.runs.listing import job_of, start_waiting
 from loraloom.studio.runs.registered import RegisteredRun, index_trouble, registered_runs
 from loraloom.studio.runs.summary import Signature, signature, summary_of
 from registry.errors import BadFile, LoomError, NotFound, Refused
@@ -60,7 +60,7 @@ def glance(studio: Studio, folder: Path) -> Glance:
     """The state of a run now."""
     progress = read_progress(folder / PROGRESS)
     job = job_of(studio, folder)
-    go_on(studio, [job] if job else [])
+    start_waiting(studio, [job] if job else [])
     return Glance(
         state=state_of(folder).value,
         progress=None if progress is None else progress.to_json(),

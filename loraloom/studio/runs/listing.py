@@ -152,7 +152,7 @@ def listing(studio: Studio, *, text: str, state: str, offset: int, limit: int) -
     }
 
 
-def go_on(studio: Studio, active: Sequence[Job]) -> None:
+def start_waiting(studio: Studio, active: Sequence[Job]) -> None:
     """Start the first job where all of these wait: what watched over the last one may have been killed, and started none."""
     if active and not studio.read_only and all(job.state is State.waiting for job in active):
         own_queue(studio).advance()
@@ -161,7 +161,7 @@ def go_on(studio: Studio, active: Sequence[Job]) -> None:
 def glance(studio: Studio) -> dict[str, Any]:
     """What the list watches: the jobs that run and wait, and a number that changes when a run or an ended job comes or goes."""
     active, ended = jobs_of(studio)
-    go_on(studio, active)
+    start_waiting(studio, active)
     runs = run_folders(studio.roots)
     newest = tuple(state_of(run.path).value for run in runs[:SHOWN_FIRST])
     version = (

@@ -100,7 +100,7 @@ def job(studio: Studio, ask: Ask) -> object:
 def watched_job(studio: Studio, argument: str) -> object:
     """One job; one that waits for nothing is started."""
     found = run_listing.own_queue(studio).job(argument)
-    run_listing.go_on(studio, [found])
+    run_listing.start_waiting(studio, [found])
     return found.to_json()
 
 
