@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SHARES = (0.95, 0.75, 0.5, 0.25)  # of the timesteps that are left to do
 DRAWINGS = 4  # that are measured at each share
 POINTS = 16  # of pairs of images
+LITTLE = 0.1  # a share of the asked guidance below which hardly anything is seen in images
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Reach:
         return (
             f"{what}: from the base to weight 1 its predictions move by {found.mean:.3g} of the asked {self.guidance:g} along its direction"
             f" ({span}; cosine {self.cosine:.2f})"
+            + (". That is little: raise optim.lr or steps" if abs(found.mean) < LITTLE * self.guidance else "")
         )
 
     def to_json(self) -> dict[str, Any]:
