@@ -287,6 +287,13 @@ def test_a_taken_name_is_refused_unless_it_is_replaced(capsys: pytest.CaptureFix
     assert isinstance(listed, list) and sorted(one["name"].partition("@")[0] for one in listed) == ["ink", "ink"]
 
 
+def test_a_copy_is_said_to_be_one(capsys: pytest.CaptureFixture[str], ink: Path, tmp_path: Path) -> None:
+    said(capsys, "add", str(ink), "--name", "ink")
+    (tmp_path / "blot.safetensors").write_bytes(ink.read_bytes())
+    assert main(["registry", "add", "blot.safetensors"]) == 0
+    assert f"blot.safetensors is a copy of {ink}: both are ink. --name" in capsys.readouterr().err.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -41,6 +41,8 @@ def add_parsers(words: Any) -> None:
 
 def add(arguments: argparse.Namespace) -> int:
     """Register one thing."""
+    from registry.references import absolute, file_name
+
     store = open_store()
     with console.progress() as report:
         if arguments.name and not arguments.replace:
@@ -58,6 +60,8 @@ def add(arguments: argparse.Namespace) -> int:
             sha256=arguments.sha256,
             report=report,
         )
+    if (copies := record.metadata.get("copies")) and not arguments.name and file_name(absolute(arguments.path)) != record.name:
+        console.say(f"note: {arguments.path} is a copy of {copies[0]}: both are {record.name}. --name gives them another name.")
     return answer(record, arguments)
 
 

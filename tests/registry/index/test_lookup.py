@@ -123,3 +123,10 @@ def test_a_reference_without_a_record_is_answered_with_what_to_do(store: Store, 
     add(store, tmp_path / "ink.safetensors", "a")
     with pytest.raises((NotFound, Refused), match=expected):
         one(store, reference)
+
+
+def test_a_link_whose_end_is_gone_is_called_so(store: Store, tmp_path: Path) -> None:
+    link = tmp_path / "unmounted.safetensors"
+    link.symlink_to(tmp_path / "disk" / "ink.safetensors")
+    with pytest.raises(NotFound, match=r"unmounted\.safetensors is a link to .*disk/ink\.safetensors, and there is no file at its end"):
+        one(store, str(link), "adapter")
