@@ -53,7 +53,8 @@ def convert_network(values: Values, to: Converted) -> None:
     _start(values, to)
     if module not in MODULES:
         why = NOT_TRAINED.get(str(module), f"{', '.join(MODULES)} are read")
-        to.fault(f"network_module={module}: {why}.", unless=("lora.targets", "lora.kind"))
+        what = "network_module is missing" if module is None else f"network_module={module}"
+        to.fault(f"{what}: {why}.", unless=("lora.targets", "lora.kind"))
         if values.gives("network_args"):
             to.fault(f"network_args={values['network_args']}: those of {module} are not read. Leave them out.")
         return

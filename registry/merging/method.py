@@ -95,7 +95,7 @@ class Method:
         """What is wrong with the options given and with the number of sources, all of it."""
         found = []
         if sources < self.least or (self.most is not None and sources > self.most):
-            found.append(f"{self.name} takes {self.count_words} sources, {sources} were given.")
+            found.append(f"{self.name} takes {self.count_words} sources, got {sources}.")
         found += option_faults(self.name, self.options, params)
         for name, value in params.items():
             is_list = name in self.options and self.options[name].kind is tuple and not self.options[name].fault(value)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from infer.draw.render import SETTINGS
 from infer.output.gallery import OUTSIDE
 from infer.output.page.mended import read_part
 from infer.output.page.read import no_report, read_page
@@ -29,10 +28,10 @@ LARGEST = 1 << 28  # bytes of a report.html
 SMALL = 384  # pixels of the longer side, above which tiles show a small copy
 INSIDE = re.compile(r"data:image/(?:png|webp|jpeg);base64,[A-Za-z0-9+/]+=*")
 KEY = re.compile(r"[0-9a-f]{16,64}")
+FIXED = re.compile(r"<div><dt>([^<]*)</dt><dd>([^<]*)</dd></div>")
 NOTE = re.compile(r'<p class="note">([^<]*)</p>')
 COUNTED = {"rendered": "rendered", "reused": "reused", "failed": "failed", "missing": "not drawn", OUTSIDE: "made elsewhere"}
 STATUSES = (*COUNTED, "absent")
-AXIS_OF = {one.label: one.axis.name or one.name for one in SETTINGS.values() if one.axis is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +51,15 @@ def served_page(folder: Path, addresses: Addresses) -> tuple[str, str]:
     text, data = read_page(report)
     try:
         checked = _Checked(data, addresses, _files(folder) if data["kind"] else {}).data()
-        notes = [note for note in map(unescape, NOTE.findall(text.partition("</header>")[0])) if note != BESIDE]
+        header = text.partition("</header>")[0]
+        notes = [note for note in map(unescape, NOTE.findall(header)) if note != BESIDE]
+        fixed = {unescape(name): unescape(value) for name, value in FIXED.findall(header)}
     except (ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
         raise no_report(report) from error
     checked["explained"] = {key: True for key in map(str, data.get("explained", {})) if KEY.fullmatch(key)}
     checked["served"] = {"folder": str(folder), "part": addresses.part, "panel": addresses.panel}
     summary = _summary(checked["cells"], _seconds(folder), live=checked["live"])
-    head = Head(checked["title"], summary, _fixed(checked), notes)
+    head = Head(checked["title"], summary, fixed, notes)
     return rendered(head, checked, served=True)
 
 
@@ -208,16 +209,3 @@ def _summary(cells: Iterable[Mapping[str, Any]], seconds: float | None, *, live:
         return parts[0]  # the page itself counts what is done
     parts += [f"{count[status]} {word}" for status, word in COUNTED.items() if count[status]]
     return " · ".join([*parts, *([f"{seconds:.1f} s"] if seconds is not None else [])])
-
-
-def _fixed(data: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that all cells share and no axis varies."""
-    cells, texts = data["cells"], data["texts"]
-    shared: set[tuple[int, int]] | None = None
-    for cell in cells:
-        own = set(zip(cell["settings"][::2], cell["settings"][1::2], strict=True))
-        shared = own if shared is None or cell["status"] == OUTSIDE else shared & own
-    varied = {part for axis in data["axes"] for name in axis["name"].split(" + ") for part in (name, name.partition(".")[0])}
-    order = cells[0]["settings"] if cells else []
-    pairs = [pair for pair in zip(order[::2], order[1::2], strict=True) if pair in (shared or ())]
-    return {texts[name]: texts[value] for name, value in pairs if AXIS_OF.get(texts[name], texts[name]) not in varied}

@@ -51,6 +51,6 @@ def test_faults_end_with_code_2(files: list[str], capsys: pytest.CaptureFixture[
     Path(files[0]).write_text('pretrained_model_name_or_path = "nowhere"\nnetwrok_dim = 4\n', encoding="utf-8")
     assert main(["train", "--from-kohya", *files]) == 2
     error = capsys.readouterr().err
-    assert "netwrok_dim is no argument" in error and "nowhere" in error and "network_module=None" in error
+    assert "netwrok_dim is no argument" in error and "nowhere" in error and "network_module is missing: networks.lora" in error
     assert main(["train", "--from-kohya", "steps=4"]) == 2
     assert "--from-kohya needs sd-scripts' TOML files" in capsys.readouterr().err

@@ -360,7 +360,7 @@ def test_options_are_the_keyword_only_parameters() -> None:
         ({"density": math.nan}, 3, "a number"),
         ({"weights": (1.0,)}, 3, "needs 2, one a source without the base"),
         ({"sign": "sum"}, 3, "weighted or unweighted or count"),
-        ({}, 1, "takes at least 2 sources, 1 were given"),
+        ({}, 1, "takes at least 2 sources, got 1"),
     ],
 )
 def test_a_wrong_option_is_reported(params: dict[str, object], sources: int, words: str) -> None:

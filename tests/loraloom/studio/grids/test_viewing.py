@@ -65,6 +65,14 @@ def test_the_page_has_the_cells_and_their_images(served: Served, single_file: bo
             assert status == 200 and body.startswith(b"\x89PNG") and "immutable" in headers["Cache-Control"]
 
 
+def test_the_head_is_the_reports_own_as_text(served: Served) -> None:
+    folder = drawn(served.studio.folder / "runs/a/1", title="grid")
+    report = folder / "report.html"
+    report.write_text(report.read_text().replace("<dt>steps</dt><dd>20</dd>", "<dt>adapters</dt><dd>ink &lt;b&gt;</dd>"))
+    _, _, html = viewer(served, folder)
+    assert "<dt>adapters</dt><dd>ink &lt;b&gt;</dd>" in html and "<dt>steps</dt>" not in html
+
+
 def test_what_else_the_file_holds_is_not_sent(served: Served) -> None:
     folder = drawn(served.studio.folder / "runs/a/1")
     key = data_of(folder / "report.html")["cells"][0]["key"]
