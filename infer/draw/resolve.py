@@ -432,7 +432,7 @@ class Resolver:
             )
         fit = fits(adapter.path, base.path)
         if not fit.ok:
-            raise Refused(f"The adapter {reference} does not fit the base {render.base}: {fit.explain()}{_other_family(adapter, base)}")
+            raise Refused(f"The adapter {reference} does not fit the base {render.base}{_other_family(adapter, base)}: {fit.explain()}")
         if wrong := number_faults(self._read(reference).path):
             raise Refused(f"The adapter {reference} cannot be drawn with: {' '.join(wrong)}")
         if not self._is_beside(reference):
@@ -459,11 +459,11 @@ def _component(base: Base, name: str) -> Any:
 
 
 def _other_family(adapter: Found, base: Base) -> str:
-    """A sentence where the adapter is known to be another family's."""
+    """' (it is for sdxl, the base is sd1)' where the adapter is known to be another family's."""
     family = adapter.record.family
     if family is None or family == base.family.name:
         return ""
-    return f" It is an adapter for {' '.join(filter(None, (family, adapter.record.variant)))}, the base is {base.family.name}."
+    return f" (it is for {' '.join(filter(None, (family, adapter.record.variant)))}, the base is {base.family.name})"
 
 
 def _skeleton(record: Record, base_config: str | None, prediction: str | None) -> Parts:

@@ -302,11 +302,12 @@ def inspect(arguments: argparse.Namespace) -> int:
         for shown in [((values["norm"], ".4g"), (values["effective_rank"], ".1f"))]
     ]
     console.answer_table(["block", "modules", "norm", "effective rank"], rows)
-    for state, words in (("zero", "do nothing"), ("broken", "are broken"), ("base", "cannot be computed without the base")):
+    cannot = "cannot be computed without the base"
+    for state, one, many in (("zero", "does nothing", "do nothing"), ("broken", "is broken", "are broken"), ("base", cannot, cannot)):
         modules = [module for module in report.modules if module.state == state]
         if modules:
             why = f" {modules[0].fault}" if modules[0].fault else ""
-            console.answer(f"{counted(len(modules), 'module')} {words}, the first: {modules[0].name}{why}")
+            console.answer(f"{counted(len(modules), f'module {one}', f'modules {many}')}, the first: {modules[0].name}{why}")
     if report.left:
         console.answer(f"{counted(len(report.left), 'key belongs', 'keys belong')} to no module, the first: {report.left[0]}")
     return 0

@@ -68,6 +68,7 @@ def test_what_is_null_and_what_is_spelt_out_have_one_key(shelf: Shelf) -> None:
 
 def test_faults_of_the_models_are_reported_together(shelf: Shelf, tmp_path: Path) -> None:
     other = _wider_adapter(tmp_path)
+    shelf.store.add(other, family="sdxl")
     with pytest.raises(Faults) as caught:
         plan(
             config(
@@ -81,7 +82,13 @@ def test_faults_of_the_models_are_reported_together(shelf: Shelf, tmp_path: Path
             shelf.store,
         )
     reported = caught.value.faults
-    parts = ["'inc'", "ink and ink are one file", "does not fit the base tiny", "'eulre'. Did you mean 'euler'", "multiples of 8"]
+    parts = [
+        "'inc'",
+        "ink and ink are one file",
+        "does not fit the base tiny (it is for sdxl, the base is sd1): ",
+        "'eulre'. Did you mean 'euler'",
+        "multiples of 8",
+    ]
     for part in [*parts, "steps is 0", "guidance is inf", "clip_skip is 9", "no text", "seed is -1"]:
         assert sum(part in fault for fault in reported) == 1, (part, reported)
     assert caught.value.exit_code == 2
