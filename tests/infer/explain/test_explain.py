@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from infer.explain.blocks import changes_by_block
 from infer.explain.changes import difference
 from infer.explain.explain import explain
-from infer.explain.page import write_explanation
+from infer.explain.page import page, write_explanation
 from infer.explain.plan import plan_explanation
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import run
@@ -73,6 +75,9 @@ def test_one_image_s_way(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFix
     assert (
         "<script" not in text and "<b>horse" not in text and "default-src 'none'" in text and "http" not in text.replace("http-equiv", "")
     )
+    first, other = values["tokens"]  # the prompt and the negative one, each of one text
+    again = page(values | {"tokens": [first | {"text": "a <cat>"}, first | {"text": "a dog"}, other]}, defaultdict(str))
+    assert "At a part" not in text and re.findall("At a part of the steps: ([^<]*)<", again) == ["a &lt;cat&gt;", "a dog"]
 
 
 @pytest.mark.slow
