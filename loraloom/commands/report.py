@@ -35,6 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
     grid = expanded(arguments.folder)
     if arguments.single_file or (grid / "cells.jsonl").is_file():
         return _single_file(grid, output, asked=arguments.single_file and not arguments.json)
+    if grid.is_dir() and not any((grid / name).is_file() for name in ("config.yaml", "inputs.json")):
+        what = "the folder of no training run (config.yaml, inputs.json) and of no grid (cells.jsonl)"
+        raise Refused(f"{one_line(grid)} is {what}. Give runs/<name>/<stamp>.")
     with console.progress() as report:
         found = make_report(_folder(arguments.folder), report=report)
     path = None if arguments.json and output is None else write_page(found, output)

@@ -23,7 +23,7 @@ PARENT_ROLES = ("base", "dataset", "run", "adapter", "source")
 
 def add_parsers(words: Any) -> None:
     """Add the subcommands."""
-    parser = add_command(words, "add", add, "register a model file, a diffusers folder or an image-caption set")
+    parser = add_command(words, "add", add, "register a model file, a diffusers folder or, with --kind dataset, an image-caption set")
     parser.add_argument("path", metavar="SOURCE", help="a path, hf:owner/repo[@revision][/file], or an https address with --sha256")
     parser.add_argument("--sha256", help="the hash its file must have; needed for an address on the web")
     parser.add_argument("--name", help="registered name; default: the file's name")

@@ -41,6 +41,9 @@ def test_what_cannot_be_made_one_file_is_refused(shown: Gallery, tmp_path: Path)
 def test_the_command_writes_it_beside_the_report(shown: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_report(tmp_path / "report.html", shown, single_file=False)
     assert main(["report", str(tmp_path), "--single-file"]) == 2 and "no cells.jsonl" in capsys.readouterr().err
+    assert (
+        main(["report", str(tmp_path)]) == 2 and "of no training run (config.yaml, inputs.json) and of no grid" in capsys.readouterr().err
+    )
     (tmp_path / "cells.jsonl").write_text("")
     assert main(["report", str(tmp_path)]) == 2 and "--single-file puts its images inside" in capsys.readouterr().err
     assert main(["report", str(tmp_path), "--single-file"]) == 0
