@@ -464,6 +464,7 @@ export function pictured(item, side) {
   if (item.mask_path) {
     const mask = thumbnail(item.mask_path, { side, version: item.mask_v, alt: "" });
     mask.className = "mask";
+    mask.addEventListener("error", () => mask.replaceWith(make("span", { class: "chip finding mask-fault" }, "mask cannot be read")));
     box.append(mask);
   }
   for (const crop of item.crops) for (const [left, top, width, height] of crop.boxes) box.append(frame(left, top, width, height));

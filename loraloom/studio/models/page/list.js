@@ -112,12 +112,16 @@ export function showList(main, query) {
     return node;
   }
 
-  // An address that was typed, or is of another version: what is known, and a way on.
+  // An address that was typed, or is of another version: what is known, and a way on. Without a filter it is the index that cannot be read.
   function refused(error) {
     const faults = error.faults.length ? error.faults : [error.message];
+    const asked = ["text", "kind", "family", "rank", "licence", "warning", "sort", "missing"].some((name) => state[name]) || state.tags.length > 0;
+    const list = make("ul", { class: "plain", role: "alert" }, ...faults.map((text) => make("li", { class: "field-fault" }, text)));
+    [cards, total] = [[], 0];
     count.textContent = "";
     pager.replaceChildren();
-    body.replaceChildren(nothing("These filters select nothing:", make("ul", { class: "plain", role: "alert" }, ...faults.map((text) => make("li", { class: "field-fault" }, text))), clearing("Clear all filters and the order", { sort: null })));
+    drawBulk();
+    body.replaceChildren(nothing("Nothing can be listed:", list, asked ? clearing("Clear all filters and the order", { sort: null }) : button("Try again", { act: () => load(), writes: false })));
   }
 
   function drawFacets(page) {

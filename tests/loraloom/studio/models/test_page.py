@@ -13,6 +13,7 @@ import pytest
 
 from loraloom.cli import main
 from loraloom.queue.queue import Queue
+from registry.home import index_place
 from registry.store import Store
 from tests.infer.metadata.images import png
 from tests.infer.output.opened import DESK, PHONE, faint_texts
@@ -347,6 +348,14 @@ def test_an_address_that_selects_nothing_says_what_is_known(shelf: Shelf, page: 
     page.get_by_role("button", name="Clear all filters and the order").click()
     page.locator(".model-card").first.wait_for()
     assert page.get_by_label("Order").input_value() == "" and "sort" not in page.url and "kind" not in page.url
+    place = index_place(shelf.served.studio.home)
+    assert isinstance(place, Path)
+    for file in place.parent.glob(f"{place.name}*"):
+        file.write_bytes(b"no index" * 1000) if file == place else file.unlink()
+    page.reload()
+    said.get_by_text("loraloom registry rebuild").wait_for()
+    assert page.get_by_role("button", name="Try again").is_enabled() and page.get_by_role("button", name="Clear all filters").count() == 0
+    assert page.get_by_role("button", name="Select all 0").is_disabled()
     assert [one for one in troubles if "400" not in one] == []
     troubles.clear()  # the browser's own words about the answer 400
 
