@@ -35,6 +35,12 @@ def jobs(studio: Studio) -> list[dict[str, Any]]:
     return [row(job) for job in Queue(studio.home).jobs(LAST) if job.words and job.words[0] in COMMANDS]
 
 
+def drawing(studio: Studio, folder: Path) -> dict[str, Any] | None:
+    """The job that draws the grid in a folder now, None where none does: a shell, or nothing."""
+    found = (job for job in Queue(studio.home).jobs(limit=0) if folder in (made.resolve() for made in job.made))
+    return next((job.to_json() for job in found), None)
+
+
 def job(studio: Studio, id: str) -> dict[str, Any]:
     """One job with the end of its log."""
     queue = Queue(studio.home)

@@ -28,14 +28,20 @@ def changed(studio: Studio, _argument: str) -> object:
 
 @ROUTES.read("grids/grid")
 def grid(studio: Studio, ask: Ask) -> object:
-    """One grid, as the list has it."""
-    return listing.listing_of(studio).row(viewing.grid_folder(studio, ask.text("folder")))
+    """One grid, as the list has it, with the job that draws it."""
+    return _shown(studio, ask.text("folder"))
 
 
 @ROUTES.topic("grids-grid")
 def one_changed(studio: Studio, argument: str) -> object:
-    """One grid, as the list has it, whenever it changes."""
-    return listing.listing_of(studio).row(viewing.grid_folder(studio, argument))
+    """The same, whenever it changes."""
+    return _shown(studio, argument)
+
+
+def _shown(studio: Studio, given: str) -> object:
+    folder = viewing.grid_folder(studio, given)
+    row = listing.listing_of(studio).row(folder)
+    return row | {"job": jobs.drawing(studio, folder) if row["state"] == "drawing" else None}
 
 
 @ROUTES.read("grids/viewer")

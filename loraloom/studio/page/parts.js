@@ -80,8 +80,16 @@ export function say(text, { fault = false, lasts = fault } = {}, ...more) {
   const sheet = [...document.querySelectorAll("dialog[open]")].pop(); // what is behind an open dialog can be neither seen well nor closed
   if (sheet) node.setAttribute("role", fault ? "alert" : "status");
   (sheet ?? by("messages")).append(node);
+  if (fault && !more.length) node.dataset.since = performance.now(); // with a link it is of a job, wherever one goes
   if (!lasts) setTimeout(() => node.remove(), 5000);
   return node;
+}
+
+const READ = 5000; // milliseconds after which a fault was seen
+
+// What was wrong on the page before is not said of the next one: but for what has only just come, and for what is of a job.
+export function leaveMessages() {
+  for (const node of by("messages").querySelectorAll(".message[data-since]")) if (performance.now() - node.dataset.since > READ) node.remove();
 }
 
 const told = new WeakSet(); // what two wait for is refused once

@@ -2,7 +2,7 @@
 
 import { read } from "./api.js";
 import { keepFocus } from "./focus.js";
-import { fail, leaveCommand, nothing } from "./parts.js";
+import { fail, leaveCommand, leaveMessages, nothing } from "./parts.js";
 
 let leave = null; // what the shown section wants called when it goes
 let number = 0, turned = false; // turned: another address than the one that was opened
@@ -13,6 +13,7 @@ const decoded = (part) => { try { return decodeURIComponent(part); } catch { ret
 async function show() {
   const own = ++number;
   leaveCommand();
+  leaveMessages();
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...parts] = path.split("/").map(decoded);
   const section = sections.find((one) => one.name === name) ?? sections[0];

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from infer.output.page.mended import being_drawn
 from loraloom.queue import folder as files
 from loraloom.queue.queue import Queue
 from registry.files.progress_file import ProgressFile
@@ -290,6 +291,47 @@ def test_a_button_is_pressed_while_a_job_reports_its_progress(page: "Page", serv
         page.get_by_text("drawing 1 of 100").wait_for()
         page.mouse.up()
         page.wait_for_url(f"**#/grids/job?id={drawn_by}")
+    page.close()
+
+
+def test_a_grid_that_is_drawn_is_stopped_while_its_progress_comes(page: "Page", served: Served) -> None:
+    """Its page has the button of its job, which is not drawn anew under the pointer."""
+    queue = Queue(served.studio.home)
+    queue.pause()
+    folder = drawn(served.studio.folder / "runs" / "hat" / "20260101-120000")
+    (folder / "result.json").unlink()
+    id = queue.add(["grid", "prompt=a cat"], folder=served.studio.folder).id
+    place = queue.folder / id
+    (place / "made.jsonl").write_text(f"{json.dumps(str(folder))}\n")
+    with locked(place), being_drawn(folder):
+        files.write_plain(place / files.BEGIN, {"began": datetime.now(UTC).isoformat(), "host": "another"})
+        page.goto(f"{served.address}#/grids/grid?folder={quote(str(folder), safe='')}")
+        page.get_by_role("button", name="Stop", exact=True).hover()
+        assert page.locator("#command").inner_text() == f"loraloom queue stop {id}"
+        page.mouse.down()
+        ProgressFile(place / "progress.json", lambda tick: None)(Tick("drawing", 1, 100, seconds_left=65.0))
+        page.get_by_text("about 1:05 left").wait_for()
+        with page.expect_request("**/api/runs/stop") as asked:
+            page.mouse.up()
+        assert json.loads(asked.value.post_data or "")["id"] == id
+    page.get_by_role("button", name="Make its report whole").wait_for()
+    page.close()
+
+
+def test_what_was_wrong_on_a_page_is_not_said_of_the_next_one(page: "Page", served: Served) -> None:
+    """But for what has only just come."""
+    page.clock.install()
+    page.goto(f"{served.address}#/runs")
+    page.get_by_role("heading", name="Runs").wait_for()
+    page.evaluate("import('./app/parts.js').then(({ fail }) => fail(new Error('the disk is full')))")
+    fault = page.locator(".message", has_text="the disk is full")
+    fault.wait_for()
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("heading", name="Models").wait_for()
+    assert fault.count() == 1
+    page.clock.fast_forward(6000)
+    page.get_by_role("link", name="Grids").click()
+    fault.wait_for(state="detached")
     page.close()
 
 

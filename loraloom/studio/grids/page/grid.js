@@ -1,7 +1,8 @@
 // One grid: the report's viewer in a frame, and what can be done with the grid and with the open cell.
 
 import { address, read, watch, write } from "../api.js";
-import { button, dialog, say, withCommand } from "../parts.js";
+import { button, dialog, say, spellSeconds, withCommand } from "../parts.js";
+import { stopButton } from "../runs/stop.js";
 import { jobBox } from "./job.js";
 import { refused } from "./frame.js";
 import { linkTo, nameOf, spellCounts, spellStamp, STATES, to } from "./links.js";
@@ -21,13 +22,19 @@ export async function showGrid(main, query) {
   const turn = (key) => { open = key; fill(); };
   let open = null, now = row, unwatch = null;
 
+  let filled = null; // what the buttons are of: one that is drawn anew under the pointer takes no click
+
   function fill() {
-    state.textContent = [spellCounts(now), STATES[now.state]].filter(Boolean).join(" · ");
-    actions.replaceChildren(...buttons());
+    const { job } = now, left = job?.progress?.seconds_left;
+    state.textContent = [spellCounts(now), STATES[now.state], left && `about ${spellSeconds(left)} left`].filter(Boolean).join(" · ");
+    const own = JSON.stringify([now.state, open, now.done > 1, now.votes > 0, now.run, job && [job.id, job.stops]]);
+    if (own !== filled) actions.replaceChildren(...buttons());
+    filled = own;
   }
 
   function buttons() {
     const found = [];
+    if (now.job) found.push(stopButton(now.job, "As Ctrl-C: what is drawn stays"));
     if (now.state === "killed") found.push(mendButton());
     found.push(linkTo("Again with changes", "new", { folder }));
     if (open) found.push(linkTo("Vary this cell", "new", { folder, cell: open }), explainButton(open));

@@ -15,7 +15,8 @@ function planned(title, fields, words, shown, act) {
     go.disabled = true;
     request?.abort();
     request = new AbortController();
-    if (!now) { plan.replaceChildren(); return; }
+    plan.replaceChildren(...(now ? [make("p", { class: "soft" }, "Planning …")] : []));
+    if (!now) return;
     try {
       const found = await ask("models/plan", { words: now }, { signal: request.signal });
       if (own !== turn) return;
