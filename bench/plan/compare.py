@@ -23,7 +23,7 @@ from train.loop import loop, pace
 from train.plan import speed
 
 CPU_CLOCK = SimpleNamespace(perf_counter=time.process_time)
-PAUSES = {"held-out loss": "held-out", "previews": "previews"}  # part of the plan -> pause of the loop
+PAUSES = {"held-out loss": ("held-out", "training images"), "previews": ("previews",)}  # part of the plan -> pauses of the loop
 
 
 class Timed(loop.Loop):
@@ -53,7 +53,9 @@ def compare(config: TrainConfig, home: Path) -> None:
     run.run(config, store, out=lambda _line: None)
     whole = time.process_time() - begin
     paced = Timed.last.pace
-    measured: dict[str, Any] = {part: paced.pauses[kind].seconds for part, kind in PAUSES.items() if kind in paced.pauses}
+    measured: dict[str, Any] = {
+        part: sum(paced.pauses[kind].seconds for kind in kinds if kind in paced.pauses) for part, kinds in PAUSES.items()
+    }
     measured |= {"steps": Timed.last.stepping, "start and proof": whole - Timed.last.took}
     for part, seconds in planned.items():
         print(f"{part:16} planned {seconds:7.1f} s   measured {measured.get(part, 0.0):7.1f} s")
