@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from registry.errors import UnknownName
 
+DEVICES = "auto, cpu, mps, cuda, xpu, cuda:NUMBER or xpu:NUMBER"
 DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")  # of settings; auto is the best one there is
 
 T = TypeVar("T")

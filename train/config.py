@@ -16,7 +16,7 @@ import yaml
 from registry.architectures.text.clip_chunks import MOST
 from registry.budget.text import budget_fault
 from registry.errors import Faults, Refused
-from registry.names import DEVICE, suggest
+from registry.names import DEVICE, DEVICES, suggest
 from registry.plain_values import from_yaml
 from registry.printable import counted
 from registry.references import LONGEST
@@ -218,7 +218,7 @@ class TrainConfig:
         yield "name", self.name, self.name is None or (NAME.fullmatch(self.name) is not None and self.name == self.name.strip()), must
         length = 0 if self.name is None else len(self.name.encode("utf-8", "surrogatepass"))
         yield "name", self.name, length <= LONGEST, f"must have at most {LONGEST} bytes: files and folders are called by it"
-        yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        yield "device", self.device, DEVICE.fullmatch(self.device) is not None, f"must be {DEVICES}"
         yield from texts(self, "base", "base_config", "out", "resume")
 
     @property

@@ -17,7 +17,7 @@ from infer.sharing.width import read_batch_size
 from infer.stages.latents import read_keep_latents
 from registry.budget.text import budget_fault
 from registry.errors import Faults, Refused
-from registry.names import DEVICE
+from registry.names import DEVICE, DEVICES
 from registry.plain_values import storable
 from registry.references import LONGEST
 from registry.settings import setting, word
@@ -118,7 +118,7 @@ class GridConfig(RenderSettings):
         """(name, value, is it good, what it must be) of every setting with a range."""
         must = f"names a folder: letters, digits, space, `_` `-` `.`, not starting with `.`, `-` or a space, at most {LONGEST} bytes"
         yield "name", self.name, self.name is None or _is_folder_name(self.name), must
-        yield "device", self.device, DEVICE.fullmatch(self.device) is not None, "must be auto, cpu, mps, cuda or cuda:NUMBER"
+        yield "device", self.device, DEVICE.fullmatch(self.device) is not None, f"must be {DEVICES}"
         yield "batch_size", self.batch_size, _reads(read_batch_size, self.batch_size), "must be a whole number of 1 or more, or auto"
         yield "keep_latents", self.keep_latents, _reads(read_keep_latents, self.keep_latents), "must be a size such as 2GiB, or 0"
         good = self.quality is None or (self.image_format is not ImageFormat.png and 1 <= self.quality <= 100)

@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score, write, and show."""
     from infer.score.finished import score_finished
-    from registry.names import DEVICE
+    from registry.names import DEVICE, DEVICES
     from registry.store import Store
 
     if arguments.list:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.grid is None:
         raise Refused("No grid is given. Give the folder that `loraloom grid` printed, runs/<name>/<stamp>; --list shows the scores.")
     if not DEVICE.fullmatch(arguments.device):
-        raise Refused(f"--device {arguments.device}: expected auto, cpu, mps, cuda or cuda:NUMBER.")
+        raise Refused(f"--device {arguments.device}: expected {DEVICES}.")
     with console.progress() as report:
         found = score_finished(expanded(arguments.grid).absolute(), arguments.score, Store(), device=arguments.device, report=report)
     for note in found.scores.notes:

@@ -45,6 +45,7 @@ def job() -> "Job[TrainConfig]":
         aliases=ALIASES,
         synonyms={"lora.from": "lora.start"},  # `from` is a word of Python's own, and cannot be a setting's name
         exclusive=(("steps", "epochs"),),
+        sources=frozenset({"data.path", "data.sets", "data.preferences"}),
     )
 
 

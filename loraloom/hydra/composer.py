@@ -168,6 +168,8 @@ class Composer:
         if not names <= self.schema.settings.keys():
             return error
         sound = [override for override in self.overrides if parse(override).key_or_group not in names]
+        if names & self.job.sources and not self.job.sources & {parse(override).key_or_group for override in sound}:
+            return error
         try:
             self.job.plan(self.request_of(sound))
         except Faults as more:

@@ -61,5 +61,6 @@ class Job(Generic[C]):
     aliases: Aliases = field(default_factory=dict)  # the names that other tools have for its settings
     synonyms: Mapping[str, str] = field(default_factory=dict)  # names that are taken for a setting's own
     exclusive: tuple[tuple[str, str], ...] = ()  # settings of which one takes the place of the other
+    sources: frozenset[str] = frozenset()  # settings of which one must be there: without it there is no plan
     summary: Callable[[Sequence[Mapping[str, Any]]], Sequence[str]] = no_summary  # what the runs of a sweep show together, in lines
     labelled: Callable[[C, str], C] | None = None  # the config with a sweep's override in its name; None: runs are not named

@@ -115,7 +115,7 @@ def read_image(data: bytes) -> Decoded:
             coloured, profile, refusal = _in_srgb(flat, upright.info.get("icc_profile"))
             image = _opaque(coloured)
     except Image.DecompressionBombError as error:
-        raise Unreadable(f"it is too large ({error})") from error
+        raise Unreadable(f"it has too many pixels; scale it down ({error})") from error
     except Unreadable:
         raise
     except Exception as error:  # PIL's plug-ins raise whatever their formats raise: OSError, SyntaxError, struct.error, ...

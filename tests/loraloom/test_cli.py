@@ -143,3 +143,5 @@ def test_a_stray_train_in_the_working_directory_is_reported(tmp_path: Path) -> N
 def test_a_fault_of_settings_that_the_plan_finds_too_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "objective.name=dpo"]) == 2
     assert capsys.readouterr().err.count("data.preferences is needed") == 1
+    assert main(["train", "data.sets=[{path: a},{path: a}]"]) == 2
+    assert "data.sets must name each path once" in (err := capsys.readouterr().err) and "data.path is needed" not in err

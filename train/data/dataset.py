@@ -24,7 +24,7 @@ from train.data.duplicates.small_copies import SmallCopies
 from train.data.folder import EXPECTED, read_folder
 from train.data.overview import Overview
 from train.data.seen import SEEN, decoded, see
-from train.data.subsets import PRIOR, Subsets, place_of, subsets_of, with_prior
+from train.data.subsets import KOHYA, PRIOR, Subsets, place_of, subsets_of, with_prior
 from train.data.texts.wildcards import wildcard_fault
 from train.data.wording import MOST
 from train.masks.attach import Owner, read_masks
@@ -315,8 +315,15 @@ def _check_captions(found: Findings, config: DataConfig, subset: Subset) -> None
     if found.samples and not with_caption and not found.faults and trigger_of(found.samples[0], config) is None:
         found.faults.append(
             f"none of its {counted(len(found.samples), 'image')} has a caption, and {_trigger_setting(subset)} is not set. Write NAME.txt"
-            " beside each, or set it to the word that will be their caption"
+            " beside each, or set it to the word that will be their caption" + _numbered_hint(subset)
         )
+
+
+def _numbered_hint(subset: Subset) -> str:
+    """What to give where the folder is one of sd-scripts' NUMBER_WORD: the number and the word are read from its parent."""
+    if not KOHYA.fullmatch(Path(subset.path).name):
+        return ""
+    return f". Its name has repeats and a caption as sd-scripts names folders: give the folder that it lies in, {Path(subset.path).parent}"
 
 
 def _trigger_setting(subset: Subset) -> str:

@@ -147,7 +147,8 @@ def _note_subfolders(listing: Listing, found: FolderReading, *, empty: bool, rea
         return ""
     listed = ", ".join(f"{name}/ ({counted(count, 'image')})" for name, count in counts.items())
     if empty:
-        return f", only in its subfolders: {listed}; data.path reads one folder, so name one of them"
+        several = "data.sets=[{path: FOLDER}, ...]"
+        return f", only in its subfolders: {listed}; data.path reads one folder, so name one of them, or several as {several}"
     known = [("heldout", " (heldout/ is for held-out loss)"), (MASKS, f" ({MASKS}/ is read with data.masks=files)")]
     found.notes.append(f"subfolders are not read: {listed}" + "".join(what for name, what in known if name in counts))
     return ""

@@ -98,7 +98,8 @@ def fold_by_content(samples: Sequence[Sample], folds: int, fold: int) -> tuple[l
     """
     groups = _groups(samples)
     if len(groups) < folds:
-        raise Refused(f"heldout.folds={folds}: there are {counted(len(groups), 'different image')}, near duplicates counted as one.")
+        different = f"{'is' if len(groups) == 1 else 'are'} {counted(len(groups), 'different image')}"
+        raise Refused(f"heldout.folds={folds}: there {different}, near duplicates counted as one.")
     parts: list[list[int]] = [[] for _ in range(folds)]
     for group in sorted(groups, key=lambda group: min(seed_of("heldout", samples[place].sha256) for place in group)):
         min(parts, key=len).extend(group)

@@ -46,7 +46,7 @@ def _upright(data: bytes) -> Image:
                 opened.load()
                 turned: Image.Image = ImageOps.exif_transpose(opened) if opened.getexif().get(ORIENTATION, 1) != 1 else opened.copy()
     except Image.DecompressionBombError as error:
-        raise Unreadable(f"it is too large ({error})") from error
+        raise Unreadable(f"it has too many pixels; scale it down ({error})") from error
     except Exception as error:  # PIL's plug-ins raise whatever their formats raise
         raise Unreadable(f"it cannot be decoded ({reason_of(error)})") from error
     return turned

@@ -95,8 +95,17 @@ def test_all_faults_are_reported_together_with_names(tmp_path: Path) -> None:
 
 def test_no_captions_need_a_trigger(tmp_path: Path) -> None:
     draw(tmp_path / "set" / "a.png")
-    assert "data.trigger is not set" in reported(tmp_path / "set")
+    assert "data.trigger is not set" in (plain := reported(tmp_path / "set")) and "sd-scripts" not in plain
+    draw(tmp_path / "10_sks dog" / "a.png")
+    assert f"give the folder that it lies in, {tmp_path}" in reported(tmp_path / "10_sks dog")
     assert read_set(DataConfig(path=str(tmp_path / "set"), trigger="ohwx")).samples[0].caption is None
+
+
+def test_a_column_that_acts_on_nothing_is_noted(tmp_path: Path) -> None:
+    folder = str(tiny.tiny_dataset(tmp_path / "set"))
+    notes = read_set(DataConfig(path=folder, caption_column="zz")).notes
+    assert "data.caption_column=zz acts on tables and JSON files; the captions of 6 images are text files, and are read" in notes
+    assert not any("caption_column" in note for note in read_set(DataConfig(path=folder)).notes)
 
 
 def test_other_files_are_reported_not_passed_over(tmp_path: Path) -> None:

@@ -123,3 +123,5 @@ def test_twins_are_in_one_part_and_more_parts_than_images_are_refused() -> None:
     assert sorted(len(fold_by_content(twins, 3, fold)[1]) for fold in range(3)) == [2, 2, 2]
     with pytest.raises(Refused, match=r"heldout\.folds=4: there are 3 different images, near duplicates counted as one"):
         fold_by_content(twins, 4, 0)
+    with pytest.raises(Refused, match="there is 1 different image"):
+        fold_by_content([twins[0], twins[3]], 2, 0)

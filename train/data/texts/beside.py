@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry.printable import counted
 from train.data.sidecars import Sidecars, match_sidecars, read_captions
 from train.data.texts.json_files import is_meta, may_hold, read_meta, read_object
 from train.data.wording import names_of
@@ -35,6 +36,11 @@ def captions_beside(
     """
     objects = [file for file in others if file.suffix.lower() == ".json"] if may_hold(config.caption_column) else []
     pairs = _captions_of_sidecars(images, sidecars, config, found)
+    if config.caption_column is not None and sidecars.of:
+        found.notes.append(
+            f"data.caption_column={config.caption_column} acts on tables and JSON files; the captions of"
+            f" {counted(len(sidecars.of), 'image')} are text files, and are read"
+        )
     captionless = [image for image in images if image not in sidecars.of]
     by_object = _captions_of_objects(captionless, objects, config, found)
     bare = [image for image in captionless if image not in by_object]
