@@ -10,6 +10,7 @@ from infer.draw.values import number, texts
 from infer.hints.setting import Prepare
 from registry.errors import Refused
 from registry.merging.adapter_blocks import read_block_weights
+from registry.names import suggest
 from registry.references import parse_adapters
 
 
@@ -148,8 +149,10 @@ def _adapter_of(value: Mapping[Any, Any]) -> Adapter:
     """The adapter of {adapter: ink, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5, blocks: {OUT*: 0}}."""
     given = {name: value[name] for name in ("weight", "text_weight", "start", "end") if value.get(name) is not None}
     numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and isfinite(one) for one in given.values())
-    known = {"adapter", "weight", "text_weight", "start", "end", "blocks"}
-    if set(value) - known or not isinstance(value.get("adapter"), str) or not numbers:
+    known = ("adapter", "weight", "text_weight", "start", "end", "blocks")
+    if unknown := [str(key) for key in value if key not in known]:
+        raise Refused(f"An adapter's record has no {', '.join(unknown)}. {suggest(unknown[0], known, whole=True)}")
+    if not isinstance(value.get("adapter"), str) or not numbers:
         raise Refused(
             f"{dict(value)} is no adapter. Expected {{adapter: NAME, weight: 0.8, text_weight: 0.5, start: 0, end: 0.5, blocks: ...}}, or "
             "NAME:0.8."

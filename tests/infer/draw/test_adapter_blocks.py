@@ -17,7 +17,7 @@ from infer.draw.render import Render
 from infer.draw.samplers import build_scheduler
 from infer.grid.config import Axes, GridConfig
 from infer.grid.job import plan, run
-from registry.errors import Faults
+from registry.errors import Faults, Refused
 from tests.infer.conftest import Shelf
 from tests.infer.draw.kinds import write_kind
 from tests.infer.draw.test_kinds import shapes
@@ -103,6 +103,11 @@ def test_keys_and_text(shelf: Shelf, tmp_path: Path) -> None:
     assert Render.from_json(named.to_json()).key() == named.key()
     assert "blocks" not in plain.to_json()["adapters"][0]
     assert read_adapters({"adapter": "mine", "blocks": "M00=0.5"}) == (replace(Adapter(reference="mine"), blocks="M00=0.5"),)
+
+
+def test_a_record_with_a_typing_mistake_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(Refused, match=r"An adapter's record has no strat\. Did you mean 'start'"):
+        read_adapters({"adapter": "mine", "strat": 0.5})
 
 
 def _names(shelf: Shelf, render: Render) -> list[str]:
