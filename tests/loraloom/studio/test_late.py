@@ -315,6 +315,9 @@ def test_a_grid_that_is_drawn_is_stopped_while_its_progress_comes(page: "Page", 
             page.mouse.up()
         assert json.loads(asked.value.post_data or "")["id"] == id
     page.get_by_role("button", name="Make its report whole").wait_for()
+    page.goto(f"{served.address}#/runs")
+    page.get_by_role("link", name=str(folder), exact=True).click()  # that of the grid, beside that of its job
+    page.get_by_role("button", name="Make its report whole").wait_for()
     page.close()
 
 

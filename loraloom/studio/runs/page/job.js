@@ -4,7 +4,7 @@ import { read, watch, write } from "../api.js";
 import { button, confirmed, fail, facts, heading } from "../parts.js";
 import { logOf } from "./log.js";
 import { stopButton } from "./stop.js";
-import { againWords, chipOf, progressNode, removeWords, runLink, spellTime } from "./words.js";
+import { againWords, chipOf, madeLink, progressNode, removeWords, runLink, spellTime } from "./words.js";
 
 export async function showJob(main, id, query) {
   let job = await read("runs/job", { id });
@@ -44,18 +44,12 @@ export async function showJob(main, id, query) {
   let known = null; // what `about` shows
   body.append(progress, about);
 
-  const madeLink = (path) => {
-    const sweep = /[\\/]sweeps[\\/]/.test(path), [word] = job.words;
-    const to = sweep ? `#/runs/sweep/${encodeURIComponent(path)}` : word === "train" ? runLink(path) : word === "grid" ? `#/grids/grid?${new URLSearchParams({ folder: path })}` : null;
-    return make("div", {}, to ? make("a", { href: to }, path) : path);
-  };
-
   // Only what has changed: what is selected or focused in the rest stays so.
   function draw() {
     drawTools();
     progress.replaceChildren(...(job.state === "running" ? [progressNode(job.progress)] : []));
     progress.hidden = job.state !== "running";
-    made.append(...job.made.slice(made.children.length).map(madeLink)); // it only grows
+    made.append(...job.made.slice(made.children.length).map((path) => make("div", {}, madeLink(job, path)))); // it only grows
     const { command, folder, created, began, ended: end, exit_code: code } = job;
     const now = JSON.stringify([job.state, began, end, code, job.made.length > 0]);
     if (now === known) return;

@@ -3,7 +3,7 @@
 import { read, watch, write } from "../api.js";
 import { allow, button, confirmed, fail, heading, nothing } from "../parts.js";
 import { stopButton } from "./stop.js";
-import { adapterOf, chipOf, jobLink, moveWords, ofJob, pauseWords, progressNode, removeWords, runLink, shortNumber, spellTime } from "./words.js";
+import { adapterOf, chipOf, jobLink, madeLink, moveWords, ofJob, pauseWords, progressNode, removeWords, runLink, shortNumber, spellTime } from "./words.js";
 
 const STATES = ["running", "waiting", "finished", "stopped", "failed", "elsewhere"];
 const LIMIT = 50;
@@ -89,7 +89,7 @@ export async function showList(main, _argument, query) {
     const title = entry.path ? make("a", { href: runLink(entry.path), title: entry.path }, entry.name) : make("a", { href: jobLink(job.id), class: "job-command", title: job.command }, job.command.replace(/^loraloom /, ""));
     const box = make("input", { type: "checkbox", "aria-label": `Compare ${entry.name ?? "this job"} ${entry.stamp}`, checked: chosen.has(entry.path), disabled: !entry.here });
     box.addEventListener("change", () => { if (box.checked) chosen.add(entry.path); else chosen.delete(entry.path); showChosen(); });
-    const made = job && !entry.path && job.made.length ? make("span", { class: "soft made" }, job.made.at(-1)) : "";
+    const made = job && !entry.path && job.made.length ? make("span", { class: "soft made" }, madeLink(job, job.made.at(-1))) : "";
     const steps = summary.steps === null ? "" : summary.step === summary.steps || !entry.here ? String(summary.steps) : `${summary.step} of ${summary.steps}`;
     const heldout = summary.heldout_best === null ? "" : summary.heldout_base === null ? shortNumber(summary.heldout_best) : `${shortNumber(summary.heldout_base)} → ${shortNumber(summary.heldout_best)}`;
     const span = (name, value) => make("td", { class: name }, value);

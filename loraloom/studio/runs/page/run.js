@@ -62,6 +62,7 @@ export async function showRun(main, path) {
 
   function drawProgress() {
     const now = glance.state === "running" ? glance : glance.job?.state === "running" ? glance.job : null;
+    progress.hidden = !now;
     progress.replaceChildren(...(now ? [make("div", { class: "card" }, progressNode(now.progress))] : []));
   }
 

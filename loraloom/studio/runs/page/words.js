@@ -6,6 +6,12 @@ export const runLink = (path) => `#/runs/run/${encodeURIComponent(path)}`;
 export const jobLink = (id) => `#/runs/job/${encodeURIComponent(id)}`;
 export const againLink = (path) => `#/new_run?from=${encodeURIComponent(path)}`;
 
+// A folder that a job has made, with the page that shows it.
+export function madeLink({ words: [word] }, path) {
+  const to = /[\\/]sweeps[\\/]/.test(path) ? `#/runs/sweep/${encodeURIComponent(path)}` : word === "train" ? runLink(path) : word === "grid" ? `#/grids/grid?${new URLSearchParams({ folder: path })}` : null;
+  return to ? make("a", { href: to }, path) : path;
+}
+
 // Of a job's state what it is in the list.
 const OF_JOBS = { done: "finished", refused: "failed", lost: "failed", interrupted: "stopped" };
 export const ofJob = (state) => OF_JOBS[state] ?? state;
