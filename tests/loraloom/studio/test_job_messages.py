@@ -10,6 +10,7 @@ from loraloom.queue import folder as files
 from loraloom.queue.queue import Queue
 from tests.loraloom.studio.opened import Served
 from tests.loraloom.studio.runs.made import make_run
+from train.output.folder import held
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,8 +38,9 @@ def test_the_message_of_a_job_stays_until_it_ends(served: Served, browser: "Brow
         page.clock.fast_forward(60_000)
         assert page.locator(".message").count() == 1
         folder, now = queue.folder / queue.jobs()[0].id, datetime.now(UTC).isoformat()
-        files.write_plain(folder / files.BEGIN, {"began": now, "host": "another"})
-        files.write_plain(folder / files.END, {"exit_code": exit_code, "ended": now})
+        with held(folder):  # as its process does: without that it is lost until its end is written
+            files.write_plain(folder / files.BEGIN, {"began": now, "host": "another"})
+            files.write_plain(folder / files.END, {"exit_code": exit_code, "ended": now})
         page.locator(".message", has_text=f"{said}loraloom report").wait_for()
         page.clock.fast_forward(60_000)
         assert page.locator(".message").count() == exit_code
