@@ -55,6 +55,7 @@ class Stages:
     forward: int
     decode: int
     encode: int = 0
+    code: int = 0  # of a CPU, of all of them: it stays
 
     @property
     def largest(self) -> tuple[str, int]:
@@ -75,12 +76,13 @@ class Drawing:
     beside: int = 0  # bytes of adapters, ControlNets and other VAEs
     process: int = 0  # bytes of this process, where the device is the CPU
     compute: str | None = None  # arithmetic of the quantised layers
-    _stages: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _stages: dict[tuple[Any, ...], Trace] = field(default_factory=dict)
     _weights: dict[str | None, tuple[int, Mapping[str, BlockSize]]] = field(default_factory=dict)
 
     def peak(self, values: Values) -> int:
         """Bytes of the device. Raises whatever a forward raises that needs numbers."""
-        return self.process + self.weights(values) + self.stages(values).largest[1]
+        stages = self.stages(values)
+        return self.process + self.weights(values) + stages.largest[1] + stages.code
 
     def weights(self, values: Values) -> int:
         """Bytes of all that lies on the device, slots of swapped blocks included."""
@@ -96,12 +98,12 @@ class Drawing:
     def stages(self, values: Values) -> Stages:
         """What each stage makes."""
         base, text, tile = values["base_dtype"], values["text_encoder_dtype"], values["vae_tiling"]
-        return Stages(
-            prompt=self._once(("prompt", text), Quantisation(text_encoders=text), _prompt),
-            forward=self._once(("forward", base), Quantisation(denoiser=base, layers=self.family.quantised), _forward),
-            decode=self._once(("decode", tile), Quantisation(), partial(_decode, tile=tile)),
-            encode=self._once(("encode",), Quantisation(), _encode) if self.largest.encoded is not None else 0,
-        )
+        prompt = self._once(("prompt", text), Quantisation(text_encoders=text), _prompt)
+        forward = self._once(("forward", base), Quantisation(denoiser=base, layers=self.family.quantised), _forward)
+        decode = self._once(("decode", tile), Quantisation(), partial(_decode, tile=tile))
+        encode = self._once(("encode",), Quantisation(), _encode) if self.largest.encoded is not None else Trace(0, 0.0)
+        code = sum(one.code for one in (prompt, forward, decode, encode))
+        return Stages(prompt.peak, forward.peak, decode.peak, encode.peak, code)
 
     @property
     def _itemsize(self) -> int:
@@ -125,14 +127,14 @@ class Drawing:
 
         return block_sizes(self.family, self.parts.denoiser, bytes_of)
 
-    def _once(self, key: tuple[Any, ...], quantised: Quantisation, make: Any) -> int:
+    def _once(self, key: tuple[Any, ...], quantised: Quantisation, make: Any) -> Trace:
         from registry.quantised.products import set_compute
 
         if key not in self._stages:
             parts = copied(self.parts, self.dtype, quantised, self.family.denoiser)
             set_compute(parts.denoiser, self.compute)
             traced = partial(trace, on_cpu=self.process > 0)  # a process counts where main memory is the device's
-            self._stages[key] = make(self.family, replace(parts, prompt_chunks=self.largest.chunks), self.largest, traced).peak
+            self._stages[key] = make(self.family, replace(parts, prompt_chunks=self.largest.chunks), self.largest, traced)
         return self._stages[key]
 
 

@@ -42,8 +42,11 @@ def _needed(way: str, source: Tensor, weight: Tensor, made: Tensor, *, image_is_
     if way.startswith("Slow"):
         windows = prod(weight.shape[2:])
         places = prod((source if image_is_made != transposed else made).shape[2:])
-        images = source.shape[0] if way in ("Slow2d", "Slow3d") else 1  # the others go from image to image
-        return made.nbytes + (images * weight.shape[1] * windows * places * source.element_size() if windows > 1 else 0)
+        images = source.shape[0] if way in ("Slow2d", "Slow3d") and not image_is_made else 1  # the others go from image to image
+        columns = images * weight.shape[1] * windows * places * source.element_size()
+        if image_is_made:  # half precision is summed in fp32 columns beside its own
+            return made.nbytes + columns * (3 if source.element_size() == 2 else 1)
+        return made.nbytes + (columns if windows > 1 else 0)
     if way != "Mkldnn":
         return int(made.nbytes)
     narrow = weight.element_size() == 2 and prod(weight.shape[2:]) == 1 and source.shape[1] > SUMMED

@@ -33,13 +33,15 @@ class Trace:
     calls: int = 0  # operations dispatched, views left out
     in_8_bits: float = 0.0  # of products of 8-bit numbers, beside `operations`
     away: int = 0  # bytes of activations that lie in main memory between forward and backward pass
+    code: int = 0  # bytes of a CPU's code for it, which stays in memory
 
 
 def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None, on_cpu: bool = False) -> Trace:
     """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast.
 
-    `on_cpu`: what a CPU's convolutions take beside their tensors is counted too.
+    `on_cpu`: what a CPU's convolutions take beside their tensors is counted too, and the code that it keeps.
     """
+    from registry.budget.code import code_bytes
     from registry.budget.convolutions import workspace
     from registry.tensors.live_bytes import LiveBytes
     from registry.tensors.meta_results import Made, described
@@ -61,6 +63,7 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
                     cost = replace(cost, beside=beside)
                 if key is not None and (shapes := Made.of(made, args, kwargs)) is not None:
                     known[key] = (shapes, cost)
+                    code[0] += code_bytes(func, args) if on_cpu else 0
             operations[0] += cost.operations
             operations[1] += cost.in_8_bits
             calls[0] += cost.calls
@@ -69,10 +72,10 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             self.count_all(made)
             return made
 
-    operations, calls = [0.0, 0.0], [0, 0]
+    operations, calls, code = [0.0, 0.0], [0, 0], [0]
     with Live(given) as live, _as_a_gpu_does(low, operations):
         work()
-    return Trace(live.peak, operations[0], float(calls[1]), calls[0], operations[1])
+    return Trace(live.peak, operations[0], float(calls[1]), calls[0], operations[1], code=code[0])
 
 
 @dataclass(frozen=True)

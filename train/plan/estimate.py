@@ -38,7 +38,7 @@ MIB = 2**20
 LIBRARIES_SECONDS = 5.0  # CPU seconds of importing them, of the curves and of the report; measured
 LOADED_A_SECOND = 1e9  # bytes of a base read from the disk's cache and copied; measured
 SLOTS, HELD, AWAY = "slots of swapped blocks", "swapped blocks in main memory", "activations in main memory"
-MADE = "a quantised weight in full"
+MADE, CODE = "a quantised weight in full", "code of products and convolutions"
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Peaks:
     forward: int  # of a pass without gradients: held-out losses, previews
     step: int
     away: int = 0  # of the step's activations, in main memory
+    code: int = 0  # of a CPU, of all stages: it stays
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,17 @@ class Model:
     def peaks(self, config: TrainConfig) -> Peaks:
         """The peaks by tracing. Raises whatever a forward raises that needs numbers."""
         traces = self.traces
-        step = traces.step(config)
+        step, encode, prompt = traces.step(config), traces.encode(), traces.prompt(config)
+        decode, forward = traces.decode(config), traces.forward(config)
+        again = 0 if config.preview.prompts == [] else forward.code  # previews are denoised in passes of their own shapes
         return Peaks(
-            encode=traces.encode().peak,
-            prompt=traces.prompt(config).peak,
-            decode=traces.decode(config).peak,
-            forward=traces.forward(config).peak,
+            encode=encode.peak,
+            prompt=prompt.peak,
+            decode=decode.peak,
+            forward=forward.peak,
             step=step.peak,
             away=step.away,
+            code=sum(one.code for one in (step, encode, prompt, decode, forward)) + again,
         )
 
     def in_memory(self, config: TrainConfig, swap: Swap, peaks: Peaks | None) -> Estimate:
@@ -171,6 +175,7 @@ class Model:
         if peaks is None:
             return Estimate(memory, None, None, process=self.process, swap=swap)
         memory |= {AWAY: peaks.away} if config.offload_activations else {}
+        memory |= {CODE: peaks.code} if peaks.code else {}
         denoiser = memory[family.denoiser] + swap.device_bytes
         activations = max(0, peaks.step - self.count * 4)  # the gradients are counted with the LoRA
         learn_texts = config.lora.text_encoder or self.traces.tokens

@@ -259,6 +259,7 @@ def _model(found: Checked, weights: int, process: int) -> Model:
             precision,
             found.sizes.sides[-1],
             found.tokens,
+            on_cpu=found.device.type == "cpu",
             forms=found.training is None and processes_of() == 1,
         ),
         count=weights + sum(token.parameters for token in found.tokens),

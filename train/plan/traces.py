@@ -8,9 +8,10 @@ run keeps them in the home (kept_traces.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.vae.tiles import decode_tiled
@@ -30,8 +31,9 @@ from train.tokens.new_token import NewToken
 from train.tokens.vectors import add_vectors
 
 if TYPE_CHECKING:
-    import torch
     from torch.nn import Module
+
+Tracing = Callable[[Callable[[], object], Iterable["Module"]], Trace]
 
 TRACED: dict[str, Trace] = {}  # of this process, by all that a trace depends on: the runs of a sweep plan the same model again
 MOST_TRACED = 320
@@ -54,6 +56,7 @@ class Traces:
     precision: Precision
     side: int
     tokens: Sequence[NewToken] = ()
+    on_cpu: bool = False  # what a CPU takes beside the tensors is counted too
     forms: bool = True  # layers may have their weights formed at once: one process trains, and no training adapter is fused
     _model: str = field(init=False)
 
@@ -65,36 +68,37 @@ class Traces:
             "prompt_chunks": self.parts.prompt_chunks,
             "precision": self.precision.name,
             "resolution": self.side,
+            "on_cpu": self.on_cpu,
         }
         object.__setattr__(self, "_model", value_sha256(known))
 
     def encode(self) -> Trace:
         """One image into the VAE."""
-        return self._kept("encode", [], lambda: _encode(self.family, self.parts, self.side))
+        return self._kept("encode", [], lambda: _encode(self.family, self.parts, self.side, self._trace))
 
     def decode(self, config: TrainConfig) -> Trace:
         """One image out of the VAE, in the previews' tiles; of a run without previews nothing."""
         if config.preview.prompts == []:
             return Trace(0, 0.0)
         tile = config.preview.vae_tiling
-        return self._kept("decode", [tile], lambda: _decode(self.family, self.parts, self.side, tile))
+        return self._kept("decode", [tile], lambda: _decode(self.family, self.parts, self.side, tile, self._trace))
 
     def prompt(self, config: TrainConfig) -> Trace:
         """One prompt through the encoders."""
-        return self._kept("prompt", [config.text_encoder_dtype], lambda: _prompt(self.family, self._copy(config)))
+        return self._kept("prompt", [config.text_encoder_dtype], lambda: _prompt(self.family, self._copy(config), self._trace))
 
     def forward(self, config: TrainConfig) -> Trace:
         """The images of a pass without gradients through the denoiser."""
         rows = config.images_a_pass
         settings = [config.base_dtype, config.text_encoder_dtype, config.compute, rows]
-        return self._kept("forward", settings, lambda: _forward(self.family, self._copy(config), self.side, self._low, rows))
+        return self._kept("forward", settings, lambda: _forward(self.family, self._copy(config), self.side, rows, self._trace_low))
 
     def step(self, config: TrainConfig) -> Trace:
         """Forward and backward of one pass."""
 
         def made() -> Trace:
-            stacked = self._stacked(config)
-            return _step(self.family, self._copy(config), config, self.targets, self.side, self._low, self.tokens, stacked=stacked)
+            parts, stacked = self._copy(config), self._stacked(config)
+            return _step(self.family, parts, config, self.targets, self.side, self._trace_low, self.tokens, stacked=stacked)
 
         return self._kept("step", self._step_settings(config), made)
 
@@ -112,9 +116,15 @@ class Traces:
         return self.forms and not self.tokens and may_stack(config, self.precision)
 
     @property
-    def _low(self) -> torch.dtype | None:
-        """The dtype of autocast."""
-        return None if self.precision is Precision.fp32 else precision_dtype(self.precision)
+    def _trace(self) -> Tracing:
+        """Traces a computation on modules."""
+        return partial(trace, on_cpu=self.on_cpu)
+
+    @property
+    def _trace_low(self) -> Tracing:
+        """The same with autocast's dtype."""
+        low = None if self.precision is Precision.fp32 else precision_dtype(self.precision)
+        return partial(trace, low=low, on_cpu=self.on_cpu)
 
     def _kept(self, kind: str, settings: list[Any], make: Callable[[], Trace]) -> Trace:
         key = value_sha256([kind, self._model, settings])
@@ -149,7 +159,7 @@ def _structure(module: Module) -> list[Any]:
     return [type(module).__name__, str(getattr(module, "config", "")), weights, stored]
 
 
-def _encode(family: Family, parts: Parts, resolution: int) -> Trace:
+def _encode(family: Family, parts: Parts, resolution: int, trace: Tracing) -> Trace:
     import torch
 
     def work() -> None:
@@ -159,7 +169,7 @@ def _encode(family: Family, parts: Parts, resolution: int) -> Trace:
     return trace(work, [parts.vae])
 
 
-def _decode(family: Family, parts: Parts, resolution: int, tile: int | None) -> Trace:
+def _decode(family: Family, parts: Parts, resolution: int, tile: int | None, trace: Tracing) -> Trace:
     import torch
 
     def work() -> None:
@@ -170,7 +180,7 @@ def _decode(family: Family, parts: Parts, resolution: int, tile: int | None) -> 
     return trace(work, [parts.vae])
 
 
-def _prompt(family: Family, parts: Parts) -> Trace:
+def _prompt(family: Family, parts: Parts, trace: Tracing) -> Trace:
     import torch
 
     def work() -> None:
@@ -180,7 +190,7 @@ def _prompt(family: Family, parts: Parts) -> Trace:
     return trace(work, list(parts.text_encoders.values()))
 
 
-def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | None, rows: int) -> Trace:
+def _forward(family: Family, parts: Parts, resolution: int, rows: int, trace: Tracing) -> Trace:
     """So many images through the denoiser, without gradients."""
     import torch
 
@@ -195,7 +205,7 @@ def _forward(family: Family, parts: Parts, resolution: int, low: torch.dtype | N
         family.predict(parts, noisy, timesteps, complete)
 
     with torch.no_grad():
-        return trace(work, [parts.denoiser, *parts.text_encoders.values()], low=low)
+        return trace(work, [parts.denoiser, *parts.text_encoders.values()])
 
 
 def _step(
@@ -204,7 +214,7 @@ def _step(
     config: TrainConfig,
     targets: str | Sequence[str],
     resolution: int,
-    low: torch.dtype | None,
+    trace: Tracing,
     tokens: Sequence[NewToken],
     *,
     stacked: bool,
@@ -249,4 +259,4 @@ def _step(
 
     weighty = [parts.denoiser, *parts.text_encoders.values()]
     offload = ActivationOffload(weighty)
-    return replace(trace(work, weighty, low=low), away=offload.ledger.host_peak)
+    return replace(trace(work, weighty), away=offload.ledger.host_peak)

@@ -35,3 +35,20 @@ def test_the_plain_way_holds_all_windows() -> None:
 def test_a_call_of_the_vae_has_no_more_pixels_than_one_large_image() -> None:
     sizes = ((64, 64, 20), (512, 512, 2), (512, 512, 8), (1024, 1024, 4), (2048, 2048, 4))
     assert [most_decoded(width, height, images=images) for width, height, images in sizes] == [8, 2, 4, 1, 1]
+
+
+def test_a_backward_pass_copies_the_gradient_into_blocks_and_the_result_out_of_them() -> None:
+    shapes = ((2, 64, 64, 64), (2, 32, 64, 64), (64, 32, 3, 3))
+    gradient, image, weight = (torch.empty(*shape, device="meta") for shape in shapes)
+
+    def work(mask: tuple[bool, bool, bool]) -> None:
+        torch.ops.aten.convolution_backward(gradient, image, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, mask)
+
+    def of_image(*, on_cpu: bool) -> int:
+        return trace(lambda: work((True, False, False)), [], on_cpu=on_cpu).peak
+
+    made = 2 * MEGA
+    assert of_image(on_cpu=False) == made
+    assert of_image(on_cpu=True) == made + 2 * made + 64 * 32 * 9 * FLOAT, "the gradient has twice the image's channels"
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert of_image(on_cpu=True) == made + 9 * MEGA, "windows of one image after the other"
