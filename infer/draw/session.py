@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from infer.budget.held import Held
 from infer.draw.adapters import attach, changes_text, detach, set_weights
 from infer.draw.control import Steering, is_within
 from infer.draw.denoise import Counter, Walk, advance, begin
@@ -33,6 +32,7 @@ from infer.stages.loading import load_decoder, load_whole
 from registry.architectures.text.textual_inversion import add_tokens, remove_tokens, with_tokens
 from registry.architectures.vae.override import load_vae
 from registry.budget.freed import give_back
+from registry.budget.held import Held
 from registry.errors import WriteFailed
 from registry.family import Family
 from registry.parts import Parts

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.architectures.compiled import compile_blocks
 from registry.budget.freed import give_back
+from registry.budget.held import Held
 from registry.budget.trimmed import LEAST, Trimming
 from registry.files.locks import held
 from registry.home import home_dir
@@ -199,8 +200,8 @@ def _train_state(
             enable_gradient_checkpointing(module)
     if config.compile is not None:
         compile_blocks(family, parts.denoiser)
-    elif accelerator.device.type == "cpu" and config.gradient_checkpointing and (plan.estimate.activations or 0) >= LEAST:
-        Trimming(plan.estimate.activations or 0).watch(blocks_of(family, parts.denoiser).values())
+    elif accelerator.device.type == "cpu":
+        _give_back_between_blocks(plan, parts)
     every = [pair for group in weights.values() for pair in group]
     if vectors is not None:
         vectors.begin(accelerator.device)
@@ -235,6 +236,17 @@ def _train_state(
         swap=swap,
         offload=ActivationOffload([call, *parts.text_encoders.values()]) if config.offload_activations else None,
     )
+
+
+def _give_back_between_blocks(plan: Plan, parts: Parts) -> None:
+    """Freed memory back to the system: of a run with a memory budget before its plan is exceeded, of others where blocks are recomputed."""
+    activations = plan.estimate.activations or 0
+    if plan.memory is not None:
+        held = Held(plan.estimate.total)
+        held.hold(parts.denoiser, learns=True)
+        held.hold(parts.vae)
+    elif plan.config.gradient_checkpointing and activations >= LEAST:
+        Trimming(activations).watch(blocks_of(plan.base.family, parts.denoiser).values())
 
 
 def _in_one_buffer(plan: Plan, modules: Mapping[str, Any], optimizer: Any, accelerator: Any) -> tuple[FlatWeights | None, Sequence[Stack]]:

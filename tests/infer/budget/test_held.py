@@ -7,7 +7,6 @@ from hashlib import sha256
 import pytest
 
 from infer.budget import fit
-from infer.budget.held import SLACK, Held, blocks_in
 from infer.draw import session as sessions
 from infer.draw.render import Render
 from infer.draw.resolve import Resolver
@@ -15,6 +14,7 @@ from infer.draw.session import Counts, Session
 from infer.grid.config import GridConfig
 from infer.grid.job import plan, run
 from registry.budget import trimmed
+from registry.budget.held import SLACK, Held, blocks_in
 from tests.infer.conftest import Shelf
 from tests.tiny import tiny_parts
 

@@ -1,5 +1,7 @@
 """Freed memory is given back before a block where it has grown, and not where it has not."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -31,3 +33,20 @@ def test_each_block_is_looked_at_before_it_is_computed() -> None:
     out = checkpoint(blocks[0], torch.ones(1, 2, requires_grad=True), use_reentrant=False)
     blocks[1](out).sum().backward()
     assert len(looks) == 3  # the first one is computed twice
+
+
+def test_each_block_is_looked_at_before_its_backward_pass_too_and_gradients_stay() -> None:
+    torch.manual_seed(0)
+    plain, looked, looks = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), [], list[str]()
+    held = copy.deepcopy(plain)
+    trimming = Trimming(1 << 50)
+    trimming.look = lambda: looks.append("look")  # type: ignore[method-assign]
+    trimming.watch(held, backward=True)
+    given = torch.randn(3, 4)
+    for model in (plain, held):
+        out = model(given)
+        looked.append(len(looks))
+        out.square().sum().backward()
+    assert looked == [0, 2] and len(looks) == 4
+    pairs = zip(plain.parameters(), held.parameters(), strict=True)
+    assert all(one.grad is not None and other.grad is not None and torch.equal(one.grad, other.grad) for one, other in pairs)

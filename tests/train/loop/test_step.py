@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from registry.budget import trimmed
 from tests import tiny
 from train.config import DataConfig, LoraConfig, ObjectiveConfig, OptimConfig, Precision, TrainConfig
 from train.loop.rng import draws_for
@@ -237,3 +239,14 @@ def test_clip_skip_trains_on_the_layer_that_diffusers_draws_with(prepared: Prepa
             for state_ in (text, other)
         ]
     assert float(trace.losses[0]) == pytest.approx(losses[0], rel=1e-5) != pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_run_with_a_memory_budget_is_held_to_its_plan(prepared: Prepared, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = itertools.count(1 << 30, 1 << 26)  # 64 MiB more at each look
+    monkeypatch.setattr(trimmed, "resident_bytes", lambda: next(resident))
+    given: list[int] = []
+    monkeypatch.setattr(trimmed, "give_back", lambda: given.append(1))
+    plain, one = after_a_step(prepared, settings())
+    assert not given
+    held, other = after_a_step(prepared, settings(memory="64GiB"))
+    assert len(given) > 10 and torch.equal(one.losses, other.losses) and torch.equal(gradients(held), gradients(plain))

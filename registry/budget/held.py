@@ -1,4 +1,4 @@
-"""Drawing on a CPU held to the memory that its plan names: what was freed goes back to the system before it is taken anew.
+"""Drawing and training on a CPU held to the memory that its plan names: what was freed goes back to the system before it is taken anew.
 
 glibc keeps freed tensors of up to 32 MiB for the next ones, which is faster, and does not find a place for all of those among them: two
 images of 512 pixels came to 1.4 of their plan (`bench.grid.estimate`). Without a budget that is left so; with one it would be wrong.
@@ -23,9 +23,9 @@ class Held:
     def __init__(self, peak: int) -> None:
         self.trimming = Trimming(SLACK, peak=peak)
 
-    def hold(self, module: nn.Module) -> None:
-        """Look at the memory before each block of a denoiser, a ControlNet or a VAE."""
-        self.trimming.watch(blocks_in(module))
+    def hold(self, module: nn.Module, *, learns: bool = False) -> None:
+        """Look at the memory before each block of a denoiser, a ControlNet or a VAE; `learns`: before its backward pass too."""
+        self.trimming.watch(blocks_in(module), backward=learns)
 
 
 def blocks_in(module: nn.Module) -> Iterator[nn.Module]:
