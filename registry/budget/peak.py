@@ -10,7 +10,7 @@ pairs; and half precision casts as in torch.autocast's lists for CUDA.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,8 @@ class Trace:
 def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torch.dtype | None = None, on_cpu: bool = False) -> Trace:
     """Run the computation on modules on the meta device, and count. `low` is autocast's dtype; None: no autocast.
 
-    `on_cpu`: what a CPU's convolutions take beside their tensors is counted too, and the code that it keeps.
+    `on_cpu`: what a CPU's convolutions take beside their tensors is counted too, and the code that it keeps. Its autocast casts none of
+    these operations to float32.
     """
     from registry.budget.code import code_bytes
     from registry.budget.convolutions import workspace
@@ -73,7 +74,7 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             return made
 
     operations, calls, code = [0.0, 0.0], [0, 0], [0]
-    with Live(given) as live, _as_a_gpu_does(low, operations):
+    with Live(given) as live, _as_a_gpu_does(low, operations, high=() if on_cpu else HIGH):
         work()
     return Trace(live.peak, operations[0], float(calls[1]), calls[0], operations[1], code=code[0])
 
@@ -113,14 +114,14 @@ def backward(loss: Tensor) -> None:
     engine.run_backward((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
-def _as_a_gpu_does(low: torch.dtype | None, operations: list[float]) -> Any:
-    """A mode in which attention is fused and casts are autocast's. What attention computes is added to operations[0]."""
+def _as_a_gpu_does(low: torch.dtype | None, operations: list[float], *, high: Sequence[str]) -> Any:
+    """A mode in which attention is fused and casts are autocast's, `high` to float32. What attention computes is added to operations[0]."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     attend = _fused_attention(operations)
     functions: dict[Any, Any] = {}
-    for names, dtype in ((LOW, low), (HIGH, torch.float32)):
+    for names, dtype in ((LOW, low), (high, torch.float32)):
         for name in names if low is not None else ():
             for place in (torch, torch.nn.functional, torch.Tensor):
                 if hasattr(place, name):

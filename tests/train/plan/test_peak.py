@@ -50,15 +50,20 @@ def test_attention_never_holds_the_matrix_of_all_pairs() -> None:
     assert found.operations == 2 * 4096 * 4096 * (8 + 8) * 3.5
 
 
-def test_half_precision_casts_as_autocast_does() -> None:
-    seen = []
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_half_precision_casts_as_autocast_does(on_cpu: bool) -> None:
+    def work(device: str) -> list[torch.dtype]:
+        linear = nn.functional.linear(torch.empty(2, 4, device=device), torch.empty(4, 4, device=device))
+        norm, group = nn.functional.layer_norm(linear, (4,)), nn.functional.group_norm(linear, 2)
+        return [one.dtype for one in (linear, norm, group, linear.softmax(-1), linear.exp(), linear.pow(2), linear.sum())]
 
-    def work() -> None:
-        linear = nn.functional.linear(torch.empty(2, 4, device="meta"), torch.empty(4, 4, device="meta"))
-        seen.extend([linear.dtype, nn.functional.layer_norm(linear, (4,)).dtype])
-
-    trace(work, [], low=torch.bfloat16)
-    assert seen == [torch.bfloat16, torch.float32]
+    seen: list[torch.dtype] = []
+    trace(lambda: seen.extend(work("meta")), [], low=torch.bfloat16, on_cpu=on_cpu)
+    if on_cpu:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert seen == work("cpu")
+    else:
+        assert seen[:3] == [torch.bfloat16, torch.float32, torch.float32]
 
 
 @pytest.mark.slow
