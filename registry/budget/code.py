@@ -1,15 +1,15 @@
 """Code that a process keeps for what a CPU computes: oneDNN writes it for the shapes that it meets, each product's and convolution's own.
 
 It stays until the process ends (or 1,024 others were met), and no tensor of a model has it: of a small model it is more than the weights.
+The sizes were measured on an AMD EPYC (Zen 5) with oneDNN of torch 2.13, at 1 to 4,096 rows and widths of 16 to 1,280; another CPU's code
+has another size, and is estimated by these.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-PRODUCT = (
-    560 * 2**10
-)  # bytes of a product in bfloat16, whatever its shape: 555 to 612 KiB, measured at 1 to 4,096 rows and widths of 16 to 1,280
+PRODUCT = 560 * 2**10  # bytes of a product in bfloat16, whatever its shape: 555 to 612 KiB
 CONVOLUTION = 90 * 2**10  # 59 to 98 KiB in bfloat16, up to 93 in fp32
 
 
