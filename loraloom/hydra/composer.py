@@ -35,8 +35,8 @@ class Composer:
         self.presets = Presets(job.name, extra=arguments.config_dir)
         self.named_as_settings = self.presets.groups.keys() & self.schema.settings.keys()
         self.given = [(raw, self.literal(raw)) for raw in arguments.overrides]
-        self._last = {_key(raw): at for at, raw in enumerate(arguments.overrides)}  # Hydra would merge a record into the one before
-        kept = [literal for at, (raw, literal) in enumerate(self.given) if self._last[_key(raw)] == at]
+        self._last = {self._key(raw): at for at, (raw, _) in enumerate(self.given)}  # Hydra would merge a record into the one before
+        kept = [literal for at, (raw, literal) in enumerate(self.given) if self._last[self._key(raw)] == at]
         self.overrides: list[str] = [*kept, *self.presets.search_path()]
 
     def request(self) -> Request[Any]:
@@ -119,9 +119,26 @@ class Composer:
         if faults:
             raise Faults(f"loraloom {self.job.name} was not started:", [*faults, *self._out_of_range(sound)])
         self._take_values()
-        for argument in self.arguments.overrides:
-            if (chosen := self.arguments.overrides[self._last[_key(argument)]]) != argument:
+        sets = [self._sets(override) for _, override in self.given]
+        for at, (argument, _) in enumerate(self.given):
+            within = [later for later in range(at + 1, len(sets)) if sets[at] and sets[at] <= sets[later]]  # of a record
+            chosen, _ = self.given[max(self._last[self._key(argument)], *within, at)]
+            if chosen != argument:
                 console.say(f"note: {argument} is ignored: overridden by {chosen}")
+
+    def _key(self, argument: str) -> str:
+        """What an argument sets: the name before its `=`. A section's record is beside the section's preset."""
+        name, _, value = argument.partition("=")
+        name = name.lstrip("+~")
+        is_beside = name in self.schema.sections and name in self.presets.groups and value.lstrip().startswith("{")
+        return f"{name}={{" if is_beside else name
+
+    def _sets(self, override: str) -> set[str]:
+        """The settings, or the group of presets, that an override sets."""
+        read = parse(override)
+        name = read.key_or_group
+        value = None if read.is_sweep_override() or read.is_delete() else read.value()
+        return {*leaves(value, name)} if name in self.schema.sections and isinstance(value, dict) else {name}
 
     @property
     def hydra_settings(self) -> list[str]:
@@ -195,11 +212,6 @@ class Composer:
         """The config with nothing given, unchecked: what --help shows."""
         with understandable():
             return compose(self.job.name, self.job.schema, self.presets.search_path())
-
-
-def _key(argument: str) -> str:
-    """What an argument sets: the name before its `=`."""
-    return argument.partition("=")[0].lstrip("+")
 
 
 def leaf(config: object, name: str) -> Any:

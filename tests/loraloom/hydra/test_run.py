@@ -150,6 +150,37 @@ def test_nothing_is_left_of_a_record_that_is_overridden(
     assert capsys.readouterr().err == f"note: size={before} is ignored: overridden by size={after}\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "rank", "label", "ignored"),
+    [
+        (["knobs=wide", "knobs={rank: 4}"], 4, "wide", None),
+        (["knobs={rank: 4}", "knobs=wide"], 4, "wide", None),
+        (
+            ["knobs={rank: 4}", "knobs={label: mine}", "knobs=wide"],
+            64,
+            "mine",
+            "knobs={rank: 4} is ignored: overridden by knobs={label: mine}",
+        ),
+        (["knobs.rank=4", "knobs={rank: 8}"], 8, None, "knobs.rank=4 is ignored: overridden by knobs={rank: 8}"),
+        (["knobs={rank: 8}", "knobs.rank=4"], 4, None, "knobs={rank: 8} is ignored: overridden by knobs.rank=4"),
+        (["knobs={rank: 8, label: mine}", "knobs.rank=4"], 4, "mine", None),
+        (["~knobs", "knobs=wide"], 64, "wide", "~knobs is ignored: overridden by knobs=wide"),
+    ],
+)
+def test_a_record_of_a_section_goes_with_its_preset_and_what_it_overrides_is_said(
+    toy: Job[Toy],
+    toy_runs: list[Request[Toy]],
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    rank: int,
+    label: str | None,
+    ignored: str | None,
+) -> None:
+    run_job(toy, words)
+    assert (toy_runs[0].config.knobs.rank, toy_runs[0].config.knobs.label) == (rank, label)
+    assert capsys.readouterr().err == (f"note: {ignored}\n" if ignored else "")
+
+
 def test_all_faults_are_reported_at_once(toy: Job[Toy]) -> None:
     with pytest.raises(Faults) as caught:
         run_job(toy, ["stpes=5", "model=smal", "mode=x", "words=[!]", "steps=3", "knobs.rank=y"])
