@@ -23,3 +23,11 @@ def code_bytes(func: Any, args: Any) -> int:
     products = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default)
     narrow = func in products and args[-1].dtype is torch.bfloat16
     return PRODUCT if narrow and torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0
+
+
+def processor() -> list[bool | int]:
+    """What torch asks of this CPU and process as it chooses between oneDNN and its own ways, so that a trace depends on it."""
+    import torch
+
+    supported = (torch.ops.mkldnn._is_mkldnn_bf16_supported(), torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return [*supported, torch.backends.mkldnn.enabled, torch.get_num_threads() > 1]

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.architectures.vae.tiles import decode_tiled
+from registry.budget.code import processor
 from registry.budget.peak import Trace, backward, trace
 from registry.family import Family
 from registry.formats.hashing import value_sha256
@@ -68,7 +69,7 @@ class Traces:
             "prompt_chunks": self.parts.prompt_chunks,
             "precision": self.precision.name,
             "resolution": self.side,
-            "on_cpu": self.on_cpu,
+            "on_cpu": processor() if self.on_cpu else None,
         }
         object.__setattr__(self, "_model", value_sha256(known))
 

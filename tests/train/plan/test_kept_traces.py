@@ -93,6 +93,17 @@ def test_with_other_code_it_is_traced_again(count: Callable[[], int], other: str
     assert count() == 1
 
 
+def test_a_trace_of_another_cpu_is_made_again(count: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def encoded(*, on_cpu: bool) -> int:
+        replace(traces_of(FAMILIES["sd1"]), on_cpu=on_cpu).encode()
+        keep_made()
+        return count()
+
+    assert [encoded(on_cpu=True), encoded(on_cpu=False), encoded(on_cpu=True)] == [1, 1, 0]
+    monkeypatch.setattr(traces, "processor", lambda: [False, False, True, False, "another"])
+    assert [encoded(on_cpu=True), encoded(on_cpu=False)] == [1, 0]
+
+
 def test_the_code_is_the_files_and_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = kept_traces._code.__wrapped__
     before = plain()
