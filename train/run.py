@@ -99,16 +99,15 @@ def run(
 
 def _plan_of_resume(place: Path, changes: Mapping[str, Any], store: Store, report: Report) -> Plan:
     """The plan of a resumed run, whose notes say after which step it goes on and what is changed. Raises what `resume` would."""
-    before = folder.read_config(place)
-    made = make_plan(resumed_config(place, changes), store, search=_search_again(changes), report=report)
-    result = folder.read_json_if_there(place / folder.RESULT)
-    step = max(checkpoint.steps_of(place), default=0)
+    before, config, result = folder.read_config(place), resumed_config(place, changes), _result_of(place)
+    made = make_plan(config, store, search=_search_again(changes), report=report)
     notes: list[str] = []
-    if result is not None and isinstance(result.get("steps"), int) and made.config.steps <= result["steps"]:
+    if result is not None and made.config.steps <= result["steps"]:
         _finished(place, result, before, made.config, changes, notes.append)
-    else:
+    elif not (result and result.get("stopped_early") and _stopped_early(place, result, before, config, changes, notes.append)):
         if made.class_images is None or not made.class_images.missing:
             check_inputs(place, made, store)
+        step = _step_of(_newest(place, made.config.steps, notes.append))
         real = _changed_names(before, made.config, changes)
         notes += [f"resumes {place} after step {step} of {made.config.steps}", *_changed_lines(before, made.config, real)]
         notes += consequences(before, made.config, real, step=step)
@@ -147,9 +146,7 @@ def resume(place: Path, changes: Mapping[str, Any], store: Store, *, report: Rep
     place = place.absolute()
     before = folder.read_config(place)
     config = resumed_config(place, changes)
-    result = folder.read_json_if_there(place / folder.RESULT)
-    if result is not None and not isinstance(result.get("steps"), int):
-        raise Refused(f"{place / folder.RESULT} does not hold a run's result. Remove it, and resume.")
+    result = _result_of(place)
     if result is not None and config.epochs is None and config.steps <= result["steps"]:
         return _finished(place, result, before, config, changes, out)
     if result is not None and result.get("stopped_early") and (found := _stopped_early(place, result, before, config, changes, out)):
@@ -175,12 +172,30 @@ def _resumed(
     for line in _changed_lines(before, made.config, real):
         out(line)
     check_inputs(place, made, store)
-    newest = checkpoint.newest(place, out)
-    if newest is not None and newest.step > made.config.steps:
-        raise Refused(f"steps={made.config.steps}, but {place.name} is at step {newest.step} already. Give more, or start a new run.")
-    for line in consequences(before, made.config, real, step=newest.step if newest else 0):
+    newest = _newest(place, made.config.steps, out)
+    for line in consequences(before, made.config, real, step=_step_of(newest)):
         out(f"  {line}")
     return resume_from(made, place, newest, store, changes={name: _plain(get(made.config, name)) for name in real}, report=report, out=out)
+
+
+def _result_of(place: Path) -> dict[str, Any] | None:
+    """The result of a run; None where it has none yet. Raises Refused for a file that is none."""
+    result = folder.read_json_if_there(place / folder.RESULT)
+    if result is not None and not isinstance(result.get("steps"), int):
+        raise Refused(f"{place / folder.RESULT} does not hold a run's result. Remove it, and resume.")
+    return result
+
+
+def _newest(place: Path, steps: int, out: Log) -> checkpoint.Checkpoint | None:
+    """The newest intact checkpoint, from which a run of so many steps goes on. Raises Refused for one of a later step."""
+    newest = checkpoint.newest(place, out)
+    if newest is not None and newest.step > steps:
+        raise Refused(f"steps={steps}, but {place.name} is at step {newest.step} already. Give more, or start a new run.")
+    return newest
+
+
+def _step_of(newest: checkpoint.Checkpoint | None) -> int:
+    return 0 if newest is None else newest.step
 
 
 def _stopped_early(

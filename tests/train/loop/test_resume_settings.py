@@ -206,6 +206,25 @@ def test_a_dry_run_of_a_resume_says_where_it_goes_on_and_refuses_what_the_resume
         run.plan(TrainConfig(resume=str(other)), store, given={"steps": steps + 2})
 
 
+@pytest.mark.slow
+def test_a_dry_run_of_a_resume_reads_the_checkpoints_and_the_result_as_the_resume_does(done: tuple[Path, Store], tmp_path: Path) -> None:
+    place, store = done
+    steps = folder.read_config(place).steps
+    other = shutil.copytree(place, tmp_path / place.name)
+    again, fewer = TrainConfig(resume=str(other), dry_run=True), {"steps": steps - 1}
+    (other / folder.RESULT).write_text("{}")
+    (other / "checkpoints" / f"step-{steps + 5:06d}").mkdir()
+    for refused in (lambda: run.plan(again, store), lambda: run.resume(other, {}, store)):
+        with pytest.raises(Refused, match="does not hold a run's result"):
+            refused()
+    (other / folder.RESULT).unlink()
+    for refused in (lambda: run.plan(again, store, given=fewer), lambda: run.resume(other, fewer, store)):
+        with pytest.raises(Refused, match=f"is at step {steps} already"):
+            refused()
+    damaged, resumes = run.plan(again, store).notes[:2]
+    assert f"step-{steps + 5:06d}" in damaged and resumes == f"resumes {other} after step {steps} of {steps}"
+
+
 def test_what_changes_mean_is_given_in_numbers(settings: Settings) -> None:
     config = settings(steps=20)
     more = changed(config, {"steps": 30, "seed": 5})

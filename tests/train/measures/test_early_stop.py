@@ -112,6 +112,10 @@ def test_it_goes_on_only_where_it_is_asked_to(
     assert "stopped early after step 4 of 10" in lines[-1] and "larger heldout.patience" in lines[-1]
     with pytest.raises(Refused, match=r"would do so again.*min_steps above 4"):
         run.resume(folder, {"steps": 20}, store)
+    planned = TrainConfig(resume=str(folder), dry_run=True)
+    assert run.plan(planned, store).notes[0] == lines[-1]
+    with pytest.raises(Refused, match=r"would do so again.*min_steps above 4"):
+        run.plan(planned, store, given={"steps": 20})
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     on = run.resume(copy, {"heldout.patience": 4}, store).result
     assert on["steps"] == 8 and on["stopped_early"]["step"] == 8
