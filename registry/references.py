@@ -164,6 +164,11 @@ def check_labels(what: str, labels: Iterable[str]) -> None:
         raise Refused(f"{blank[0]!r} cannot be a {what}: it has no letters. Leave it out.")
 
 
+def without_blank(labels: Iterable[str]) -> tuple[str, ...]:
+    """A record's labels for another record: those that `check_labels` takes. An older index may hold blank ones."""
+    return tuple(label for label in labels if label.strip())
+
+
 def without_alias(name: str) -> str:
     """The name without an alias: `ink` of `ink@20260102-030405`; a sweep's `ink@lora.rank=4` is a name."""
     return name if NAME.fullmatch(name) else name.rpartition("@")[0] or name

@@ -27,7 +27,7 @@ from registry.names import suggest
 from registry.printable import as_lines
 from registry.progress import Report, silent
 from registry.record import FileEntry, Hashes, Record
-from registry.references import absolute, looks_like_path, without_alias
+from registry.references import absolute, looks_like_path, without_alias, without_blank
 from registry.tensors.layout import quantised, read_layout
 
 if TYPE_CHECKING:
@@ -201,6 +201,6 @@ def _registered(
             "source": {"ref": record.name, "sha256": sha256},
         },
         licence=record.licence,
-        triggers=record.triggers,
+        triggers=without_blank(record.triggers),
         report=report,
     )

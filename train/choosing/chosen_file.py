@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from infer.draw.values import number
 from registry.formats.atomic_file import RawTensor, write_json, write_raw
 from registry.formats.safetensors_header import open_regular, read_header
+from registry.references import without_blank
 from train.choosing.choice import FOLDER, Choice
 from train.loop import checkpoint
 
@@ -29,7 +30,7 @@ def keep_chosen(choice: Choice, step: int, weight: float | None, *, votes: int, 
     name = f"{choice.name}-step-{step}"
     target = choice.run.folder / FOLDER / f"{name}.safetensors"
     hashes = copy_with(source, target, weight, votes=votes)
-    triggers = store.find(str(source)).triggers
+    triggers = without_blank(store.find(str(source)).triggers)
     sidecar = target.with_suffix(".json")
     if weight is not None:
         write_json(sidecar, {"preferred weight": weight, **({"activation text": ", ".join(triggers)} if triggers else {})})
