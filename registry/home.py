@@ -6,7 +6,10 @@ from pathlib import Path
 
 def expanded(path: Path | str) -> Path:
     """The path with `~` as a home folder; that of a user whom the system does not know stays as it is."""
-    return Path(os.path.expanduser(path))
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # a NUL byte, which no user's name has
+        return Path(path)
 
 
 def home_dir() -> Path:

@@ -18,7 +18,6 @@ DEEPEST = 20  # choices in one another
 MOST_LETTERS = 20_000  # of a prompt that comes out
 _NAME = re.compile(r"__([\w*/ -]+?)__")
 _AMOUNT = re.compile(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\$\$(?:([^|{}]*?)\$\$)?")
-_CHOICES = re.compile(r"\{[^{}\[\]]*\|")  # A1111's [a|b] is none
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)::")
 
 Lines = Mapping[str, Sequence[str]]  # name -> what it can be
@@ -63,11 +62,19 @@ def _chosen(text: str, draw: Random, lines: Lines, depth: int) -> str:
             parts.append(_choice(text[place + 1 : end], draw, lines, depth))
             place = end + 1
         else:
-            if text[place] == "{" and _CHOICES.match(text, place):
+            if text[place] == "{" and _has_options(text, place, ends):
                 raise Refused(f"The choices in {text[place : place + 60]!r} have no }} at their end.")
             parts.append(text[place])
             place += 1
     return "".join(parts)
+
+
+def _has_options(text: str, place: int, ends: Mapping[int, int]) -> bool:
+    """Whether a | of its own comes after a { that is not closed; A1111's [a|b] is none."""
+    place += 1
+    while place < len(text) and (place in ends or text[place] not in "{}[]|"):
+        place = ends.get(place, place) + 1
+    return text[place : place + 1] == "|"
 
 
 def _choice(inner: str, draw: Random, lines: Lines, depth: int) -> str:

@@ -130,9 +130,10 @@ def _unknown(job: str, word: str, switch: str, value: str) -> str:
     if name in REFUSED:
         return f"{switch}: {REFUSED[name]}"
     known = [name for name in (*SWITCHES, *HYDRA, "--info", "--config-dir", *FILES.get(job, ()), "--debug") if name.startswith("--")]
-    near = suggest(switch, known)
+    with_value = [name for name, count in HYDRA.items() if count] + ["--info", "--config-dir", *FILES.get(job, ())]
+    near = suggest(switch, with_value if value else known)
     setting = switch.lstrip("-").replace("-", "_")
-    if "=" in word or (value and "Did" not in near):
+    if setting and ("=" in word or (value and "Did" not in near)):
         return f"{word}: settings have no dashes. Did you mean '{setting}={value}'?"
     if setting == "dry_run":
         return f"{switch}: settings have no dashes. Did you mean 'dry_run=true'?"

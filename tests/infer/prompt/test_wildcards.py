@@ -57,6 +57,7 @@ def test_what_is_no_choice_stays(text: str) -> None:
         ("__nowhere__", "nowhere"),
         ("__loop__", "do not end"),
         ("a {red|blue rabbit", "'{red|blue rabbit' have no }"),
+        ("a {red {fox|cat}, blue|green", "'{red {fox|cat}, blue|green' have no }"),
         ("{" * 60 + "a|b" + "}" * 60, "do not end"),
     ],
 )

@@ -129,6 +129,12 @@ def test_what_is_wrong_is_refused_with_what_to_do(toy: Job[Toy], toy_runs: list[
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_a_setting_with_dashes_and_a_space_is_answered_with_itself(toy: Job[Toy]) -> None:
+    assert "--steps 5: settings have no dashes. Did you mean 'steps=5'?" in refused(toy, "--steps", "5")
+    assert "Did you mean '--config-dir'?" in refused(toy, "--config_dir", "mine")
+    assert "does not know --." in refused(toy, "--", "5")
+
+
 def test_no_number_is_offered_that_a_float_does_not_hold(toy: Job[Toy]) -> None:
     assert "Did you mean" not in refused(toy, "steps=1e99")
 
