@@ -22,12 +22,19 @@ def code_bytes(func: Any, args: Any) -> int:
         return CONVOLUTION
     products = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default)
     narrow = func in products and args[-1].dtype is torch.bfloat16
-    return PRODUCT if narrow and torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0
+    return PRODUCT if narrow and _computes("bf16") else 0
 
 
-def processor() -> list[bool | int]:
+def processor() -> list[bool]:
     """What torch asks of this CPU and process as it chooses between oneDNN and its own ways, so that a trace depends on it."""
     import torch
 
-    supported = (torch.ops.mkldnn._is_mkldnn_bf16_supported(), torch.ops.mkldnn._is_mkldnn_fp16_supported())
-    return [*supported, torch.backends.mkldnn.enabled, torch.get_num_threads() > 1]
+    return [_computes("bf16"), _computes("fp16"), bool(torch.backends.mkldnn.enabled), torch.get_num_threads() > 1]
+
+
+def _computes(dtype: str) -> bool:
+    """Whether oneDNN computes in it on this CPU; a torch without oneDNN, as for Macs, has no such question."""
+    import torch
+
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # of torch
+    return bool(there and getattr(torch.ops.mkldnn, f"_is_mkldnn_{dtype}_supported")())

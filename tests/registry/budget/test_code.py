@@ -1,14 +1,15 @@
 """The code that a CPU keeps: once for each shape, and of the size that this process then takes."""
 
+import pytest
 import torch
 
-from registry.budget.code import CONVOLUTION, PRODUCT
+from registry.budget.code import CONVOLUTION, PRODUCT, processor
 from registry.budget.peak import trace
 
 
 def product() -> int:
     """Bytes of a product in bfloat16: none where oneDNN does not compute it on this CPU."""
-    return PRODUCT if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0
+    return PRODUCT if processor()[0] else 0
 
 
 def code(*rows: int, dtype: torch.dtype = torch.bfloat16, on_cpu: bool = True) -> int:
@@ -30,6 +31,12 @@ def test_each_shape_of_a_product_in_bfloat16_has_its_own() -> None:
 def test_a_convolution_has_less_and_in_fp32_too() -> None:
     image, weight = torch.empty(1, 16, 8, 8, device="meta"), torch.empty(16, 16, 3, 3, device="meta")
     assert trace(lambda: torch.conv2d(image, weight), [], on_cpu=True).code == CONVOLUTION
+
+
+def test_a_torch_without_onednn_has_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", None)
+    assert code(8) == 0 and processor()[:2] == [False, False]
 
 
 def test_it_is_what_products_leave_in_memory() -> None:
