@@ -36,7 +36,7 @@ class Composer:
         self.named_as_settings = self.presets.groups.keys() & self.schema.settings.keys()
         self.given = [(raw, self.literal(raw)) for raw in arguments.overrides]
         self._last = {self._key(raw): at for at, (raw, _) in enumerate(self.given)}  # Hydra would merge a record into the one before
-        kept = [literal for at, (raw, literal) in enumerate(self.given) if self._last[self._key(raw)] == at]
+        kept = [literal for at, (raw, literal) in enumerate(self.given) if self._counting(raw) == at]
         self.overrides: list[str] = [*kept, *self.presets.search_path()]
 
     def request(self) -> Request[Any]:
@@ -122,14 +122,18 @@ class Composer:
         sets = [self._sets(override) for _, override in self.given]
         for at, (argument, _) in enumerate(self.given):
             within = [later for later in range(at + 1, len(sets)) if sets[at] and sets[at] <= sets[later]]  # of a record
-            chosen, _ = self.given[max(self._last[self._key(argument)], *within, at)]
+            chosen, _ = self.given[max(self._counting(argument), *within, at)]
             if chosen != argument:
                 console.say(f"note: {argument} is ignored: overridden by {chosen}")
+
+    def _counting(self, argument: str) -> int:
+        """The place of what counts in place of an argument. A ~ stays beside the choice before it, which Hydra takes away."""
+        return max(self._last.get(self._key(one), -1) for one in (argument, argument.lstrip("~")))
 
     def _key(self, argument: str) -> str:
         """What an argument sets: the name before its `=`. A section's record is beside the section's preset."""
         name, _, value = argument.partition("=")
-        name = name.lstrip("+~")
+        name = name.lstrip("+")
         is_beside = name in self.schema.sections and name in self.presets.groups and value.lstrip().startswith("{")
         return f"{name}={{" if is_beside else name
 

@@ -170,6 +170,8 @@ def test_nothing_is_left_of_a_record_that_is_overridden(
         (["knobs.rank=4", "knobs={rank: 8}"], 8, None, "knobs.rank=4 is ignored: overridden by knobs={rank: 8}"),
         (["knobs={rank: 8}", "knobs.rank=4"], 4, None, "knobs={rank: 8} is ignored: overridden by knobs.rank=4"),
         (["knobs={rank: 8, label: mine}", "knobs.rank=4"], 4, "mine", None),
+        (["knobs=wide", "~knobs"], 2, None, "knobs=wide is ignored: overridden by ~knobs"),
+        (["knobs=wide", "~knobs=wide"], 2, None, "knobs=wide is ignored: overridden by ~knobs=wide"),
         (["~knobs", "knobs=wide"], 64, "wide", "~knobs is ignored: overridden by knobs=wide"),
     ],
 )
