@@ -292,6 +292,10 @@ def test_a_copy_is_said_to_be_one(capsys: pytest.CaptureFixture[str], ink: Path,
     (tmp_path / "blot.safetensors").write_bytes(ink.read_bytes())
     assert main(["registry", "add", "blot.safetensors"]) == 0
     assert f"blot.safetensors is a copy of {ink}: both are ink. --name" in capsys.readouterr().err.replace("\n", " ")
+    (tmp_path / "linked.safetensors").symlink_to(tmp_path / "blot.safetensors")
+    ink.unlink()
+    for same in ("blot.safetensors", "linked.safetensors"):  # the other one is gone, and a link is no copy of its end
+        assert main(["registry", "add", same]) == 0 and "is a copy of" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

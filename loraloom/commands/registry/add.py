@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,10 @@ def add(arguments: argparse.Namespace) -> int:
             sha256=arguments.sha256,
             report=report,
         )
-    if (copies := record.metadata.get("copies")) and not arguments.name and file_name(absolute(arguments.path)) != record.name:
-        console.say(f"note: {arguments.path} is a copy of {copies[0]}: both are {record.name}. --name gives them another name.")
+    path = absolute(arguments.path)
+    others = [one for one in record.metadata.get("copies", ()) if os.path.exists(one) and os.path.realpath(one) != os.path.realpath(path)]
+    if others and not arguments.name and file_name(path) != record.name:
+        console.say(f"note: {arguments.path} is a copy of {others[0]}: both are {record.name}. --name gives them another name.")
     return answer(record, arguments)
 
 
