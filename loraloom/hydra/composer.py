@@ -116,6 +116,7 @@ class Composer:
                 wrong.add(override)
         sound = [override for override in self.overrides if override not in wrong]
         faults += self._exclusive_faults()
+        faults += [] if faults else self._swept_faults()
         if faults:
             raise Faults(f"loraloom {self.job.name} was not started:", [*faults, *self._out_of_range(sound)])
         self._take_values()
@@ -179,6 +180,16 @@ class Composer:
             for one, other in self.job.exclusive
             if {one, other} <= {*names}
         ]
+
+    def _swept_faults(self) -> list[str]:
+        """A section's record beside its preset: Hydra's sweepers take one value a name, and would drop the preset without a word."""
+        found = []
+        for name in self.schema.sections if self.arguments.multirun else ():
+            if {name, f"{name}={{"} <= self._last.keys():
+                (preset, _), (record, literal) = (self.given[self._last[key]] for key in (name, f"{name}={{"))
+                inside = " ".join(f"{one}=..." for one in sorted(self._sets(literal)))
+                found.append(f"{preset} and {record}: a sweep takes one of them. Give what is in the record by its own name: {inside}.")
+        return found
 
     def with_what_the_plan_finds(self, error: Faults) -> Faults:
         """The faults of settings, and with them what a plan without those settings finds: the base, the data, the files.

@@ -189,6 +189,12 @@ def test_a_record_of_a_section_goes_with_its_preset_and_what_it_overrides_is_sai
     assert capsys.readouterr().err == (f"note: {ignored}\n" if ignored else "")
 
 
+def test_a_sweep_drops_no_preset_for_a_record_beside_it(toy: Job[Toy], toy_runs: list[Request[Toy]]) -> None:
+    words = refused(toy, "--multirun", "steps=1,2", "knobs=wide", "knobs={rank: 4}")
+    assert "knobs=wide and knobs={rank: 4}: a sweep takes one of them. Give what is in the record by its own name: knobs.rank=..." in words
+    assert toy_runs == []
+
+
 def test_all_faults_are_reported_at_once(toy: Job[Toy]) -> None:
     with pytest.raises(Faults) as caught:
         run_job(toy, ["stpes=5", "model=smal", "mode=x", "words=[!]", "steps=3", "knobs.rank=y"])
