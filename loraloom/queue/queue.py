@@ -253,10 +253,10 @@ class Queue:
 
         `start` does. In the seconds after a job's end the next one may be on its way, which is none of that.
         """
-        active = self.jobs(limit=0)
-        if not active or active[0].state is State.running or self.paused:
+        states = self._states()
+        if State.running in states.values() or self.paused or not self.jobs(limit=0):
             return False
-        last = max((self._ended_at(name) for name, state in self._states().items() if state is not State.waiting), default=0)
+        last = max((self._ended_at(name) for name, state in states.items() if state is not State.waiting), default=0)
         return time.time_ns() - last > SECONDS_TO_BEGIN * 1e9
 
     def pause(self) -> None:

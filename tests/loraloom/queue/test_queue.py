@@ -1,6 +1,7 @@
 """The queue's order, states, logs and refusals; few jobs are run, the rest wait in a paused queue."""
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from loraloom.queue.environment import job_environment, kept
 from loraloom.queue.job import Job, State
 from loraloom.queue.queue import Queue
 from registry.errors import Ambiguous, BadFile, Faults, NotFound, Refused, UnknownName
+from registry.files.locks import open_lock, take
 from tests.patience import until
 
 LIST = ("registry", "list")
@@ -285,6 +287,21 @@ def test_a_damaged_job_that_waits_keeps_no_other_from_running(
     assert started is not None and started.id == two and f"loraloom queue remove {one}" in caplog.text
     assert wait_for(lambda: queue.job(two)).state is State.done and queue.find(one) == (one, State.waiting)
     assert queue.start() is None
+
+
+def test_a_damaged_job_that_runs_is_what_the_others_wait_for(queue: Queue, add: Callable[..., str]) -> None:
+    one, two = add(), add()
+    begin = queue.folder / one / files.BEGIN
+    files.write_plain(begin, {"began": "2026-01-01T10:00:00+00:00", "host": "here", "process": 1})
+    files.write_plain(queue.folder / "order.json", {"waiting": [two], "paused": False})
+    os.utime(begin, (0, 0))
+    (queue.folder / one / "job.json").write_text("{")
+    assert Queue(queue.home).stuck
+    descriptor = open_lock(queue.folder / one / files.LOCK)
+    try:
+        assert take(descriptor, wait=True) and not queue.stuck and queue.advance() is None
+    finally:
+        os.close(descriptor)
 
 
 def test_damaged_notes_of_a_job_are_left_out(queue: Queue, add: Callable[..., str]) -> None:
