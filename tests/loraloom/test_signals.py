@@ -60,6 +60,7 @@ def test_a_closed_terminal_sends_sighup_twice_and_the_state_is_kept(tmp_path: Pa
     assert child.returncode == 130 and (tmp_path / "kept").is_file()
 
 
+@pytest.mark.slow
 def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:
     with started(tmp_path, "nohup") as child:
         child.send_signal(signal.SIGHUP)

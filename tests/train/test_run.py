@@ -146,6 +146,7 @@ def test_a_checkpoint_s_adapter_is_the_final_one_at_the_last_step(finished: tupl
     assert final.keys() == last.keys() and all(torch.equal(final[name], last[name]) for name in final)
 
 
+@pytest.mark.slow
 def test_previews_do_not_disturb_the_training(finished: tuple[Outcome, Store], settings: Settings, store: Store) -> None:
     outcome, _ = finished
     again = run.run(settings(data=DataConfig(path=_data(outcome), trigger="ohwx"), lora=LoraConfig(rank=2, alpha=1.0)), store)

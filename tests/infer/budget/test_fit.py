@@ -119,6 +119,7 @@ def config(axes: dict[str, Any] | None = None, **settings: Any) -> GridConfig:
     return GridConfig(axes=Axes(**(axes or {})), **{name: value for name, value in given.items() if name not in (axes or {})} | settings)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_chosen_settings_are_in_the_images_settings_and_keys(shelf: Shelf) -> None:
     roomy = plan(config(memory="1GiB"), shelf.store).to_json()["memory"]

@@ -54,6 +54,7 @@ def test_held_images_are_the_same(shelf: Shelf, monkeypatch: pytest.MonkeyPatch)
     assert images[0] == images[1] and times > 20
 
 
+@pytest.mark.slow
 def test_a_grid_is_held_to_what_its_plan_says(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "process_bytes", lambda _device: 96 << 20)
     peaks: list[int] = []

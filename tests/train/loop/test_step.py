@@ -241,6 +241,7 @@ def test_clip_skip_trains_on_the_layer_that_diffusers_draws_with(prepared: Prepa
     assert float(trace.losses[0]) == pytest.approx(losses[0], rel=1e-5) != pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_memory_budget_is_held_to_its_plan(prepared: Prepared, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     resident = itertools.count(1 << 30, 1 << 26)  # 64 MiB more at each look
     monkeypatch.setattr(trimmed, "resident_bytes", lambda: next(resident))

@@ -204,6 +204,7 @@ def test_a_plan_shows_what_would_change_and_changes_nothing(served: Served, phot
     assert served.post("data/plan", set=str(photos), kind="operation", operation="sort", scope="selected", images=[])[0] == 400
 
 
+@pytest.mark.slow
 def test_a_regular_expression_that_takes_too_long_is_refused(photos: Path) -> None:
     (photos / "a.txt").write_text("a" * 60)
     request = EditRequest(path=str(photos), operations=[Replace("(a|a)*b", "", regex=True)])

@@ -111,6 +111,7 @@ def test_a_report_is_made_once_however_often_it_is_asked_for(served: Served, wai
     assert served.post("runs/make_report", path=str(other))[1]["added"]
 
 
+@pytest.mark.slow
 def test_jobs_that_nothing_starts_are_said_and_started(
     served: Served, waiting: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
