@@ -1,9 +1,9 @@
 """Peak memory and arithmetic of a computation, traced on the meta device: shapes without values.
 
 Every tensor that an operation makes is counted from its birth until nothing holds it: activations kept for the backward pass,
-what that pass makes, what gradient checkpointing computes again. Two things that the meta device would do otherwise are done as a
-GPU does them: attention keeps queries, keys, values, its result and one number a row (Dao 2023, algorithm 1), never the matrix of all
-pairs; and half precision casts as in torch.autocast's lists for CUDA.
+what that pass makes, what gradient checkpointing computes again. Two things are not as the meta device would do them: attention keeps
+queries, keys, values, its result and one number a row (Dao 2023, algorithm 1), never the matrix of all pairs; and half precision casts
+as in torch.autocast's lists, those for CUDA or those for a CPU.
 """
 
 # B batch, N heads, T tokens, S tokens attended to, D width of a head
@@ -74,7 +74,7 @@ def trace(work: Callable[[], object], modules: Iterable[nn.Module], *, low: torc
             return made
 
     operations, calls, code = [0.0, 0.0], [0, 0], [0]
-    with Live(given) as live, _as_a_gpu_does(low, operations, high=() if on_cpu else HIGH):
+    with Live(given) as live, _fused_and_cast(low, operations, high=() if on_cpu else HIGH):
         work()
     return Trace(live.peak, operations[0], float(calls[1]), calls[0], operations[1], code=code[0])
 
@@ -114,7 +114,7 @@ def backward(loss: Tensor) -> None:
     engine.run_backward((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
-def _as_a_gpu_does(low: torch.dtype | None, operations: list[float], *, high: Sequence[str]) -> Any:
+def _fused_and_cast(low: torch.dtype | None, operations: list[float], *, high: Sequence[str]) -> Any:
     """A mode in which attention is fused and casts are autocast's, `high` to float32. What attention computes is added to operations[0]."""
     import torch
     from torch.overrides import TorchFunctionMode

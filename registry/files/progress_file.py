@@ -63,9 +63,8 @@ class ProgressFile:
     def __call__(self, tick: Tick) -> None:
         self.report(tick)
         now = time.monotonic()
-        inside = (
-            tick.stage == self.stage and not tick.done >= tick.total > 0 and bool(tick.note) >= self.noted
-        )  # a note ends with what it says
+        ended = tick.done >= tick.total > 0 or (self.noted and not tick.note)  # a note is over where the next tick has none
+        inside = tick.stage == self.stage and not ended
         if now - self.written >= (SECONDS_BETWEEN if inside else SECONDS_BETWEEN_STAGES):
             self.stage, self.written, self.noted = tick.stage, now, bool(tick.note)
             self._write(tick)
