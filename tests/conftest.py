@@ -6,8 +6,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import nullcontext
 
 import pytest
+
+from tests.endless import limited
 
 _HOME = tempfile.mkdtemp(prefix="loraloom-tests-")
 
@@ -28,6 +32,7 @@ os.environ.update(
         "MKL_NUM_THREADS": "1",
         "NO_COLOR": "1",
         "COLUMNS": "120",
+        "PYTHONFAULTHANDLER": "1",
     }
 )
 
@@ -47,6 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Of the long tests those that wait for a process which does not end fail with what it says; pyproject.toml ends all others later."""
+    with limited() if item.get_closest_marker("slow") else nullcontext():
+        return (yield)
 
 
 _modules = 0  # that were imported when their objects were last set aside

@@ -56,6 +56,7 @@ class Planner:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._newest: dict[str, int] = {}  # page -> the number of its last question
+        self._counting = threading.Lock()  # held for a moment, also while a plan is made
         self._described: dict[str, Any] | None = None
 
     @classmethod
@@ -67,9 +68,10 @@ class Planner:
     def plan(self, words: Sequence[str], *, page: str = "", number: int = 0) -> Planned:
         """The plan of `loraloom JOB WORDS`. Of the questions of one page, numbered upwards, those that a newer one follows are dropped."""
         if page:
-            self._newest[page] = max(number, self._newest.get(page, number))
-            while len(self._newest) > MOST_PAGES:
-                self._newest.pop(next(iter(self._newest)))
+            with self._counting:
+                self._newest[page] = max(number, self._newest.get(page, number))
+                while len(self._newest) > MOST_PAGES:
+                    self._newest.pop(next(iter(self._newest)))
         with self._lock:
             if page and self._newest.get(page, number) > number:
                 return Planned(overtaken=True)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from registry.files.read_ahead import ReadAhead
 from registry.launch.processes import Launch
 from registry.store import Store
 from tests.infer.conftest import Shelf
+from tests.patience import until
 from tests.tiny import tiny_sd1
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # of diffusers' schedulers under numpy 2
@@ -136,20 +136,23 @@ def two(shelf: Shelf) -> dict[str, Any]:
             text=True,
         )
 
-    def until(is_so: Callable[[], object], process: subprocess.Popen[str]) -> None:
-        while not is_so():
-            assert process.poll() is None, "it ended too soon"
-            time.sleep(0.01)
+    def wait(is_so: Callable[[], object], process: subprocess.Popen[str]) -> None:
+        def now() -> bool:
+            found = bool(is_so())
+            assert found or process.poll() is None, "it ended too soon"
+            return found
+
+        until(now, every=0.01)
 
     first = started(0)
-    until(lambda: drawn_by(shelf, 0), first)
+    wait(lambda: drawn_by(shelf, 0), first)
     first.send_signal(signal.SIGSTOP)
     second = started(1)
     try:
-        until(lambda: drawn_by(shelf, 1), second)
+        wait(lambda: drawn_by(shelf, 1), second)
     finally:
         first.send_signal(signal.SIGCONT)
-    until(lambda: len(drawn_by(shelf, 1)) >= 2, second)
+    wait(lambda: len(drawn_by(shelf, 1)) >= 2, second)
     second.kill()
     (printed, said), (other, _) = (process.communicate(timeout=300) for process in (first, second))
     assert first.returncode == 0, said

@@ -82,8 +82,8 @@ def test_several_servers_that_advance_at_once_start_one_job(queue: Queue, tmp_pa
     added = [queue.add(["doctor"], folder=tmp_path).id for _ in range(3)]
     files.write_plain(queue.folder / "order.json", {"waiting": added, "paused": False})
     script = (
-        f"{ADDER}q = Queue(Path({str(queue.home)!r}))\nprint('ready', flush=True)\n"
-        "while not Path('go').exists(): time.sleep(0.001)\nprint(q.advance() is not None)"
+        f"{ADDER}from tests.patience import until\nq = Queue(Path({str(queue.home)!r}))\nprint('ready', flush=True)\n"
+        "until(Path('go').exists, every=0.001)\nprint(q.advance() is not None)"
     )
     servers = [
         subprocess.Popen(

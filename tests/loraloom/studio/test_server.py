@@ -149,6 +149,7 @@ def test_fifty_pages_watch_at_once_and_a_topic_is_computed_once_for_all(served: 
         seen: dict[str, object] = {}
         while len(seen) < 2:
             line = answer.readline()
+            assert line, "the connection ended"
             if line.startswith(b"data: "):
                 value = json.loads(line[6:])
                 seen[value["topic"]] = value["value"]

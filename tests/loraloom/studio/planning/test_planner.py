@@ -11,6 +11,7 @@ from loraloom.cli import main
 from loraloom.studio.planning.faults import setting_of
 from loraloom.studio.planning.planner import Planned, Planner
 from registry.home import home_dir
+from tests.patience import until
 
 WORDS = ["prompt=a cat", "axes.seed=[1,2,3]", "axes.steps=[2,4]"]
 
@@ -49,8 +50,7 @@ def test_a_question_that_a_newer_one_follows_is_dropped(planner: Planner) -> Non
     with planner._lock:
         for thread in threads:
             thread.start()
-        while planner._newest.get("a") != 3:
-            pass
+        until(lambda: planner._newest.get("a") == 3)
     for thread in threads:
         thread.join()
     assert [found[number].overtaken for number in (1, 2, 3)] == [True, True, False]
