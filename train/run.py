@@ -55,7 +55,8 @@ FIXED = (
     "text_encoder_dtype",
     "compute",
 )
-CHANGEABLE = ("data.memory",)  # of the groups that are fixed
+MOVABLE = ("base", "adapter.training", "lora.start", "data.path", "heldout.path")  # may have moved: what lies there is held to its hashes
+CHANGEABLE = ("data.memory", *MOVABLE)  # of what is fixed
 FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these select the run and what to do with it
 
 
@@ -267,7 +268,7 @@ def resumed_config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
     ]
     if fixed:
         raise Faults(
-            "A resumed run keeps its base, data, LoRA, objective, optimizer and EMA. Leave these out, or start a new run:",
+            "A resumed run keeps its LoRA, objective, optimizer and EMA, and how it reads its data. Leave these out, or start a new run:",
             fixed,
         )
     if get(own, "schedule.name") != changes.get("schedule.name", own.schedule.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,16 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
         **({} if work.plan.slider is None else {"slider": ends(work.plan.slider)}),
         **used,
         "dataset": data,
-        "resumes": [{"step": row["step"], "changes": row["changes"]} for row in work.inputs.get("resumes", []) if row["changes"]],
+        "resumes": _resumes(work.inputs),
         "versions": _versions(),
     }
+
+
+def _resumes(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The resumes that changed what is learned, each with the step after which it did: not where anything lies."""
+    rows = recorded.get("resumes", [])
+    changes = [{name: value for name, value in row["changes"].items() if name not in (*WHERE, *PLACES)} for row in rows]
+    return [{"step": row["step"], "changes": made} for row, made in zip(rows, changes, strict=True) if made]
 
 
 def ends(slider: Slider) -> dict[str, str]:

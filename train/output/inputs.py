@@ -94,7 +94,10 @@ def check_inputs(place: Path, made: Plan, store: Store) -> None:
         faults += [f"{part}{name} is new" for name in is_now.keys() - was.keys()]
         faults += [f"{part}{name} has another image, caption or mask" for name in was.keys() & is_now.keys() if was[name] != is_now[name]]
     if faults:
-        raise Faults(f"{place} was started with other inputs. Restore them, or start a new run:", sorted(faults))
+        raise Faults(
+            f"{place} was started with other inputs. Restore them, give where they are now (base=, data.path=, ...), or start a new run:",
+            sorted(faults),
+        )
 
 
 def is_sound(inputs: Mapping[str, Any]) -> bool:
@@ -115,9 +118,10 @@ def is_sound(inputs: Mapping[str, Any]) -> bool:
 
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:
-    """Record the resume in inputs.json, and changed settings in config.yaml."""
+    """Record the resume in inputs.json, with the places of base and data now, and changed settings in config.yaml."""
     inputs = folder.read_json_if_there(place / folder.INPUTS)
     assert inputs is not None
+    inputs["base"]["path"], inputs["dataset"]["path"] = str(made.base.path), made.dataset.path
     inputs["resumes"].append({"step": step, "at": time.strftime(WHEN, time.gmtime()), "changes": dict(changes)})
     write_json(place / folder.INPUTS, inputs)
     if changes:

@@ -11,12 +11,14 @@ import torch
 
 from registry.errors import Faults, Refused
 from registry.store import Store
-from tests.train.conftest import short_run
+from tests import tiny
+from tests.train.conftest import short_run, stopped
 from tests.train.loop.test_resume import saved
 from train import run
 from train.choices import build_optimizer, choose_optimizer
 from train.config import (
     CheckpointConfig,
+    DataConfig,
     HeldoutConfig,
     LoraConfig,
     OptimConfig,
@@ -68,6 +70,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "offload_activations",  # the same: tests/train/loop/test_offload.py
     "memory",  # finds others of these: tests/train/plan/test_memory.py
     "device",
+    *run.MOVABLE,  # test_what_a_run_reads_may_have_moved
     "data.memory",  # tests/train/loop/test_buckets.py
     "tracker",
     "schedule.args",  # test_each_option_of_another_schedule_acts
@@ -186,6 +189,38 @@ def test_a_change_of_a_finished_run_is_refused_without_more_steps(done: tuple[Pa
         run.resume(folder, {"optim.weight_decay": 0.5}, store)
     assert run.resume(folder, {"optim.weight_decay": 0.01, "steps": 4}, store).result["steps"] == 4
     assert run.resume(folder, {"epochs": 1.0}, store).result["steps"] == 4, "an epoch is 3 steps"
+
+
+@pytest.mark.slow
+def test_what_a_run_reads_may_have_moved(settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base, the images and the held-out ones; another image or base there is refused."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
+
+    def config(place: str) -> TrainConfig:
+        base, images = tiny.tiny_sd1(tmp_path / place / "base"), tiny.tiny_dataset(tmp_path / place / "discs")
+        heldout = HeldoutConfig(path=str(tiny.tiny_dataset(tmp_path / place / "others", 2, seed=5)))
+        return settings(steps=4, base=str(base), data=DataConfig(path=str(images)), heldout=heldout, out=str(tmp_path / place / "runs"))
+
+    straight = run.run(config("straight"), store)
+    place = stopped(config("stopped"), store, at=2)
+    moved = (tmp_path / "stopped").rename(tmp_path / "moved")
+    place = moved / place.relative_to(tmp_path / "stopped")
+    with pytest.raises(Refused, match=r"data\.path=.*there is no such folder"):
+        run.resume(place, {"base": str(moved / "base")}, store)
+    now = {"base": str(moved / "base"), "data.path": str(moved / "discs"), "heldout.path": str(moved / "others")}
+    others = {
+        "base": tiny.tiny_sd1(tmp_path / "other base", prediction="v_prediction"),
+        "data.path": tiny.tiny_dataset(tmp_path / "other discs", seed=7),
+        "heldout.path": tiny.tiny_dataset(tmp_path / "other heldout", 2, seed=9),
+    }
+    for name, other in others.items():
+        with pytest.raises(Faults, match=r"started with other inputs(.|\n)*another (one|image)"):
+            run.plan(TrainConfig(resume=str(place)), store, given={**now, name: str(other)})
+    outcome = run.resume(place, now, store)
+    assert (straight.folder / "discs.safetensors").read_bytes() == (outcome.folder / "discs.safetensors").read_bytes()
+    inputs = json.loads((place / folder.INPUTS).read_text())
+    assert (inputs["base"]["path"], inputs["dataset"]["path"]) == (now["base"], now["data.path"])
+    assert folder.read_config(place).heldout.path == now["heldout.path"]
 
 
 @pytest.mark.slow
