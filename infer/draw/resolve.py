@@ -157,6 +157,7 @@ class Resolver:
             render = replace(render, vae_sha256=gathered(faults, lambda: self._vae_sha256(str(render.vae), render, base)))
         render = with_contents(render, self.hints, faults)
         render = replace(render, controls=self._controls(render, base, faults))
+        faults += _controls_twice(render)
         if base:
             render = self._with_defaults(render, base)
             faults += self._setting_faults(render, base)
@@ -512,6 +513,21 @@ def _twice(render: Render) -> list[str]:
             )
         else:
             faults.append(f"The adapters {' and '.join(names)} are one file. Give it once, with the sum of the weights.")
+    return faults
+
+
+def _controls_twice(render: Render) -> list[str]:
+    """ControlNets that an image has twice with one hint in the same steps: they would act as one with the sum of their scales."""
+    known: dict[object, str] = {}
+    faults = []
+    for one in render.controls:
+        if one.sha256 is None or one.picture.sha256 is None:
+            continue  # a fault of its own
+        what = (one.sha256, one.picture.sha256, one.start, one.end, one.mode, one.prepare)
+        if what in known:
+            names = " and ".join(dict.fromkeys((known[what], one.reference)))
+            faults.append(f"The ControlNet {names} is given twice with one hint, {one.picture}. Give it once, with the sum of the scales.")
+        known.setdefault(what, one.reference)
     return faults
 
 
