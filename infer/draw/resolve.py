@@ -518,17 +518,16 @@ def _twice(render: Render) -> list[str]:
 
 def _controls_twice(render: Render) -> list[str]:
     """ControlNets that an image has twice with one hint in the same steps: they would act as one with the sum of their scales."""
-    known: dict[object, str] = {}
-    faults = []
+    by_content: dict[object, list[ControlNet]] = {}
     for one in render.controls:
-        if one.sha256 is None or one.picture.sha256 is None:
-            continue  # a fault of its own
-        what = (one.sha256, one.picture.sha256, one.start, one.end, one.mode, one.prepare)
-        if what in known:
-            names = " and ".join(dict.fromkeys((known[what], one.reference)))
-            faults.append(f"The ControlNet {names} is given twice with one hint, {one.picture}. Give it once, with the sum of the scales.")
-        known.setdefault(what, one.reference)
-    return faults
+        if one.sha256 is not None and one.picture.sha256 is not None:  # else a fault of its own
+            by_content.setdefault((one.sha256, one.picture.sha256, one.start, one.end, one.mode, one.prepare), []).append(one)
+    return [
+        f"The ControlNets {' and '.join(one.reference for one in group)} are one net with one hint, {group[0].picture}. Give it once, with"
+        " the sum of the scales."
+        for group in by_content.values()
+        if len(group) > 1
+    ]
 
 
 def _steps_fit(render: Render, base: Base, steps: int) -> bool:

@@ -287,7 +287,7 @@ def test_a_net_with_the_same_hint_twice_is_refused(shelf: Shelf, tmp_path: Path)
     net, image, other = str(tiny_control("sd1")), noise(tmp_path / "p.png"), noise(tmp_path / "q.png", seed=1)
     shelf.store.add(net, name="canny")
     text = faults(config(shelf, size=32, controls=[f"{net}:{image}:0.5", f"canny:{image}:0.2"]), shelf)
-    assert f"ControlNet {net} and canny is given twice with one hint, {image}. Give it once, with the sum of the scales." in text
+    assert f"The ControlNets {net} and canny are one net with one hint, {image}. Give it once, with the sum of the scales." in text
     half_of_the_steps = {"net": net, "image": image, "end": 0.5}
     assert plan(config(shelf, size=32, controls=[f"{net}:{image}", f"{net}:{other}", half_of_the_steps]), shelf.store)
 
