@@ -16,7 +16,7 @@ from train.loop import checkpoint
 from train.loop.history import history_of
 from train.measures.early_stop import early_stop
 from train.output import folder
-from train.output.inputs import check_inputs
+from train.output.inputs import HASHED, check_inputs
 from train.plan.make import make_plan
 from train.plan.plan import Plan
 from train.plan.savings import SEARCHED, Search
@@ -55,8 +55,7 @@ FIXED = (
     "text_encoder_dtype",
     "compute",
 )
-MOVABLE = ("base", "adapter.training", "lora.start", "data.path", "heldout.path")  # may have moved: what lies there is held to its hashes
-CHANGEABLE = ("data.memory", *MOVABLE)  # of what is fixed
+CHANGEABLE = ("data.memory", *HASHED)  # of what is fixed
 FINDS = ("resume", "name", "out", "dry_run")  # beside resume=, these select the run and what to do with it
 
 

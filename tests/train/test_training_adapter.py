@@ -68,7 +68,10 @@ def test_a_run_names_it_resumes_to_the_bit_and_refuses_another(
     folder = Path(shutil.copytree(straight.folder, tmp_path / "b"))
     (folder / "result.json").unlink()
     shutil.rmtree(folder / "checkpoints" / "step-000004")
-    run.resume(folder, {}, store)
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    run.resume(folder, {"adapter.training": str(Path(mine).rename(place / "mine.safetensors"))}, store)
+    shutil.copy(place / "mine.safetensors", mine)
     assert (folder / "discs.safetensors").read_bytes() == (straight.folder / "discs.safetensors").read_bytes()
     with safe_open(folder / "discs.safetensors", "pt") as file:
         manifest = json.loads(file.metadata()["loraloom.manifest"])
@@ -78,7 +81,7 @@ def test_a_run_names_it_resumes_to_the_bit_and_refuses_another(
     tiny.tiny_adapter(straight_base(settings), mine, rank=2, seed=3)
     (folder / "result.json").unlink()
     with pytest.raises(Faults, match=r"training adapter .*mine\.safetensors is another one"):
-        run.resume(folder, {}, store)
+        run.resume(folder, {"adapter.training": str(mine)}, store)
 
 
 def straight_base(settings: Settings) -> Path:

@@ -27,7 +27,6 @@ from train.tokens.new_token import NewToken
 
 PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 WHERE = ("out", "resume", "dry_run", "swap_blocks", "offload_activations")  # settings that make no difference to the adapter
-PLACES = ("base", "base_config", "adapter.training", "lora.start", "data.path", "heldout.path")  # settings that may be paths
 LISTED = 1000  # images that the manifest in the adapter's header names one by one; more are given by their number and hash
 
 
@@ -116,9 +115,9 @@ def _manifest(work: Work, step: int) -> dict[str, Any]:
 
 
 def _resumes(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The resumes that changed what is learned, each with the step after which it did: not where anything lies."""
+    """Step and changed settings of each resume, without those that make no difference to the adapter and those that name places."""
     rows = recorded.get("resumes", [])
-    changes = [{name: value for name, value in row["changes"].items() if name not in (*WHERE, *PLACES)} for row in rows]
+    changes = [{name: value for name, value in row["changes"].items() if name not in (*WHERE, *inputs.PLACES)} for row in rows]
     return [{"step": row["step"], "changes": made} for row, made in zip(rows, changes, strict=True) if made]
 
 
@@ -131,7 +130,7 @@ def ends(slider: Slider) -> dict[str, str]:
 
 def without_places(config: TrainConfig) -> dict[str, Any]:
     """The settings as plain values without folders of this machine: of a path its last name, and nothing of where the run is."""
-    names: dict[str, Any] = {name: last_name(str(value)) for name in PLACES if (value := get(config, name)) is not None}
+    names: dict[str, Any] = {name: last_name(str(value)) for name in inputs.PLACES if (value := get(config, name)) is not None}
     if config.data.sets is not None:
         short = short_names([str(one["path"]) for one in config.data.sets])
         names["data.sets"] = [{**one, "path": name} for one, name in zip(config.data.sets, short, strict=True)]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from registry.store import Store
 
 WHEN = "%Y-%m-%dT%H:%M:%SZ"
+PLACES = ("base", "base_config", "adapter.training", "lora.start", "data.path", "heldout.path")  # settings that may be paths
+HASHED = tuple(name for name in PLACES if name != "base_config")  # what lies there is held to the hashes that the run began with
 ADAPTERS = {"training_adapter": "training adapter", "start_adapter": "adapter that is continued"}
 
 
@@ -118,10 +120,13 @@ def is_sound(inputs: Mapping[str, Any]) -> bool:
 
 
 def record_resume(place: Path, made: Plan, *, step: int, changes: Mapping[str, Any]) -> None:
-    """Record the resume in inputs.json, with the places of base and data now, and changed settings in config.yaml."""
+    """Record the resume in inputs.json, with where base, data and adapters are now, and changed settings in config.yaml."""
     inputs = folder.read_json_if_there(place / folder.INPUTS)
     assert inputs is not None
     inputs["base"]["path"], inputs["dataset"]["path"] = str(made.base.path), made.dataset.path
+    for key, adapter in zip(ADAPTERS, (made.training, made.start), strict=True):
+        if adapter is not None:
+            inputs[key]["path"] = str(adapter.path)
     inputs["resumes"].append({"step": step, "at": time.strftime(WHEN, time.gmtime()), "changes": dict(changes)})
     write_json(place / folder.INPUTS, inputs)
     if changes:

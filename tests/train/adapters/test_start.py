@@ -1,5 +1,6 @@
 """Training that continues from an adapter: the same function at its rank and above, the nearest below; what does not fit is refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,13 @@ def test_another_adapter_of_the_name_is_not_resumed(learned: Path, base: Path, s
     mine.write_bytes(learned.read_bytes())
     outcome = run.run(settings(steps=2, lora=continued(mine, rank=2)), store)
     (outcome.folder / "result.json").unlink()
-    mine.unlink()
+    moved = mine.rename(tmp_path / "moved.safetensors")
+    assert run.resume(outcome.folder, {"lora.start": str(moved)}, store).result["steps"] == 2
+    assert json.loads((outcome.folder / "inputs.json").read_text())["start_adapter"]["path"] == str(moved)
+    (outcome.folder / "result.json").unlink()
     tiny.tiny_adapter(base, mine, rank=2, strength=0.2)
     with pytest.raises(Faults, match=r"the adapter that is continued .*mine\.safetensors is another one"):
-        run.resume(outcome.folder, {}, store)
+        run.resume(outcome.folder, {"lora.start": str(mine)}, store)
 
 
 def test_layers_that_are_not_trained_and_other_kinds_are_refused(learned: Path, settings: Settings, store: Store) -> None:

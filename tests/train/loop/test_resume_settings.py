@@ -34,6 +34,7 @@ from train.loop.batches import order_of
 from train.loop.prepare import groups_of
 from train.loop.saved_state import restore
 from train.output import export, folder
+from train.output.inputs import HASHED
 
 Settings = Callable[..., TrainConfig]
 STEP = 2  # after which the run is resumed, of 8
@@ -70,7 +71,7 @@ ACTS_ELSEWHERE = {  # on what is measured, drawn, kept and where, or acts in the
     "offload_activations",  # the same: tests/train/loop/test_offload.py
     "memory",  # finds others of these: tests/train/plan/test_memory.py
     "device",
-    *run.MOVABLE,  # test_what_a_run_reads_may_have_moved
+    *HASHED,  # test_what_a_run_reads_may_have_moved, tests/train/adapters/test_start.py, tests/train/test_training_adapter.py
     "data.memory",  # tests/train/loop/test_buckets.py
     "tracker",
     "schedule.args",  # test_each_option_of_another_schedule_acts
