@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tests.browser import intercept
 from tests.patience import until
 
 if TYPE_CHECKING:
@@ -14,8 +15,10 @@ class Held:
     def __init__(self, page: "Page", *parts: str, without: str = "\0") -> None:
         self.page = page
         self.waiting: list[Route] = []
-        page.route(
-            lambda address: all(part in address for part in parts) and without not in address, lambda route: self.waiting.append(route)
+        intercept(
+            page,
+            lambda address: all(part in address for part in parts) and without not in address,
+            lambda route: self.waiting.append(route),
         )
 
     def next(self) -> "Route":
