@@ -1,10 +1,13 @@
 // Charts that follow a run: each is updated in place, a new one is put where it belongs.
 
-// Gives {node, show}: show(charts, range) draws them, range being the steps to choose from.
+// Gives {node, expect, show}: show(charts, range) draws them, range being the steps to choose from.
 export function curvesOf() {
   const node = make("div", { class: "charts" });
   const known = new Map(); // key -> {figure, chart}
+  // The places of charts that come: what is below them stays where it is when they are there.
+  const expect = (count, words) => node.append(...Array.from({ length: count }, (_, place) => make("p", { class: "card soft chart-to-come" }, place ? "" : words)));
   const show = (charts, range = null) => {
+    for (const place of node.querySelectorAll(":scope > .chart-to-come")) place.remove();
     charts.forEach((chart, place) => {
       let found = known.get(chart.key);
       const lines = chart.lines.map((line) => line.name).join("\n");
@@ -22,5 +25,5 @@ export function curvesOf() {
     const keys = new Set(charts.map((chart) => chart.key));
     for (const [key, found] of known) if (!keys.has(key)) { found.figure.remove(); known.delete(key); }
   };
-  return { node, show };
+  return { node, expect, show };
 }

@@ -21,7 +21,7 @@ export async function showRun(main, path) {
   const top = make("div", {}), progress = make("div", {}), logs = make("div", {}), fileTable = make("div", { class: "scroll" });
   const curves = curvesOf(), rest = curvesOf(), previews = previewsOf();
   const others = make("details", { class: "card curves-more" }, make("summary", {}, "More curves"), rest.node);
-  const empty = make("p", { class: "soft", role: "status" }, "Reading the curves …");
+  const empty = make("p", { class: "soft", role: "status", hidden: true }, "There is no step yet.");
   main.append(top, progress, known, empty, curves.node, previews.node, others, logs, ...more(run, fileTable));
 
   function actions() {
@@ -72,7 +72,6 @@ export async function showRun(main, path) {
     const began = performance.now(), seen = glance.metrics;
     loading = read("runs/curves", { path }).then((found) => {
       if (gone) return;
-      empty.textContent = "There is no step yet.";
       empty.hidden = found.charts.length > 0;
       curves.show(found.charts.filter((chart) => FIRST.includes(chart.key)), range);
       rest.show(found.charts.filter((chart) => !FIRST.includes(chart.key)), range);
@@ -98,6 +97,7 @@ export async function showRun(main, path) {
   drawProgress();
   previews.show(run.previews);
   showFiles(run.files);
+  if (glance.metrics[0] > 0) curves.expect(run.summary.heldout_base === null ? 1 : FIRST.length, "Reading the curves …");
   loadCurves();
   const end = watch(`run:${path}`, (value, error) => {
     if (error) { fail(new Error(error)); return; }

@@ -8,6 +8,7 @@ import pytest
 from loraloom.queue.queue import Queue
 from registry.formats.atomic_file import write_json
 from tests.infer.output.opened import DESK, NASTY, PHONE, faint_texts
+from tests.loraloom.studio.held import Held
 from tests.loraloom.studio.opened import Served
 from tests.loraloom.studio.runs.made import add_rows, make_run
 
@@ -100,4 +101,22 @@ def test_a_curve_grows_while_its_run_is_watched(served: Served, browser: "Browse
     count, faint = faint_texts(page)
     assert count > 30 and faint == {} and problems == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.close()
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_images_stay_where_they_are_when_the_curves_come(served: Served, browser: "Browser", size: dict[str, int]) -> None:
+    """What moves from under a pointer takes its click with it."""
+    run = make_run(served.studio.folder)
+    page = browser.new_page(viewport=size)  # type: ignore[arg-type]
+    curves = Held(page, "api/runs/curves")
+    page.goto(f"{served.address}#/runs/run/{quote(str(run), safe='')}")
+    image = page.get_by_role("button", name="Enlarge a bell, step 40")
+    page.get_by_text("Reading the curves").wait_for()
+    before = image.bounding_box()
+    curves.next().continue_()
+    page.locator(".charts .chart").nth(1).wait_for()
+    after = image.bounding_box()
+    assert before and after and abs(after["y"] - before["y"]) < 40, (before, after)
+    assert page.get_by_text("Reading the curves").count() == 0
     page.close()
