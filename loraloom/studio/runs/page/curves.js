@@ -4,10 +4,13 @@
 export function curvesOf() {
   const node = make("div", { class: "charts" });
   const known = new Map(); // key -> {figure, chart}
-  // The places of charts that come: what is below them stays where it is when they are there.
-  const expect = (count, words) => node.append(...Array.from({ length: count }, (_, place) => make("p", { class: "card soft chart-to-come" }, place ? "" : words)));
-  const show = (charts, range = null) => {
+  // The places of charts that come: what is below them stays where it is when they are there. None: they do not come.
+  const expect = (count, words = "") => {
     for (const place of node.querySelectorAll(":scope > .chart-to-come")) place.remove();
+    node.append(...Array.from({ length: count }, (_, place) => make("p", { class: "card soft chart-to-come" }, place ? "" : words)));
+  };
+  const show = (charts, range = null) => {
+    expect(0);
     charts.forEach((chart, place) => {
       let found = known.get(chart.key);
       const lines = chart.lines.map((line) => line.name).join("\n");

@@ -76,7 +76,7 @@ export async function showRun(main, path) {
       curves.show(found.charts.filter((chart) => FIRST.includes(chart.key)), range);
       rest.show(found.charts.filter((chart) => !FIRST.includes(chart.key)), range);
       others.hidden = found.charts.every((chart) => FIRST.includes(chart.key));
-    }).catch(fail).finally(() => {
+    }).catch((error) => { curves.expect(0); fail(error); }).finally(() => {
       const took = performance.now() - began;
       setTimeout(() => { loading = null; if (!same(seen, glance.metrics)) loadCurves(); }, took * 4);
     });

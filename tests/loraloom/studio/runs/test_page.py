@@ -120,3 +120,17 @@ def test_the_images_stay_where_they_are_when_the_curves_come(served: Served, bro
     assert before and after and abs(after["y"] - before["y"]) < 40, (before, after)
     assert page.get_by_text("Reading the curves").count() == 0
     page.close()
+
+
+def test_curves_that_cannot_be_read_are_not_waited_for(served: Served, browser: "Browser") -> None:
+    from playwright.sync_api import expect
+
+    run = make_run(served.studio.folder)
+    page = browser.new_page(viewport=DESK)  # type: ignore[arg-type]
+    curves = Held(page, "api/runs/curves")
+    page.goto(f"{served.address}#/runs/run/{quote(str(run), safe='')}")
+    page.get_by_text("Reading the curves").wait_for()
+    curves.next().abort()
+    page.locator("#messages .message").wait_for()
+    expect(page.get_by_text("Reading the curves")).to_have_count(0)
+    page.close()
